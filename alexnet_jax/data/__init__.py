@@ -1,0 +1,11 @@
+"""Data sets: reading the originals, the store on disk, batches of uint8 images.
+
+`prepare` reads an original once (`imagenet`, `cifar10`, `folder`, `tfds_source`) and writes the
+store (`images`, `store_writer`, `statistics`). Training opens it (`open`, `store`, `embedded`) and
+takes batches from it (`pipeline`).
+"""
+
+from alexnet_jax.data.open import Summary, check_available, open_dataset, summary
+from alexnet_jax.data.store import Dataset, Split
+
+__all__ = ["Dataset", "Split", "Summary", "check_available", "open_dataset", "summary"]

@@ -1,0 +1,86 @@
+"""Data sets that are made in memory, so that nothing has to be downloaded or prepared."""
+
+import hashlib
+
+import numpy as np
+
+from alexnet_jax.data import statistics
+from alexnet_jax.data.store import Dataset, Split
+
+DIGITS_IMAGES = 1797
+DIGITS_TEST = round(0.2 * DIGITS_IMAGES)
+DIGITS_SIDE = 8  # pixels
+
+
+def digits(image_size: int) -> Dataset:
+    """scikit-learn's handwritten digits, enlarged to image_size pixels, grey in three channels.
+
+    Values 0..16 become 0..255. A fixed fifth of the images is the test split, the rest 'train'.
+    """
+    from sklearn.datasets import load_digits
+
+    originals = load_digits()
+    order = np.random.default_rng(0).permutation(DIGITS_IMAGES)
+    grey = enlarge(originals.images[order] * (255 / 16), image_size)
+    images = np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=3)
+    labels = originals.target[order].astype(np.int32)
+    splits = {
+        "train": Split(images[DIGITS_TEST:], labels[DIGITS_TEST:]),
+        "test": Split(images[:DIGITS_TEST], labels[:DIGITS_TEST]),
+    }
+    return in_memory("digits", tuple("0123456789"), splits)
+
+
+def synthetic(num_images: int, num_classes: int, image_size: int) -> Dataset:
+    """Random images that can be learned: a pattern of blotches for each class, and noise.
+
+    Each of the splits 'train', 'val' and 'test' has num_images images. Always the same ones.
+    """
+    rng = np.random.default_rng(0)
+    blotches = rng.uniform(64, 192, (num_classes, 3, DIGITS_SIDE, DIGITS_SIDE))
+    patterns = enlarge(blotches, image_size).transpose(0, 2, 3, 1).astype(np.uint8, order="C")
+    splits = {name: noisy(patterns, num_images, rng) for name in ("train", "val", "test")}
+    return in_memory("synthetic", tuple(str(i) for i in range(num_classes)), splits)
+
+
+def noisy(patterns: np.ndarray, num_images: int, rng: np.random.Generator) -> Split:
+    """num_images copies of uint8 [classes, S, S, 3] patterns, each with noise of ±64 at most."""
+    labels = rng.integers(len(patterns), size=num_images).astype(np.int32)
+    noise = rng.integers(-64, 64, (num_images, *patterns.shape[1:]), dtype=np.int8)
+    images = patterns[labels]
+    np.add(images, noise.view(np.uint8), out=images)  # wraps to the sum: patterns lie in 64–191
+    return Split(images, labels)
+
+
+def enlarge(images: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear enlargement of float [..., n, n] to float64 [..., size, size].
+
+    Pixel centres are at half-integers; beyond the outermost centres the edge pixel is repeated.
+    """
+    matrix = interpolation(images.shape[-1], size)
+    return matrix @ images @ matrix.T
+
+
+def interpolation(old: int, new: int) -> np.ndarray:
+    """The float64 [new, old] matrix that interpolates linearly along one axis of old pixels."""
+    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(old)))
+
+
+def in_memory(name: str, class_names: tuple[str, ...], splits: dict[str, Split]) -> Dataset:
+    """The data set of these splits, with the statistics of 'train'."""
+    sums = statistics.summed(splits["train"].images)
+    digest = hashlib.sha256()
+    for split_name, split in splits.items():
+        digest.update(split_name.encode())
+        digest.update(split.images)
+        digest.update(split.labels)
+    return Dataset(
+        name=name,
+        image_size=splits["train"].images.shape[1],
+        class_names=class_names,
+        splits=splits,
+        mean_image=statistics.mean_image(sums),
+        colour=statistics.colour_components(sums),
+        checksum=digest.hexdigest(),
+    )

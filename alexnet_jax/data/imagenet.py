@@ -1,0 +1,118 @@
+"""The two tar files of ILSVRC-2012, looked through before TFDS reads them.
+
+TFDS accepts a missing tar file and builds what is there, and gives the validation images their
+labels by counting, so that a gap shifts them all. Here that is refused. Counts: paper §2.
+"""
+
+import tarfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from alexnet_jax.errors import UserError
+
+TRAIN_TAR = "ILSVRC2012_img_train.tar"
+VAL_TAR = "ILSVRC2012_img_val.tar"
+FULL_COUNTS = {"classes": 1000, "training images": 1_281_167, "validation images": 50_000}
+
+
+def check_present(source: Path) -> None:
+    """Raises UserError unless both tar files lie in the folder."""
+    for name in (TRAIN_TAR, VAL_TAR):
+        if not (source / name).is_file():
+            raise UserError(
+                f"{source / name} is missing: --source must hold {TRAIN_TAR} and {VAL_TAR} as "
+                "downloaded from image-net.org"
+            )
+
+
+def tar_bytes(source: Path) -> int:
+    """Bytes of both tar files, about as many as TFDS writes."""
+    return sum((source / name).stat().st_size for name in (TRAIN_TAR, VAL_TAR))
+
+
+def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> None:
+    """Walks through both tar files without reading images; some minutes for all of ImageNet.
+
+    Raises UserError: a tar is truncated or of another kind, a class is unknown, validation names
+    have a gap, or (if full) the counts are not those of ILSVRC-2012.
+    """
+    counts = count_training(source / TRAIN_TAR, wnids) | count_validation(source / VAL_TAR)
+    for what, number in counts.items():
+        if number == 0 or (full and number != FULL_COUNTS[what]):
+            raise UserError(
+                f"{source} holds {number:,} {what} instead of {FULL_COUNTS[what]:,}: download the "
+                "tar file again, or for a sample give --expected_counts=any"
+            )
+
+
+def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
+    """Classes and images in the training tar, which is a tar of a tar for each class."""
+    classes, images = set(), 0
+    with path.open("rb") as file:
+        members = tqdm(walk(file, path), desc=f"checking {path.name}", unit=" classes", delay=1)
+        for member in members:
+            wnid = member.name.removesuffix(".tar")
+            if wnid not in wnids or not member.isfile():
+                raise UserError(f"{path} holds {member.name!r}, which is no class of ILSVRC-2012")
+            classes.add(wnid)
+            inner = Window(file, member.offset_data, member.size)
+            images += sum(1 for _ in walk(inner, f"{path}: {member.name}"))
+    return {"classes": len(classes), "training images": images}
+
+
+def count_validation(path: Path) -> dict[str, int]:
+    """Images in the validation tar, whose names must run from 1 without gaps."""
+    with path.open("rb") as file:
+        names = sorted(member.name for member in walk(file, path))
+    for number, name in enumerate(names, start=1):
+        expected = f"ILSVRC2012_val_{number:08d}.JPEG"
+        if name != expected:
+            raise UserError(
+                f"{path} has {name!r} where {expected} should be: the labels would be shifted; "
+                "take the tar file as it was downloaded"
+            )
+    return {"validation images": len(names)}
+
+
+class Window:
+    """A part of an open file, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self.file, self.start, self.size, self.at = file, start, size, 0
+
+    def seek(self, at: int) -> int:
+        """Moves to byte `at` of the part."""
+        self.at = at
+        return at
+
+    def tell(self) -> int:
+        """The byte of the part that is read next."""
+        return self.at
+
+    def read(self, count: int) -> bytes:
+        """The next count bytes, or fewer at the end of the part."""
+        self.file.seek(self.start + self.at)
+        data = self.file.read(max(0, min(count, self.size - self.at)))
+        self.at += len(data)
+        return data
+
+
+def walk(file: BinaryIO | Window, name: Path | str) -> Iterator[tarfile.TarInfo]:
+    """The members of an uncompressed tar file. Raises UserError where it does not end as it should.
+
+    The end of a tar file is a block of zeros; without it the file was cut between two members.
+    """
+    broken = f"{name} is truncated or no tar file: download it again"
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                yield member
+                archive.members = []  # a million of them would fill the memory
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise UserError(broken)
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{broken} ({error})") from error

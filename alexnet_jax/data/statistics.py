@@ -1,0 +1,78 @@
+"""The mean image and the colour components of a training set, streamed image by image.
+
+Source: paper §2 (the mean activity over the training set is subtracted from each pixel) and §4.1
+(principal components of the RGB values). All sums are of integers and exact, so the result does
+not depend on the order or the number of threads.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class ColourComponents:
+    """Principal components of the RGB covariance over all pixels, in 0–255 units.
+
+    stdevs: float32 [3], square roots of the eigenvalues, descending.
+    components: float32 [3, 3], row i is the unit RGB vector of component i; its largest entry is
+      positive.
+    """
+
+    stdevs: np.ndarray
+    components: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What is summed over images: their number, pixels int64 [S, S, 3], products int64 [3, 3]."""
+
+    images: int
+    pixels: np.ndarray
+    products: np.ndarray
+
+
+def no_sums(image_size: int) -> Sums:
+    """Sums over no image of side image_size pixels."""
+    return Sums(0, np.zeros((image_size, image_size, 3), np.int64), np.zeros((3, 3), np.int64))
+
+
+def colour_products(image: np.ndarray) -> np.ndarray:
+    """Sum over the pixels of one uint8 [H, W, 3] image of x xᵀ: int64 [3, 3], exact."""
+    pixels = image.reshape(-1, 3).astype(np.float64)  # exact: integers below 2**53
+    return (pixels.T @ pixels).astype(np.int64)
+
+
+def add_image(sums: Sums, image: np.ndarray, products: np.ndarray) -> Sums:
+    """Sums with one more uint8 [S, S, 3] image and its colour_products; changes sums.pixels."""
+    np.add(sums.pixels, image, out=sums.pixels)
+    return Sums(sums.images + 1, sums.pixels, sums.products + products)
+
+
+def summed(images: np.ndarray) -> Sums:
+    """Sums over a uint8 [N, S, S, 3] array."""
+    sums = no_sums(images.shape[1])
+    for image in images:
+        sums = add_image(sums, image, colour_products(image))
+    return sums
+
+
+def mean_image(sums: Sums) -> np.ndarray:
+    """Mean of the images, pixel by pixel: float32 [S, S, 3], 0–255. Paper §2."""
+    return (sums.pixels / sums.images).astype(np.float32)
+
+
+def colour_components(sums: Sums) -> ColourComponents:
+    """Eigen-decomposition of the RGB covariance over all pixels. Paper §4.1.
+
+    Deviations are from the mean colour, not from the mean image.
+    """
+    count = sums.images * sums.pixels.shape[0] * sums.pixels.shape[1]
+    mean = sums.pixels.sum((0, 1)) / count
+    covariance = sums.products / count - np.outer(mean, mean)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    components = vectors.T[::-1]
+    largest = np.abs(components).argmax(axis=1, keepdims=True)
+    components = components * np.sign(np.take_along_axis(components, largest, axis=1))
+    stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))
+    return ColourComponents(stdevs.astype(np.float32), components.astype(np.float32))

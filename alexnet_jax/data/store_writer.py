@@ -1,0 +1,274 @@
+"""Writes the store that `store` describes, split by split; a stopped run can be taken up again.
+
+While a store is being written, DIR/partial.json holds the settings it was begun with, and a split
+that is finished has a split.json. The manifest comes last and these files then go.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from alexnet_jax.data import images, statistics
+from alexnet_jax.data.original import Original, OriginalImage
+from alexnet_jax.data.store import IMAGE_FILES, MANIFEST, PARTIAL, VERSION
+from alexnet_jax.errors import UserError
+
+SPLIT_DONE = "split.json"
+LABELS = "labels.txt"
+AHEAD = 8  # images waiting for each thread
+
+
+@dataclass(frozen=True)
+class Form:
+    """How images are stored.
+
+    side: pixels. resize: shorter side to `side`, then the centre; else images must have that size.
+    encoding: raw or jpeg. skip_bad: leave out images that cannot be used instead of stopping.
+    """
+
+    side: int
+    resize: bool
+    encoding: str
+    skip_bad: bool
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """What becomes of an original: pixels, record, colour products; or the fault it has."""
+
+    name: str
+    label: int
+    pixels: np.ndarray | None = None
+    record: bytes | memoryview = b""
+    products: np.ndarray | None = None
+    fault: str = ""
+
+
+def begin(directory: Path, settings: dict) -> None:
+    """Makes the folder of a store that is to be written with these settings."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / PARTIAL, settings)
+
+
+def write_store(directory: Path, name: str, original: Original, form: Form) -> dict:
+    """Writes all splits that are not finished, then the manifest, which it returns.
+
+    Raises UserError for an image that cannot be used (unless form.skip_bad), and if none can.
+    """
+    for split, size in original.sizes.items():
+        if not is_finished(directory / split, size):
+            write_split(directory, original, split, form)
+    splits = {split: read_json(directory / split / SPLIT_DONE) for split in original.sizes}
+    write_text(directory / LABELS, "".join(f"{name}\n" for name in original.class_names))
+    manifest = {
+        "version": VERSION,
+        "name": name,
+        "encoding": form.encoding,
+        "image_size": form.side,
+        "counts": {split: done["images"] for split, done in splits.items()},
+        "class_names": list(original.class_names),
+        "skipped": {split: done["skipped"] for split, done in splits.items() if done["skipped"]},
+        "files": checksums(directory, form.encoding, list(splits)),
+    }
+    write_json(directory / MANIFEST, manifest)
+    tidy(directory)
+    return manifest
+
+
+def tidy(directory: Path) -> None:
+    """Removes what a complete store does not need."""
+    for path in [directory / PARTIAL, *directory.glob(f"*/{SPLIT_DONE}")]:
+        path.unlink(missing_ok=True)
+
+
+def is_finished(folder: Path, size: int) -> bool:
+    """Whether a split of `size` originals has been written to its end."""
+    if not (folder / SPLIT_DONE).is_file():
+        return False
+    done = read_json(folder / SPLIT_DONE)
+    return done["images"] + len(done["skipped"]) == size
+
+
+def write_split(directory: Path, original: Original, split: str, form: Form) -> None:
+    """Writes images and labels of one split, and of 'train' the statistics.
+
+    The statistics are of the pixels as they were before they became a JPEG.
+    """
+    folder = directory / split
+    folder.mkdir(exist_ok=True)
+    (folder / SPLIT_DONE).unlink(missing_ok=True)
+    labels, skipped, sums = [], [], statistics.no_sums(form.side)
+    work = functools.partial(to_stored, form=form, with_products=split == "train")
+    with IMAGE_WRITERS[form.encoding](folder, original.sizes[split], form.side) as write:
+        results = in_order(work, original.read(split))
+        for image in tqdm(results, split, original.sizes[split], unit=" images", delay=1):
+            if image.fault:
+                skipped.append(refuse(image, form.skip_bad))
+                continue
+            write(image.record)
+            labels.append(image.label)
+            if image.products is not None:
+                sums = statistics.add_image(sums, image.pixels, image.products)
+    if not labels:
+        raise UserError(f"not one image of the {split} split can be used")
+    write_array(folder / "labels.npy", np.array(labels, np.int32))
+    if split == "train":
+        write_statistics(directory, sums)
+    write_json(folder / SPLIT_DONE, {"images": len(labels), "skipped": skipped})
+
+
+def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
+    """The entry for an image that is left out; UserError if none may be."""
+    if not skip_bad:
+        raise UserError(
+            f"{image.name} {image.fault}: mend it, or leave such images out with "
+            "--on_bad_image=skip"
+        )
+    return {"name": image.name, "fault": image.fault}
+
+
+def to_stored(original: OriginalImage, *, form: Form, with_products: bool) -> StoredImage:
+    """Decodes, resizes and encodes one image; runs in several threads at once."""
+    name, content = original.name, original.content
+    try:
+        pixels = content if isinstance(content, np.ndarray) else images.decode(content)
+        pixels = images.centre_square(pixels, form.side) if form.resize else pixels
+        if pixels.shape != (form.side, form.side, 3):
+            raise images.BadImageError(
+                f"has {pixels.shape[0]} × {pixels.shape[1]} pixels and others {form.side} × "
+                f"{form.side}; --image_size=256 makes them alike"
+            )
+    except images.BadImageError as error:
+        return StoredImage(name, original.label, fault=str(error))
+    pixels = np.ascontiguousarray(pixels)
+    record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
+    products = statistics.colour_products(pixels) if with_products else None
+    return StoredImage(name, original.label, pixels, record, products)
+
+
+def in_order(
+    work: Callable[[OriginalImage], StoredImage], originals: Iterable[OriginalImage]
+) -> Iterator[StoredImage]:
+    """Results of `work` in the order of the originals, from as many threads as there are cores."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque()
+        try:
+            for original in originals:
+                waiting.append(pool.submit(work, original))
+                if len(waiting) >= AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memoryview], None]]:
+    """A function that appends images to images.npy; at the end the header tells their number.
+
+    numpy pads the header so that a smaller number of images has the same length.
+    """
+    written = 0
+
+    def header(file: BinaryIO, images_in_it: int) -> None:
+        shape = (images_in_it, side, side, 3)
+        described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, described)
+
+    def write(record: memoryview) -> None:
+        nonlocal written
+        file.write(record)
+        written += 1
+
+    with (folder / IMAGE_FILES["raw"]).open("wb") as file:
+        header(file, count)
+        yield write
+        file.seek(0)
+        header(file, written)
+        to_disk(file)
+
+
+@contextlib.contextmanager
+def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes], None]]:
+    """A function that appends JPEG files to images.array_record, one a group: random access."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = folder / IMAGE_FILES["jpeg"]
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+    try:
+        yield writer.write
+    finally:
+        writer.close()
+    with path.open("rb+") as file:
+        to_disk(file)
+
+
+IMAGE_WRITERS = {"raw": raw_writer, "jpeg": jpeg_writer}
+
+
+def write_statistics(directory: Path, sums: statistics.Sums) -> None:
+    """Writes mean_image.npy and colour.npz."""
+    colour = statistics.colour_components(sums)
+    write_array(directory / "mean_image.npy", statistics.mean_image(sums))
+    with (directory / "colour.npz").open("wb") as file:
+        np.savez(file, stdevs=colour.stdevs, components=colour.components)
+        to_disk(file)
+
+
+def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, dict]:
+    """Size and SHA-256 of every file of the store but the manifest."""
+    names = [LABELS, "mean_image.npy", "colour.npz"]
+    names += [
+        f"{split}/{file}" for split in splits for file in ("labels.npy", IMAGE_FILES[encoding])
+    ]
+    found = {}
+    for name in tqdm(names, "checksums", unit=" files", delay=1):
+        with (directory / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[name] = {"bytes": file.tell(), "sha256": digest}
+    return found
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an .npy file."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        to_disk(file)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a JSON file all at once: it is never seen half-written."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file all at once."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(text.encode())
+        to_disk(file)
+    draft.replace(path)
+
+
+def read_json(path: Path) -> dict:
+    """Reads a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Returns when what was written is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())

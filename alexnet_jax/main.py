@@ -1,0 +1,86 @@
+"""Trains and evaluates AlexNet.
+
+Train:     python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits
+           A workdir that holds a checkpoint is resumed. --config.key=value overrides a setting.
+Evaluate:  python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits --mode=eval
+           --checkpoint=DIR[,DIR…] evaluates others; several are an ensemble.
+Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=describe
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from alexnet_jax import command
+from alexnet_jax.run_checks import Run, check
+
+STRINGS = {
+    "workdir": "Folder of the run; empty = runs/<config>-<time>.",
+    "probabilities": "With --mode=eval: an .npz for the probabilities and labels of all images.",
+    "submission": "With --mode=eval: a text file with the five likeliest classes of each image, "
+    "as positions in the store's labels.txt, counted from 1.",
+}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The flags besides --config."""
+    modes = ["train", "eval", "describe"]
+    flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
+    checkpoint = "With --mode=eval: workdirs or workdir/checkpoints/STEP, with commas between."
+    flags.DEFINE_list("checkpoint", [], checkpoint, flag_values=values)
+    for name, text in STRINGS.items():
+        flags.DEFINE_string(name, "", text, flag_values=values)
+
+
+def describe(run: Run) -> None:
+    """Prints the layer table and the resolved config."""
+    from alexnet_jax.shapes import layer_table
+    from alexnet_jax.variants import resolve
+
+    crop = run.config.data.crop_size
+    print(layer_table(resolve(run.config.model, crop), crop), run.config, sep="\n\n")
+
+
+def evaluate(run: Run, probabilities: str, submission: str) -> None:
+    """Evaluates the checkpoints; writes eval.json and the files that were asked for."""
+    from alexnet_jax.ensemble import evaluate_checkpoints, write_result
+    from alexnet_jax.evaluate import write_probabilities, write_submission
+
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    result, steps = evaluate_checkpoints(run.config, run.checkpoints, run.split)
+    print(write_result(run.workdir / "eval.json", result, run.split, steps))
+    if probabilities:
+        write_probabilities(Path(probabilities), result)
+    if submission:
+        write_submission(Path(submission), result)
+
+
+def train(run: Run) -> int:
+    """Trains; the exit code is that of the signal that stopped it, or 0."""
+    from alexnet_jax import train as training
+    from alexnet_jax.checkpoint import write_config
+    from alexnet_jax.data import open_dataset
+    from alexnet_jax.stopping import Stop
+
+    stop = Stop()
+    print(f"workdir: {run.workdir}", flush=True)
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    write_config(run.workdir, run.config)
+    training.train(run.config, open_dataset(run.config.data), run.workdir, stop)
+    return stop.exit_code
+
+
+def main(values: flags.FlagValues) -> int:
+    """Does what --mode says; returns the exit code."""
+    run = check(values)
+    if values.mode == "train":
+        return train(run)
+    if values.mode == "eval":
+        evaluate(run, values.probabilities, values.submission)
+    else:
+        describe(run)
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, define_flags, __doc__, with_config=True)

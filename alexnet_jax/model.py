@@ -1,0 +1,174 @@
+"""The Linen module that runs a net, a tuple of layers, on one or several towers."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from alexnet_jax import layers
+from alexnet_jax.architectures import (
+    LRN,
+    WEIGHTED,
+    Activation,
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Exchange,
+    Layer,
+    Local,
+    MapLRN,
+    MaxPool,
+    Net,
+)
+from alexnet_jax.errors import UserError
+from alexnet_jax.shapes import LayerShape, walk, window_places
+from alexnet_jax.variants import resolve
+
+Array = jax.Array
+Towers = list[Array]
+
+
+class Parameters(nn.Module):
+    """One layer's kernel and bias, stacked on a leading axis over the towers."""
+
+    shape: LayerShape
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        """Kernel and bias, in float32, shaped as `shape` says."""
+        layer = self.shape.layer
+        kernel = self.param("kernel", nn.initializers.normal(layer.std), self.shape.kernel)
+        bias = self.param("bias", nn.initializers.constant(layer.bias), self.shape.bias)
+        return kernel, bias
+
+
+class AlexNet(nn.Module):
+    """Any net of architectures.py.
+
+    The towers are looped over, each with plain convolutions: a grouped convolution, or a vmap
+    over the towers, is three to five times slower.
+    """
+
+    net: Net
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+        """Classifies images.
+
+        Args:
+          images: float32 [N, crop, crop, 3], RGB, in the net's own input scale.
+          train: drops units; then `rngs={"dropout": key}` is needed.
+
+        Returns:
+          logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
+          [N, units], the towers' maps side by side.
+
+        Raises:
+          UserError: images of another size than the net was built for.
+        """
+        if images.shape[1:] != (self.net.crop, self.net.crop, 3):
+            raise UserError(
+                f"images of shape {images.shape[1:]} for a net of "
+                f"{(self.net.crop, self.net.crop, 3)}; crop them or change data.crop_size"
+            )
+        key = self.make_rng("dropout") if train and self._drops() else None
+        shapes = {shape.layer.name: shape for shape in walk(self.net, self.net.crop)}
+        towers, endpoints, exchange = [images] * self.net.towers, {}, False
+        for layer in self.net.layers:
+            if isinstance(layer, Exchange):
+                exchange = True
+                continue
+            if isinstance(layer, WEIGHTED):
+                towers = _exchanged(towers) if exchange else towers
+                exchange = False
+                towers = _weighted(layer, towers, Parameters(shapes[layer.name], name=layer.name)())
+            else:
+                towers = _plain(layer, towers, key)
+            endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
+        return towers[0], endpoints
+
+    def _drops(self) -> bool:
+        return any(isinstance(layer, Dropout) for layer in self.net.layers)
+
+
+def _exchanged(towers: Towers) -> Towers:
+    """Every tower with the maps of all towers (paper §3.2: conv3 and the dense layers)."""
+    return [jnp.concatenate(towers, axis=-1)] * len(towers)
+
+
+def _weighted(layer: Layer, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
+    """A layer with weights on each tower; the whole classifier has a single one."""
+    kernels, biases = parameters
+    outputs = []
+    for x, kernel, bias in zip(towers, kernels, biases, strict=False):
+        if isinstance(layer, Dense):
+            y = layers.dense(x, kernel, bias)
+        elif isinstance(layer, Local):
+            y = layers.local(x, kernel, bias, padding=layer.padding)
+        else:
+            y = layers.conv(
+                x, kernel, bias, stride=layer.stride, padding=layer.padding, over=_over(layer, x)
+            )
+        outputs.append(_activated(y, layer.activation))
+    return outputs
+
+
+def _plain(layer: Layer, towers: Towers, key: Array | None) -> Towers:
+    """A layer without weights on each tower."""
+    if isinstance(layer, Dropout):
+        return _dropout(layer, towers, key)
+    if isinstance(layer, LRN) and layer.across_towers:
+        return jnp.split(_without_weights(layer, jnp.concatenate(towers, -1)), len(towers), -1)
+    return [_without_weights(layer, x) for x in towers]
+
+
+def _without_weights(layer: Layer, x: Array) -> Array:
+    match layer:
+        case LRN():
+            return layers.response_norm(x, (3,), layer.size, layer.k, layer.alpha, layer.beta)
+        case MapLRN():
+            return layers.response_norm(x, (1, 2), layer.size, layer.k, layer.alpha, layer.beta)
+        case MaxPool():
+            pool = layers.max_pool
+        case AvgPool():
+            pool = layers.avg_pool
+        case Activation():
+            return _activated(x, layer.activation)
+    return pool(x, size=layer.size, stride=layer.stride, over=_over(layer, x))
+
+
+def _dropout(layer: Dropout, towers: Towers, key: Array | None) -> Towers:
+    """One mask over all towers' units, of which each takes its part: the same for any layout."""
+    masks = [None] * len(towers)
+    if key is not None:
+        shape = (*towers[0].shape[:-1], towers[0].shape[-1] * len(towers))
+        layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+        masks = jnp.split(jax.random.bernoulli(layer_key, 1 - layer.rate, shape), len(towers), -1)
+    return [
+        layers.dropout(x, kept, rate=layer.rate, inverted=layer.inverted)
+        for x, kept in zip(towers, masks, strict=True)
+    ]
+
+
+def _activated(x: Array, activation: str | None) -> Array:
+    return layers.ACTIVATIONS[activation](x) if activation else x
+
+
+def _over(layer: Conv | MaxPool | AvgPool, x: Array) -> int:
+    padding = getattr(layer, "padding", 0)
+    places = window_places(x.shape[1], layer)
+    return layers.overhang(x.shape[1], places, layer.size, layer.stride, padding)
+
+
+def build_model(config: ConfigDict) -> AlexNet:
+    """The net that `config.model` and `config.data.crop_size` describe.
+
+    Raises:
+      UserError: num_classes unset, or whatever variants.resolve refuses.
+    """
+    if config.model.num_classes is None:
+        raise UserError("model.num_classes is unset; set it, or let main take it from the data")
+    return AlexNet(resolve(config.model, config.data.crop_size))

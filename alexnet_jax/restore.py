@@ -1,0 +1,46 @@
+"""From a checkpoint on disk to a model that can be applied."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from alexnet_jax.augment import Pixels
+from alexnet_jax.checkpoint import check_restorable, read_config, restore_params
+from alexnet_jax.model import AlexNet, build_model
+
+
+def abstract_params(model: AlexNet) -> Any:
+    """Shapes and dtypes of the model's parameters."""
+    images = jax.ShapeDtypeStruct((1, model.net.crop, model.net.crop, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
+    """A trained net.
+
+    Args:
+      directory: a workdir (its newest checkpoint) or workdir/checkpoints/STEP.
+
+    Returns:
+      The model, its variables and its config. `variables["params"]` are the parameters;
+      `variables["input"]` holds the mean that was subtracted in training ([crop, crop, 3] or [3],
+      0–255), so that `model.apply(variables, (pixels − mean) × config.data.input_scale)` is right.
+
+    Raises:
+      UserError: there is no checkpoint, or its parameters do not fit its config.
+    """
+    path = Path(directory)
+    check_restorable(path)
+    config = read_config(path)
+    model = build_model(config)
+    restored = restore_params(path, abstract_params(model))
+    variables = {"params": restored.params, "input": {"mean": jnp.asarray(restored.mean)}}
+    return model, variables, config
+
+
+def input_pixels(variables: dict[str, Any], config: ConfigDict) -> Pixels:
+    """How a loaded net wants its pixels."""
+    return Pixels(variables["input"]["mean"], jnp.asarray(config.data.input_scale, jnp.float32))

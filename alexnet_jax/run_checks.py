@@ -1,0 +1,172 @@
+"""What has to be right before a run: config, data, net and workdir. Nothing here writes."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from alexnet_jax import settings
+from alexnet_jax.checkpoint import CONFIG, check_restorable, read_config, workdir_of
+from alexnet_jax.data import Summary, check_available, summary
+from alexnet_jax.errors import UserError
+from alexnet_jax.variants import resolve, weighted_layers
+
+# What a resumed run may change: how long it goes on and what it tells, not what it computes.
+MAY_CHANGE = ("data.dir", "data.device_megabytes", "train.", "eval.", "checkpoint.")
+OF_THE_NET = ("model.", "data.crop_size", "data.input_mean", "data.input_scale")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked for, checked: `split` and `checkpoints` are for an evaluation."""
+
+    config: ConfigDict
+    workdir: Path
+    checkpoints: tuple[Path, ...] = ()
+    split: str = ""
+
+
+def check(values: flags.FlagValues) -> Run:
+    """All that main needs, from its flags.
+
+    Raises:
+      UserError: a wrong value, missing data, settings that contradict each other or the data, a
+        workdir or checkpoint that cannot be used.
+    """
+    config, workdir = values.config, _workdir(values)
+    settings.check(config)
+    _check_flags_fit(values)
+    if values.mode == "describe" and config.model.num_classes is not None:
+        check_net(config)
+        return Run(config, workdir)
+    check_available(config.data)
+    found = summary(config.data)
+    if values.mode == "eval":
+        paths = tuple(map(Path, values.checkpoint)) or (workdir,)
+        split = check_evaluation(config, found, paths, _overrides(values))
+        workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
+        for place in (workdir, *_written_files(values)):
+            check_writable(place)
+        return Run(config, workdir, paths, split)
+    fill_classes(config, found.num_classes)
+    check_net(config)
+    if values.mode == "train":
+        check_training(config, found, workdir)
+    return Run(config, workdir)
+
+
+def _check_flags_fit(values: flags.FlagValues) -> None:
+    for name in ("checkpoint", "probabilities", "submission"):
+        if values[name].value and values.mode != "eval":
+            raise UserError(f"--{name} is for --mode=eval, not --mode={values.mode}; leave it out")
+    if values.mode == "eval" and not values.checkpoint and not values.workdir:
+        raise UserError("--mode=eval needs something to restore; give --workdir or --checkpoint")
+
+
+def _written_files(values: flags.FlagValues) -> list[Path]:
+    return [Path(x) for x in (values.probabilities, values.submission) if x]
+
+
+def _overrides(values: flags.FlagValues) -> dict[str, object]:
+    return config_flags.get_override_values(values["config"])
+
+
+def fill_classes(config: ConfigDict, classes: int) -> None:
+    """Sets model.num_classes; raises UserError if it was set to something else."""
+    given = config.model.num_classes
+    if given is not None and given != classes:
+        raise UserError(
+            f"model.num_classes={given}, but {config.data.name} has {classes} classes; leave it out"
+        )
+    config.model.num_classes = classes
+
+
+def check_net(config: ConfigDict) -> None:
+    """Raises UserError unless the net can be built and the schedule names layers of it."""
+    net = resolve(config.model, config.data.crop_size)
+    names = weighted_layers(net)
+    for name, *_ in config.optim.listed_layers:
+        if name not in names:
+            raise UserError(
+                f"optim.listed_layers names {name!r}; layers with weights are {', '.join(names)}"
+            )
+
+
+def _workdir(values: flags.FlagValues) -> Path:
+    """--workdir, or runs/<config>-<time>."""
+    if values.workdir:
+        return Path(values.workdir)
+    config = Path(config_flags.get_config_filename(values["config"]))
+    return Path("runs", f"{config.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def check_writable(workdir: Path) -> None:
+    """Raises UserError unless the folder is there or can be made, and can be written to."""
+    existing = workdir.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"workdir {workdir} is not writable ({existing}); give another --workdir")
+
+
+def check_training(config: ConfigDict, found: Summary, workdir: Path) -> None:
+    """Raises UserError if the schedule lacks its data, or the workdir cannot hold this run."""
+    if config.optim.schedule == "plateau" and "val" not in found.sizes:
+        raise UserError(
+            "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
+            "another schedule"
+        )
+    check_writable(workdir)
+    if config.init_from:
+        check_restorable(Path(config.init_from))
+    if not (workdir / CONFIG).is_file():
+        return
+    changed = [
+        text
+        for text in settings.differences(read_config(workdir), config)
+        if not text.startswith(MAY_CHANGE)
+    ]
+    if changed:
+        raise UserError(
+            f"workdir {workdir} holds the run of another config ({'; '.join(changed[:3])}); "
+            "give another --workdir"
+        )
+
+
+def check_evaluation(
+    config: ConfigDict, found: Summary, paths: Sequence[Path], overrides: dict[str, object]
+) -> str:
+    """Raises UserError unless these checkpoints can be evaluated on this data; returns the split.
+
+    The nets are what their own configs say; `overrides` are the user's, which must not contradict.
+    """
+    for path in paths:
+        check_restorable(path)
+        own = read_config(path)
+        if own.model.num_classes != found.num_classes:
+            raise UserError(
+                f"checkpoint {path} has {own.model.num_classes} classes, but {config.data.name} "
+                f"has {found.num_classes}; give the data set that it was trained on"
+            )
+        if own.data.crop_size > config.data.image_size:
+            raise UserError(
+                f"checkpoint {path} takes {own.data.crop_size} pixels, more than the stored "
+                f"data.image_size={config.data.image_size}; prepare larger images"
+            )
+        theirs = dict(settings.flat(own))
+        for key, value in overrides.items():
+            if key.startswith(OF_THE_NET) and theirs[key] != value:
+                raise UserError(
+                    f"checkpoint {path} is of another net: {key} is {theirs[key]!r} there, "
+                    f"{value!r} here; leave the override out"
+                )
+    split = config.eval.split or ("test" if "test" in found.sizes else "val")
+    if split not in found.sizes:
+        raise UserError(
+            f"eval.split={split!r}, but {config.data.name} has {', '.join(found.sizes)}"
+        )
+    return split

@@ -1,0 +1,227 @@
+"""TrainState, the step, and the one loop."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from alexnet_jax import optim
+from alexnet_jax.augment import Pixels, colour_scale, make_pixels, training_input
+from alexnet_jax.checkpoint import Checkpoints, restore_params
+from alexnet_jax.data import Dataset
+from alexnet_jax.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from alexnet_jax.errors import UserError
+from alexnet_jax.evaluate import Evaluation, averaged, evaluate, view_probabilities
+from alexnet_jax.metrics import Reporter
+from alexnet_jax.model import AlexNet, build_model
+from alexnet_jax.stopping import Stop, Stopped
+
+Batch = dict[str, Any]
+Scalars = dict[str, jax.Array]
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a run is, but its parameters' meaning: saved, restored and exact to the bit.
+
+    step, evaluated: int32, batches trained on, and the step last validated (-1 = none yet).
+    sums: float32 sums over this epoch's images so far: loss, errors, examples.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    plateau: Any
+    sums: Scalars
+    evaluated: jax.Array
+
+
+def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], TrainState]:
+    """A function that makes the state at step 0 from config.seed."""
+    net, optimizer = model.net, optim.make_optimizer(config.optim, model.net)
+
+    def initial_state() -> TrainState:
+        images = jnp.zeros((1, net.crop, net.crop, 3))
+        params = model.init(jax.random.key(config.seed), images)["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=optimizer.init(params),
+            plateau=optim.plateau(config.optim).init(jnp.float32(0)),
+            sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
+            evaluated=jnp.int32(-1),
+        )
+
+    return initial_state
+
+
+def make_train_step(
+    config: ConfigDict, model: AlexNet, epoch_steps: int, total_steps: int
+) -> Callable[[TrainState, Batch, Pixels], tuple[TrainState, Scalars]]:
+    """One step: augment, forward, backward, update. Pure; jit it and donate the state.
+
+    The batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
+    padding; the gradient is the mean over the batch's real images (paper §5). All randomness is a
+    function of (config.seed, step, layer, place in the batch).
+    """
+    optimizer = optim.make_optimizer(config.optim, model.net)
+    rates_at = optim.rates(config.optim, model.net, epoch_steps, total_steps)
+    rate_at = optim.schedule(config.optim, epoch_steps, total_steps)
+    colour_at = colour_scale(config.data, epoch_steps)
+
+    def step(state: TrainState, batch: Batch, pixels: Pixels) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        input_key, dropout_key = jax.random.split(key)
+        colour = colour_at(state.step)
+        images = training_input(batch["image"], input_key, config.data, pixels, colour)
+        mask, examples = batch["mask"], batch["mask"].sum()
+
+        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
+            variables, rngs = {"params": params}, {"dropout": dropout_key}
+            logits, _ = model.apply(variables, images, train=True, rngs=rngs)
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+            return (losses * mask).sum() / examples, logits
+
+        (loss, logits), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        errors = ((logits.argmax(-1) != batch["label"]) * mask).sum()
+        rates = rates_at(state.step, state.plateau.scale)
+        steps, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
+        first = state.step % epoch_steps == 0
+        new = {"loss": loss * examples, "errors": errors, "examples": examples}
+        sums = {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+        scalars = {
+            "loss": loss,
+            "top1_error": errors / examples,
+            "learning_rate": rate_at(state.step) * state.plateau.scale,
+            "grad_norm": optax.tree.norm(grads),
+            "examples": examples,
+            "epoch_loss": sums["loss"] / sums["examples"],
+            "epoch_top1_error": sums["errors"] / sums["examples"],
+        }
+        params = optax.apply_updates(state.params, steps)
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, sums=sums)
+        return state, scalars
+
+    return step
+
+
+def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
+    """Steps in an epoch and in the whole training."""
+    epoch = steps_per_epoch(images, config.data.batch_size)
+    return epoch, config.train.steps or round(config.train.epochs * epoch)
+
+
+def make_validation(
+    config: ConfigDict, dataset: Dataset, model: AlexNet, pixels: Pixels, stop: Stop
+) -> Callable[[Any], Evaluation]:
+    """A function of params that evaluates the validation split; it raises Stopped if told to."""
+    probabilities, split = view_probabilities(model), dataset.splits["val"]
+    device_bytes = config.data.device_megabytes * 10**6
+
+    def validation(params: Any) -> Evaluation:
+        member = averaged(probabilities, {"params": params}, pixels, config.eval.views)
+        batches = evaluation_batches(split, config.eval.batch_size, device_bytes=device_bytes)
+        return evaluate([member], stop.until(batches), len(split), config.eval.views)
+
+    return validation
+
+
+def after_validation(config: ConfigDict, state: TrainState, error: float) -> TrainState:
+    """The state with this validation noted, and the rate dropped if the schedule says so."""
+    plateau = state.plateau
+    if config.optim.schedule == "plateau":
+        _, plateau = optim.plateau(config.optim).update((), plateau, value=error)
+    return state.replace(plateau=plateau, evaluated=state.step + 0)
+
+
+def begin(
+    config: ConfigDict, model: AlexNet, checkpoints: Checkpoints, checksum: str
+) -> tuple[TrainState, dict[str, Any]]:
+    """The state and the notes to go on from: the workdir's newest checkpoint, init_from, the seed.
+
+    Raises UserError if the data set is not the one that the run began with.
+    """
+    initial_state = make_initial_state(config, model)
+    abstract = jax.eval_shape(initial_state)
+    restored = checkpoints.restore(abstract.params, abstract.replace(params=None))
+    if restored is not None:
+        if restored.meta["data"] != checksum:
+            raise UserError(
+                f"the data set {config.data.name!r} is not the one that this run began with; "
+                "prepare it as it was, or train in another --workdir"
+            )
+        return restored.training.replace(params=restored.params), restored.meta
+    state = jax.jit(initial_state)()
+    if config.init_from:
+        state = state.replace(params=restore_params(Path(config.init_from), abstract.params).params)
+    return state, {"seconds": 0.0, "learnt": False, "data": checksum}
+
+
+def is_multiple(step: int, every: int) -> bool:
+    """True at every `every` steps but the start; never if `every` is 0."""
+    return step > 0 and every > 0 and step % every == 0
+
+
+def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> None:
+    """Trains until the end, or until told to stop; either way the last state is saved.
+
+    The order is: restore → evaluate → save → next batch → step → write the previous step's
+    metrics. A checkpoint is saved before the next batch is taken, so that its step is the place in
+    the data; a step's metrics are fetched when the next step is under way, so that the device never
+    waits for the host.
+    """
+    split = dataset.splits["train"]
+    epoch_steps, total = lengths(config, len(split))
+    model = build_model(config)
+    pixels = make_pixels(config.data, dataset)
+    validation = None
+    if "val" in dataset.splits:
+        validation = make_validation(config, dataset, model, pixels, stop)
+    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+        state, notes = begin(config, model, checkpoints, dataset.checksum)
+        step, evaluated = int(state.step), int(state.evaluated)
+        ended = notes["learnt"] or step >= total
+        if ended and (evaluated == step or validation is None):
+            print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
+            return
+        train_step = jax.jit(make_train_step(config, model, epoch_steps, total), donate_argnums=0)
+        batches = training_batches(
+            split,
+            config.data.batch_size,
+            seed=config.seed,
+            first_step=step,
+            device_bytes=config.data.device_megabytes * 10**6,
+        )
+        with Reporter(
+            workdir, step, evaluated, notes["seconds"], epoch_steps, total, config.train
+        ) as reporter:
+            while True:
+                save = is_multiple(step, config.checkpoint.every_steps)
+                if step >= total or is_multiple(step, epoch_steps) or save or stop.signal:
+                    reporter.flush()
+                notes["learnt"] = notes["learnt"] or reporter.learnt(step)
+                ended = step >= total or notes["learnt"]
+                boundary = ended or is_multiple(step, epoch_steps * config.eval.every_epochs)
+                validated = None
+                if boundary and validation and evaluated != step:
+                    with contextlib.suppress(Stopped):
+                        validated = validation(state.params)
+                        state = after_validation(config, state, validated.top1_error)
+                        reporter.evaluation(step, validated.values("val"))
+                        evaluated = step
+                if boundary or save or stop.signal:
+                    notes["seconds"] = reporter.sync()
+                    error = validated.top1_error if validated else None
+                    training, mean = state.replace(params=None), np.asarray(pixels.mean)
+                    checkpoints.save(step, state.params, training, mean, notes, error)
+                if ended or stop.signal:
+                    return
+                state, scalars = train_step(state, next(batches), pixels)
+                step += 1
+                reporter.push(step, scalars)

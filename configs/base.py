@@ -1,0 +1,87 @@
+"""Every setting, with its unit. Other configs import this one and change a few lines.
+
+Command:   python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits
+Trains:    a two-tower AlexNet of a quarter of the width on 64-pixel crops of scikit-learn's 1,797
+           handwritten digits, enlarged from 8 to 72 pixels and embedded: nothing is downloaded.
+Hardware:  two CPU cores.
+Expected:  see README.md, "Results"; about half a minute of training.
+
+Override any key on the command line: --config.optim.learning_rate=0.02
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """All keys of an experiment at their defaults."""
+    config = ConfigDict()
+    config.seed = 0  # all randomness is a function of it: initial weights, order, crops, masks
+    config.init_from = ""  # checkpoint whose parameters to start from; empty = random
+
+    config.data = data = ConfigDict()
+    data.name = "digits"  # digits, synthetic, folder, or any TFDS image-classification data set
+    data.dir = ""  # the store that `prepare` wrote; empty = data/<name>
+    data.image_size = 72  # pixels, side of the stored image
+    data.crop_size = 64  # pixels, side of the net's input
+    data.batch_size = 32  # images, over all devices
+    data.val_fraction = (
+        0.1  # of the training set, held out where a data set has no validation split
+    )
+    data.device_megabytes = 512  # a split of raw images up to this size is held on the device
+    data.synthetic_images = 1024  # images in a split of the synthetic data set
+    data.synthetic_classes = 10  # classes of the synthetic data set
+    data.input_mean = config_dict.placeholder(tuple)  # RGB, 0–255; unset = the mean image
+    data.input_scale = (1.0, 1.0, 1.0)  # RGB; net input = (pixel − mean) × scale
+
+    data.augment = augment = ConfigDict()
+    augment.crop = True  # random crops in training; False = the centre
+    augment.flip = False  # horizontal mirror with probability 1/2 (digits have a left and a right)
+    augment.colour = "none"  # noise along the colour components: none, paper, code
+    augment.colour_scale = 0.1  # standard deviation of the noise, in components
+    augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
+
+    config.model = model = ConfigDict()
+    model.name = "alexnet"  # see alexnet_jax/architectures.py
+    model.width = 0.25  # multiplies the units of every layer but the last
+    model.num_classes = config_dict.placeholder(int)  # classes; unset = what the data says
+    # Unset = what the net itself says:
+    model.towers = config_dict.placeholder(int)  # columns that the kernels are divided into
+    model.activation = config_dict.placeholder(str)  # relu, tanh
+    model.lrn = config_dict.placeholder(bool)  # False leaves out all response normalisation
+    model.pool_size = config_dict.placeholder(int)  # pixels, side of the pooling window
+    model.dropout = config_dict.placeholder(float)  # probability of dropping a unit; 0 = none
+    model.exchange = config_dict.placeholder(tuple)  # layers before which the towers exchange
+    model.without = ()  # names of layers to leave out
+
+    config.optim = optim = ConfigDict()
+    optim.name = "paper"  # paper (the rate is inside the velocity) or sgd (outside, as optax.sgd)
+    optim.learning_rate = 0.01  # of the weights at the start
+    optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
+    optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
+    optim.momentum = 0.9
+    optim.weight_decay = 0.0005  # for layers that do not state their own; biases have none
+    optim.schedule = "plateau"  # plateau, listed, dexp, constant, cosine
+    optim.plateau_factor = 0.1  # plateau: multiplies the rate …
+    optim.plateau_patience = 5  # evaluations without a lower validation error, then it drops …
+    optim.plateau_drops = 3  # at most this many times
+    optim.listed = ()  # listed: ((epoch, rate), …): the rate from that epoch on
+    optim.listed_layers = ()  # any schedule: ((layer, epoch, rate), …): this layer's weights' rate
+    optim.dexp_target = 250.0  # dexp: first rate ÷ last rate …
+    optim.dexp_steps = 4  # over this many equal parts of training
+
+    config.train = train = ConfigDict()
+    train.epochs = 30.0  # passes over the training set
+    train.steps = 0  # batches; a positive value wins over epochs
+    train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
+    train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.views = 1  # 1 = centre; 10 = corners and centre, mirrored too
+    evaluation.every_epochs = 1  # epochs between two validations while training
+    evaluation.split = ""  # for --mode=eval: test or val; empty = test where it has labels
+    evaluation.batch_size = 128  # images
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every_steps = 0  # steps between two checkpoints; 0 = after every validation
+    checkpoint.keep = 2  # newest checkpoints kept; the best is kept besides
+    return config

@@ -1,0 +1,34 @@
+"""CIFAR-10 with cuda-convnet's 18 % net: three convolutions, weight decay by layer.
+
+Command:   python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/cifar10
+Data:      python -m alexnet_jax.prepare --name=cifar10, which downloads it, or --source=… for the
+           original binary files
+Hardware:  two CPU cores or any GPU.
+Expected:  18 % test error by cuda-convnet's own note, trained on all 50,000 images; here a tenth of
+           them is held out. NOT RUN to the end here.
+Others:    --config.model.name=cuda_convnet_11pct --config.data.crop_size=24
+           --config.data.augment.crop=True --config.data.augment.flip=True
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """base.py with the net, rates and schedule of `layers-18pct.cfg`."""
+    config = base.get_config()
+    config.data.name = "cifar10"
+    config.data.image_size = 32
+    config.data.crop_size = 32
+    config.data.batch_size = 128
+    config.data.augment.crop = False
+    config.model.name = "cuda_convnet_18pct"
+    config.model.width = 1.0
+    config.model.num_classes = 10
+    config.optim.learning_rate = 0.001
+    config.optim.schedule = "listed"
+    config.optim.listed = ((120, 1e-4), (130, 1e-5))
+    config.train.epochs = 140.0
+    config.train.log_every_steps = 50
+    return config

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# .venv and the packages if need be, then ruff and the tests. Arguments go to pytest:
+#   bash launch/test.sh -m "not slow"
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/environment.sh
+
+environment requirements.txt tests/requirements.txt
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+exec .venv/bin/python -m pytest -c .pytest.ini --rootdir=. "$@"
