@@ -7,9 +7,10 @@ logits, endpoints = model.apply(variables, images)
 
 from typing import Any
 
-from alexnet_jax.xla_flags import set_cpu_flags
+from alexnet_jax.environment import set_compilation_cache, set_cpu_flags
 
 set_cpu_flags()
+set_compilation_cache()
 
 __all__ = ["build_model", "load"]
 

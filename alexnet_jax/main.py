@@ -66,7 +66,9 @@ def train(run: Run) -> int:
     print(f"workdir: {run.workdir}", flush=True)
     run.workdir.mkdir(parents=True, exist_ok=True)
     write_config(run.workdir, run.config)
-    training.train(run.config, open_dataset(run.config.data), run.workdir, stop)
+    step = training.train(run.config, open_dataset(run.config.data), run.workdir, stop)
+    if stop.signal:
+        print(f"stopped: saved step {step}; the same command with this workdir goes on from there")
     return stop.exit_code
 
 

@@ -23,7 +23,16 @@ from pathlib import Path
 from absl import flags
 
 from alexnet_jax import command
-from alexnet_jax.data import cifar10, folder, imagenet, open, store, store_writer, tfds_source
+from alexnet_jax.data import (
+    cifar10,
+    folder,
+    imagenet,
+    open,
+    store,
+    store_files,
+    store_writer,
+    tfds_source,
+)
 from alexnet_jax.data.original import Original
 from alexnet_jax.errors import UserError
 
@@ -117,7 +126,8 @@ def prepare(settings: Settings) -> str:
         return f"already prepared: {described(store.read_manifest(directory), directory)}"
     original = open_original(settings)
     form = form_of(settings, original)
-    check_disk(directory, store_bytes(original, form))
+    needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
+    check_disk(directory, needed - image_bytes(directory))
     store_writer.begin(directory, settings.begun_with)
     manifest = store_writer.write_store(directory, settings.name, original, form)
     clean(directory)
@@ -153,7 +163,7 @@ def check_directory(settings: Settings) -> None:
     if store.is_complete(directory):
         check_same(settings, store.read_manifest(directory))
     elif (directory / store.PARTIAL).is_file():
-        begun = store_writer.read_json(directory / store.PARTIAL)
+        begun = store_files.read_json(directory / store.PARTIAL)
         for key, value in settings.begun_with.items():
             if begun[key] != value:
                 raise UserError(
@@ -187,8 +197,11 @@ def open_original(settings: Settings) -> Original:
     if not builder.is_prepared():
         if settings.name == "imagenet2012":
             wnids = frozenset(builder.info.features["label"].names)
-            imagenet.check_tars(source, wnids, full=settings.expected_counts == "full")
-            check_disk(settings.directory, imagenet.tar_bytes(source))
+            full = settings.expected_counts == "full"
+            images = imagenet.check_tars(source, wnids, full=full)
+            side, encoding = settings.image_size or STANDARD_SIDE, settings.encoding or "jpeg"
+            needed = imagenet.tar_bytes(source) + store_bytes(images, side, encoding)
+            check_disk(settings.directory, needed)
         store_writer.begin(settings.directory, settings.begun_with)
         tfds_source.prepare_builder(builder, source if settings.source else None)
     if settings.name == "cifar10":
@@ -212,10 +225,15 @@ def form_of(settings: Settings, original: Original) -> store_writer.Form:
     )
 
 
-def store_bytes(original: Original, form: store_writer.Form) -> int:
+def store_bytes(images: int, side: int, encoding: str) -> int:
     """About how much disk the store will take."""
-    raw = sum(original.sizes.values()) * form.side**2 * 3
-    return raw if form.encoding == "raw" else raw // JPEG_SHRINKS
+    raw = images * side**2 * 3
+    return raw if encoding == "raw" else raw // JPEG_SHRINKS
+
+
+def image_bytes(directory: Path) -> int:
+    """Bytes of images that an earlier run has left in the store."""
+    return sum(path.stat().st_size for path in directory.glob("*/images.*"))
 
 
 def check_disk(directory: Path, needed: int) -> None:

@@ -168,8 +168,8 @@ def is_multiple(step: int, every: int) -> bool:
     return step > 0 and every > 0 and step % every == 0
 
 
-def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> None:
-    """Trains until the end, or until told to stop; either way the last state is saved.
+def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
+    """Trains until the end, or until told to stop; saves that state and returns its step.
 
     The order is: restore → evaluate → save → next batch → step → write the previous step's
     metrics. A checkpoint is saved before the next batch is taken, so that its step is the place in
@@ -189,7 +189,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> No
         ended = notes["learnt"] or step >= total
         if ended and (evaluated == step or validation is None):
             print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
-            return
+            return step
         train_step = jax.jit(make_train_step(config, model, epoch_steps, total), donate_argnums=0)
         batches = training_batches(
             split,
@@ -221,7 +221,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> No
                     training, mean = state.replace(params=None), np.asarray(pixels.mean)
                     checkpoints.save(step, state.params, training, mean, notes, error)
                 if ended or stop.signal:
-                    return
+                    return step
                 state, scalars = train_step(state, next(batches), pixels)
                 step += 1
                 reporter.push(step, scalars)

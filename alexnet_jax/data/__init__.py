@@ -1,8 +1,8 @@
 """Data sets: reading the originals, the store on disk, batches of uint8 images.
 
 `prepare` reads an original once (`imagenet`, `cifar10`, `folder`, `tfds_source`) and writes the
-store (`images`, `store_writer`, `statistics`). Training opens it (`open`, `store`, `embedded`) and
-takes batches from it (`pipeline`).
+store (`images`, `statistics`, `store_writer`, `store_files`). Training opens it (`open`, `store`,
+`embedded`) and takes batches from it (`pipeline`).
 """
 
 from alexnet_jax.data.open import Summary, check_available, open_dataset, summary

@@ -27,8 +27,10 @@ def open_folder(source: Path) -> Original:
 
     def read(split: str) -> Iterator[OriginalImage]:
         for class_name, paths in splits[split].items():
+            label = class_names.index(class_name)
             for path in paths:
-                yield OriginalImage(str(path), path.read_bytes(), class_names.index(class_name))
+                name = str(path.relative_to(source))
+                yield OriginalImage(name, path.read_bytes(), label)
 
     sizes = {name: sum(map(len, classes.values())) for name, classes in splits.items()}
     paths = [path for classes in splits.values() for files in classes.values() for path in files]

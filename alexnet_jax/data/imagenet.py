@@ -33,8 +33,10 @@ def tar_bytes(source: Path) -> int:
     return sum((source / name).stat().st_size for name in (TRAIN_TAR, VAL_TAR))
 
 
-def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> None:
-    """Walks through both tar files without reading images; some minutes for all of ImageNet.
+def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> int:
+    """Walks through both tar files without reading images, which takes minutes for all of ImageNet.
+
+    Returns the number of images.
 
     Raises UserError: a tar is truncated or of another kind, a class is unknown, validation names
     have a gap, or (if full) the counts are not those of ILSVRC-2012.
@@ -46,13 +48,16 @@ def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> None:
                 f"{source} holds {number:,} {what} instead of {FULL_COUNTS[what]:,}: download the "
                 "tar file again, or for a sample give --expected_counts=any"
             )
+    return counts["training images"] + counts["validation images"]
 
 
 def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
     """Classes and images in the training tar, which is a tar of a tar for each class."""
     classes, images = set(), 0
     with path.open("rb") as file:
-        members = tqdm(walk(file, path), desc=f"checking {path.name}", unit=" classes", delay=1)
+        members = tqdm(
+            walk(file, path), desc=f"checking {path.name}", unit=" classes", mininterval=1
+        )
         for member in members:
             wnid = member.name.removesuffix(".tar")
             if wnid not in wnids or not member.isfile():

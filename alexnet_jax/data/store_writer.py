@@ -4,22 +4,19 @@ While a store is being written, DIR/partial.json holds the settings it was begun
 that is finished has a split.json. The manifest comes last and these files then go.
 """
 
-import contextlib
 import functools
 import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data import images, statistics
+from alexnet_jax.data import images, statistics, store_files
 from alexnet_jax.data.original import Original, OriginalImage
 from alexnet_jax.data.store import IMAGE_FILES, MANIFEST, PARTIAL, VERSION
 from alexnet_jax.errors import UserError
@@ -56,9 +53,17 @@ class StoredImage:
 
 
 def begin(directory: Path, settings: dict) -> None:
-    """Makes the folder of a store that is to be written with these settings."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / PARTIAL, settings)
+    """Makes the folder of a store that is to be written with these settings.
+
+    Raises UserError where that is not possible.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        store_files.write_json(directory / PARTIAL, settings)
+    except OSError as error:
+        raise UserError(
+            f"{directory} cannot be written ({error.strerror}): give another --dir"
+        ) from error
 
 
 def write_store(directory: Path, name: str, original: Original, form: Form) -> dict:
@@ -69,19 +74,22 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
     for split, size in original.sizes.items():
         if not is_finished(directory / split, size):
             write_split(directory, original, split, form)
-    splits = {split: read_json(directory / split / SPLIT_DONE) for split in original.sizes}
-    write_text(directory / LABELS, "".join(f"{name}\n" for name in original.class_names))
+    done = {
+        split: store_files.read_json(directory / split / SPLIT_DONE) for split in original.sizes
+    }
+    labels = "".join(f"{class_name}\n" for class_name in original.class_names)
+    store_files.write_text(directory / LABELS, labels)
     manifest = {
         "version": VERSION,
         "name": name,
         "encoding": form.encoding,
         "image_size": form.side,
-        "counts": {split: done["images"] for split, done in splits.items()},
+        "counts": {split: entry["images"] for split, entry in done.items()},
         "class_names": list(original.class_names),
-        "skipped": {split: done["skipped"] for split, done in splits.items() if done["skipped"]},
-        "files": checksums(directory, form.encoding, list(splits)),
+        "skipped": {split: x["skipped"] for split, x in done.items() if x["skipped"]},
+        "files": checksums(directory, form.encoding, list(done)),
     }
-    write_json(directory / MANIFEST, manifest)
+    store_files.write_json(directory / MANIFEST, manifest)
     tidy(directory)
     return manifest
 
@@ -96,7 +104,7 @@ def is_finished(folder: Path, size: int) -> bool:
     """Whether a split of `size` originals has been written to its end."""
     if not (folder / SPLIT_DONE).is_file():
         return False
-    done = read_json(folder / SPLIT_DONE)
+    done = store_files.read_json(folder / SPLIT_DONE)
     return done["images"] + len(done["skipped"]) == size
 
 
@@ -110,9 +118,10 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     (folder / SPLIT_DONE).unlink(missing_ok=True)
     labels, skipped, sums = [], [], statistics.no_sums(form.side)
     work = functools.partial(to_stored, form=form, with_products=split == "train")
-    with IMAGE_WRITERS[form.encoding](folder, original.sizes[split], form.side) as write:
+    size = original.sizes[split]
+    with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
         results = in_order(work, original.read(split))
-        for image in tqdm(results, split, original.sizes[split], unit=" images", delay=1):
+        for image in tqdm(results, split, size, unit=" images", mininterval=1):
             if image.fault:
                 skipped.append(refuse(image, form.skip_bad))
                 continue
@@ -122,10 +131,10 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
                 sums = statistics.add_image(sums, image.pixels, image.products)
     if not labels:
         raise UserError(f"not one image of the {split} split can be used")
-    write_array(folder / "labels.npy", np.array(labels, np.int32))
+    store_files.write_array(folder / "labels.npy", np.array(labels, np.int32))
     if split == "train":
         write_statistics(directory, sums)
-    write_json(folder / SPLIT_DONE, {"images": len(labels), "skipped": skipped})
+    store_files.write_json(folder / SPLIT_DONE, {"images": len(labels), "skipped": skipped})
 
 
 def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
@@ -175,57 +184,13 @@ def in_order(
             pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memoryview], None]]:
-    """A function that appends images to images.npy; at the end the header tells their number.
-
-    numpy pads the header so that a smaller number of images has the same length.
-    """
-    written = 0
-
-    def header(file: BinaryIO, images_in_it: int) -> None:
-        shape = (images_in_it, side, side, 3)
-        described = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, described)
-
-    def write(record: memoryview) -> None:
-        nonlocal written
-        file.write(record)
-        written += 1
-
-    with (folder / IMAGE_FILES["raw"]).open("wb") as file:
-        header(file, count)
-        yield write
-        file.seek(0)
-        header(file, written)
-        to_disk(file)
-
-
-@contextlib.contextmanager
-def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes], None]]:
-    """A function that appends JPEG files to images.array_record, one a group: random access."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    path = folder / IMAGE_FILES["jpeg"]
-    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-    try:
-        yield writer.write
-    finally:
-        writer.close()
-    with path.open("rb+") as file:
-        to_disk(file)
-
-
-IMAGE_WRITERS = {"raw": raw_writer, "jpeg": jpeg_writer}
-
-
 def write_statistics(directory: Path, sums: statistics.Sums) -> None:
     """Writes mean_image.npy and colour.npz."""
     colour = statistics.colour_components(sums)
-    write_array(directory / "mean_image.npy", statistics.mean_image(sums))
+    store_files.write_array(directory / "mean_image.npy", statistics.mean_image(sums))
     with (directory / "colour.npz").open("wb") as file:
         np.savez(file, stdevs=colour.stdevs, components=colour.components)
-        to_disk(file)
+        store_files.to_disk(file)
 
 
 def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, dict]:
@@ -235,40 +200,8 @@ def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, di
         f"{split}/{file}" for split in splits for file in ("labels.npy", IMAGE_FILES[encoding])
     ]
     found = {}
-    for name in tqdm(names, "checksums", unit=" files", delay=1):
+    for name in tqdm(names, "checksums", unit=" files", mininterval=1):
         with (directory / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             found[name] = {"bytes": file.tell(), "sha256": digest}
     return found
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes an .npy file."""
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        to_disk(file)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes a JSON file all at once: it is never seen half-written."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file all at once."""
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        file.write(text.encode())
-        to_disk(file)
-    draft.replace(path)
-
-
-def read_json(path: Path) -> dict:
-    """Reads a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def to_disk(file: BinaryIO) -> None:
-    """Returns when what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())

@@ -56,7 +56,10 @@ def prepare_builder(builder: "tfds.core.DatasetBuilder", manual: Path | None) ->
         builder.download_and_prepare(download_config=config)
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"TFDS cannot prepare {builder.name}: {reason}") from error
+        raise UserError(
+            f"TFDS cannot prepare {builder.name}: {reason}; where it cannot be downloaded, give "
+            "the folder with the originals as --source"
+        ) from error
 
 
 def raise_open_files() -> None:

@@ -1,0 +1,88 @@
+"""The kinds of files in a store, written so that they are whole and on the disk."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from alexnet_jax.data.store import IMAGE_FILES
+
+
+@contextlib.contextmanager
+def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memoryview], None]]:
+    """A function that appends images to images.npy; at the end the header tells their number.
+
+    numpy pads the header so that a smaller number of images has the same length.
+    """
+    written = 0
+
+    def header(file: BinaryIO, images_in_it: int) -> None:
+        shape = (images_in_it, side, side, 3)
+        described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, described)
+
+    def write(record: memoryview) -> None:
+        nonlocal written
+        file.write(record)
+        written += 1
+
+    with (folder / IMAGE_FILES["raw"]).open("wb") as file:
+        header(file, count)
+        yield write
+        file.seek(0)
+        header(file, written)
+        to_disk(file)
+
+
+@contextlib.contextmanager
+def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes], None]]:
+    """A function that appends JPEG files to images.array_record, one a group: random access."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = folder / IMAGE_FILES["jpeg"]
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+    try:
+        yield writer.write
+    finally:
+        writer.close()
+    with path.open("rb+") as file:
+        to_disk(file)
+
+
+IMAGE_WRITERS = {"raw": raw_writer, "jpeg": jpeg_writer}
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an .npy file."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        to_disk(file)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a JSON file all at once: it is never seen half-written."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file all at once."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(text.encode())
+        to_disk(file)
+    draft.replace(path)
+
+
+def read_json(path: Path) -> dict:
+    """Reads a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Returns when what was written is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
