@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.optim import Schedule, listed
+from alexnet_jax.parallel import Layout, rows
 
 Array = jax.Array
 COLOURS = ("none", "paper", "code")
@@ -77,7 +78,12 @@ def normalise(images: Array, pixels: Pixels) -> Array:
 
 
 def training_input(
-    images: Array, key: Array, data: ConfigDict, pixels: Pixels, colour: Array
+    images: Array,
+    key: Array,
+    data: ConfigDict,
+    pixels: Pixels,
+    colour: Array,
+    layout: Layout = Layout(),  # noqa: B008, it is frozen
 ) -> Array:
     """Random crops, flips and colour noise, each image by itself (paper §4.1).
 
@@ -87,23 +93,24 @@ def training_input(
       data: config.data.
       pixels: as make_pixels made them.
       colour: standard deviation of the noise at this step, in components; 0 = off.
+      layout: of the devices; images are this device's part of the batch.
 
     Returns:
       float32 [N, crop, crop, 3]. The mean image is cropped at the centre whatever the offset.
     """
-    number, side = images.shape[:2]
+    number, side = images.shape[0] * layout.data, images.shape[1]
     margin = side - data.crop_size
     place_key, flip_key, colour_key = jax.random.split(key, 3)
-    places = jnp.full((2, number), margin // 2)
+    places = jnp.full((number, 2), margin // 2)
     if data.augment.crop:
-        places = jax.random.randint(place_key, (2, number), 0, margin + 1)
-    images = crop(images, *places, data.crop_size)
+        places = jax.random.randint(place_key, (number, 2), 0, margin + 1)
+    images = crop(images, *rows(places, layout).T, data.crop_size)
     if data.augment.flip:
-        flips = jax.random.bernoulli(flip_key, shape=(number, 1, 1, 1))
+        flips = rows(jax.random.bernoulli(flip_key, shape=(number, 1, 1, 1)), layout)
         images = jnp.where(flips, images[:, :, ::-1], images)
     x = images.astype(jnp.float32) - pixels.mean
     if data.augment.colour != "none":
-        shift = colour * jax.random.normal(colour_key, (number, 3)) @ pixels.noise
+        shift = colour * rows(jax.random.normal(colour_key, (number, 3)), layout) @ pixels.noise
         x = x + shift[:, None, None, :]
     if data.augment.colour == "code":
         x = x / (1 + colour)  # `convdata_jpeg.py` shrinks the whole batch while the noise is on

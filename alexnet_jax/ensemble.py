@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from alexnet_jax import parallel
 from alexnet_jax.checkpoint import step_of
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.evaluate import Evaluation, averaged, evaluate, view_probabilities
-from alexnet_jax.restore import input_pixels, load
+from alexnet_jax.restore import input_pixels, load_on
 
 
 def evaluate_checkpoints(
@@ -22,11 +23,13 @@ def evaluate_checkpoints(
     Returns the evaluation and the checkpoints' steps.
     """
     images = open_dataset(config.data).splits[split]
-    members = []
+    layout = parallel.layout_of(config.parallel)
+    mesh, members = parallel.make_mesh(layout), []
     for path in paths:
-        model, variables, own = load(path)
-        probabilities, pixels = view_probabilities(model), input_pixels(variables, own)
-        members.append(averaged(probabilities, variables, pixels, config.eval.views))
+        model, variables, own = load_on(path, mesh, layout)
+        probabilities = view_probabilities(model, mesh, layout)
+        pixels = parallel.put(input_pixels(variables, own), mesh, parallel.EVERYWHERE)
+        members.append(averaged(probabilities, variables["params"], pixels, config.eval.views))
     batches = evaluation_batches(
         images, config.eval.batch_size, device_bytes=config.data.device_megabytes * 10**6
     )

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alexnet_jax import parallel
 from alexnet_jax.augment import VIEWS, Pixels, view_input
-from alexnet_jax.model import AlexNet
+from alexnet_jax.model import AlexNet, on_devices
 
 Predict = Callable[[jax.Array], np.ndarray]
 
@@ -33,26 +34,31 @@ class Evaluation:
         return {f"{split}/{name}": getattr(self, name) for name in names}
 
 
-def view_probabilities(model: AlexNet) -> Callable[..., jax.Array]:
-    """(variables, uint8 images [N, S, S, 3], pixels, *view) → float32 [N, classes]."""
+def view_probabilities(
+    model: AlexNet, mesh: parallel.Mesh, layout: parallel.Layout
+) -> Callable[..., jax.Array]:
+    """(params, uint8 images [N, S, S, 3], pixels, *view) → float32 [N, classes], compiled."""
+    here = on_devices(model, layout)
 
-    @jax.jit
     def probabilities(
-        variables: Any, images: jax.Array, pixels: Pixels, row: int, column: int, mirror: bool
+        params: Any, images: jax.Array, pixels: Pixels, row: int, column: int, mirror: bool
     ) -> jax.Array:
         x = view_input(images, pixels, model.net.crop, row, column, mirror)
-        return jax.nn.softmax(model.apply(variables, x)[0].astype(jnp.float32))
+        return jax.nn.softmax(here.apply({"params": params}, x)[0].astype(jnp.float32))
 
-    return probabilities
+    batch, everywhere = parallel.batch_spec(layout), parallel.EVERYWHERE
+    inputs = (parallel.param_specs(model.net, layout), batch, *[everywhere] * 4)
+    run = parallel.on_mesh(probabilities, mesh, inputs, everywhere if layout.hybrid else batch)
+    return lambda params, images, *rest: run(params, parallel.put(images, mesh, batch), *rest)
 
 
 def averaged(
-    probabilities: Callable[..., jax.Array], variables: Any, pixels: Pixels, views: int
+    probabilities: Callable[..., jax.Array], params: Any, pixels: Pixels, views: int
 ) -> Predict:
     """One net's probabilities, averaged over 1 or 10 views (paper §4.1)."""
 
     def predict(images: jax.Array) -> np.ndarray:
-        parts = [probabilities(variables, images, pixels, *view) for view in VIEWS[views]]
+        parts = [probabilities(params, images, pixels, *view) for view in VIEWS[views]]
         return np.mean([np.asarray(part, np.float64) for part in parts], axis=0)
 
     return predict

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from alexnet_jax import layers
+from alexnet_jax import layers, parallel
 from alexnet_jax.architectures import (
     LRN,
     WEIGHTED,
@@ -24,6 +24,7 @@ from alexnet_jax.architectures import (
     Net,
 )
 from alexnet_jax.errors import UserError
+from alexnet_jax.parallel import Layout
 from alexnet_jax.shapes import LayerShape, walk, window_places
 from alexnet_jax.variants import resolve
 
@@ -32,27 +33,35 @@ Towers = list[Array]
 
 
 class Parameters(nn.Module):
-    """One layer's kernel and bias, stacked on a leading axis over the towers."""
+    """One layer's kernel and bias, stacked on a leading axis over the towers that are held here."""
 
     shape: LayerShape
+    layout: Layout
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        """Kernel and bias, in float32, shaped as `shape` says."""
+        """Kernel and bias, in float32: this device's part of the shapes that `shape` states."""
         layer = self.shape.layer
-        kernel = self.param("kernel", nn.initializers.normal(layer.std), self.shape.kernel)
-        bias = self.param("bias", nn.initializers.constant(layer.bias), self.shape.bias)
-        return kernel, bias
+        kernel, bias = (
+            parallel.local_shape(shape, layer, self.layout)
+            for shape in (self.shape.kernel, self.shape.bias)
+        )
+        return (
+            self.param("kernel", nn.initializers.normal(layer.std), kernel),
+            self.param("bias", nn.initializers.constant(layer.bias), bias),
+        )
 
 
 class AlexNet(nn.Module):
     """Any net of architectures.py.
 
     The towers are looped over, each with plain convolutions: a grouped convolution, or a vmap
-    over the towers, is three to five times slower.
+    over the towers, is three to five times slower. With a `layout` of several devices this is
+    what one of them computes, under jax.shard_map; parameters are initialised without one.
     """
 
     net: Net
+    layout: Layout = Layout()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
@@ -76,27 +85,57 @@ class AlexNet(nn.Module):
             )
         key = self.make_rng("dropout") if train and self._drops() else None
         shapes = {shape.layer.name: shape for shape in walk(self.net, self.net.crop)}
-        towers, endpoints, exchange = [images] * self.net.towers, {}, False
+        towers = [images] * (self.net.towers // self.layout.tower)
+        endpoints, exchange, wide = {}, False, False
         for layer in self.net.layers:
             if isinstance(layer, Exchange):
                 exchange = True
                 continue
             if isinstance(layer, WEIGHTED):
-                towers = _exchanged(towers) if exchange else towers
-                exchange = False
-                towers = _weighted(layer, towers, Parameters(shapes[layer.name], name=layer.name)())
+                towers = self._read(layer, towers, exchange, wide)
+                exchange, wide = False, wide or (self.layout.hybrid and isinstance(layer, Dense))
+                parameters = Parameters(shapes[layer.name], self.layout, name=layer.name)()
+                towers = _weighted(layer, towers, parameters)
+            elif isinstance(layer, Dropout):
+                towers = self._dropout(layer, towers, key, wide)
             else:
-                towers = _plain(layer, towers, key)
+                towers = _plain(layer, towers)
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
         return towers[0], endpoints
 
     def _drops(self) -> bool:
         return any(isinstance(layer, Dropout) for layer in self.net.layers)
 
+    def _read(self, layer: Layer, towers: Towers, exchange: bool, wide: bool) -> Towers:
+        """What a layer with weights reads on each tower.
 
-def _exchanged(towers: Towers) -> Towers:
-    """Every tower with the maps of all towers (paper §3.2: conv3 and the dense layers)."""
-    return [jnp.concatenate(towers, axis=-1)] * len(towers)
+        wide: a dense layer of the hybrid scheme came before, so units are split, not the batch.
+        """
+        whole, split = getattr(layer, "whole", False), isinstance(layer, Dense)
+        if self.layout.hybrid and split and wide:
+            towers = parallel.whole_units(towers, whole)
+        if exchange:
+            towers = parallel.exchanged(towers, self.layout, whole)
+        if self.layout.hybrid and split and not wide:
+            towers = parallel.whole_batch(towers, whole)
+        return towers
+
+    def _dropout(self, layer: Dropout, towers: Towers, key: Array | None, wide: bool) -> Towers:
+        """One mask over the batch and all units, of which each device and tower takes its part."""
+        masks = [None] * len(towers)
+        if key is not None:
+            data = self.layout.data
+            examples, *places, units = towers[0].shape
+            units *= self.net.towers * (data if wide else 1)
+            shape = (examples * (1 if wide else data), *places, units)
+            layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+            mask = jax.random.bernoulli(layer_key, 1 - layer.rate, shape)
+            mask = mask if wide else parallel.rows(mask, self.layout)
+            masks = parallel.units(mask, self.net.towers, wide, self.layout)
+        return [
+            layers.dropout(x, kept, rate=layer.rate, inverted=layer.inverted)
+            for x, kept in zip(towers, masks, strict=True)
+        ]
 
 
 def _weighted(layer: Layer, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
@@ -116,10 +155,8 @@ def _weighted(layer: Layer, towers: Towers, parameters: tuple[Array, Array]) -> 
     return outputs
 
 
-def _plain(layer: Layer, towers: Towers, key: Array | None) -> Towers:
-    """A layer without weights on each tower."""
-    if isinstance(layer, Dropout):
-        return _dropout(layer, towers, key)
+def _plain(layer: Layer, towers: Towers) -> Towers:
+    """A layer without weights or chance on each tower."""
     if isinstance(layer, LRN) and layer.across_towers:
         return jnp.split(_without_weights(layer, jnp.concatenate(towers, -1)), len(towers), -1)
     return [_without_weights(layer, x) for x in towers]
@@ -138,19 +175,6 @@ def _without_weights(layer: Layer, x: Array) -> Array:
         case Activation():
             return _activated(x, layer.activation)
     return pool(x, size=layer.size, stride=layer.stride, over=_over(layer, x))
-
-
-def _dropout(layer: Dropout, towers: Towers, key: Array | None) -> Towers:
-    """One mask over all towers' units, of which each takes its part: the same for any layout."""
-    masks = [None] * len(towers)
-    if key is not None:
-        shape = (*towers[0].shape[:-1], towers[0].shape[-1] * len(towers))
-        layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
-        masks = jnp.split(jax.random.bernoulli(layer_key, 1 - layer.rate, shape), len(towers), -1)
-    return [
-        layers.dropout(x, kept, rate=layer.rate, inverted=layer.inverted)
-        for x, kept in zip(towers, masks, strict=True)
-    ]
 
 
 def _activated(x: Array, activation: str | None) -> Array:
@@ -172,3 +196,8 @@ def build_model(config: ConfigDict) -> AlexNet:
     if config.model.num_classes is None:
         raise UserError("model.num_classes is unset; set it, or let main take it from the data")
     return AlexNet(resolve(config.model, config.data.crop_size))
+
+
+def on_devices(model: AlexNet, layout: Layout) -> AlexNet:
+    """The same net as one device of the layout computes it."""
+    return AlexNet(model.net, layout)

@@ -7,15 +7,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from alexnet_jax import parallel
 from alexnet_jax.augment import Pixels
 from alexnet_jax.checkpoint import check_restorable, read_config, restore_params
 from alexnet_jax.model import AlexNet, build_model
 
 
-def abstract_params(model: AlexNet) -> Any:
-    """Shapes and dtypes of the model's parameters."""
-    images = jax.ShapeDtypeStruct((1, model.net.crop, model.net.crop, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+def abstract_params(model: AlexNet, mesh: parallel.Mesh, layout: parallel.Layout) -> Any:
+    """Shapes, dtypes and shardings of the model's parameters."""
+
+    def params() -> Any:
+        images = jnp.zeros((1, model.net.crop, model.net.crop, 3))
+        return model.init(jax.random.key(0), images)["params"]
+
+    return parallel.born_on(params, mesh, parallel.param_specs(model.net, layout)).eval_shape()
 
 
 def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
@@ -32,11 +37,18 @@ def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
     Raises:
       UserError: there is no checkpoint, or its parameters do not fit its config.
     """
-    path = Path(directory)
+    layout = parallel.Layout()
+    return load_on(Path(directory), parallel.make_mesh(layout), layout)
+
+
+def load_on(
+    path: Path, mesh: parallel.Mesh, layout: parallel.Layout
+) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
+    """As `load`, with the parameters laid over the mesh."""
     check_restorable(path)
     config = read_config(path)
     model = build_model(config)
-    restored = restore_params(path, abstract_params(model))
+    restored = restore_params(path, abstract_params(model, mesh, layout))
     variables = {"params": restored.params, "input": {"mean": jnp.asarray(restored.mean)}}
     return model, variables, config
 

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from alexnet_jax import optim
+from alexnet_jax import optim, parallel
 from alexnet_jax.augment import Pixels, colour_scale, make_pixels, training_input
 from alexnet_jax.checkpoint import Checkpoints, restore_params
 from alexnet_jax.data import Dataset
@@ -20,7 +20,7 @@ from alexnet_jax.data.pipeline import evaluation_batches, steps_per_epoch, train
 from alexnet_jax.errors import UserError
 from alexnet_jax.evaluate import Evaluation, averaged, evaluate, view_probabilities
 from alexnet_jax.metrics import Reporter
-from alexnet_jax.model import AlexNet, build_model
+from alexnet_jax.model import AlexNet, build_model, on_devices
 from alexnet_jax.stopping import Stop, Stopped
 
 Batch = dict[str, Any]
@@ -68,9 +68,10 @@ def make_train_step(
 
     The batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
     padding; the gradient is the mean over the batch's real images (paper §5). All randomness is a
-    function of (config.seed, step, layer, place in the batch).
+    function of (config.seed, step, layer, place in the batch). With a model on several devices
+    (`on_devices`) this is what one of them does, with its part of the state and the batch.
     """
-    optimizer = optim.make_optimizer(config.optim, model.net)
+    optimizer, layout = optim.make_optimizer(config.optim, model.net), model.layout
     rates_at = optim.rates(config.optim, model.net, epoch_steps, total_steps)
     rate_at = optim.schedule(config.optim, epoch_steps, total_steps)
     colour_at = colour_scale(config.data, epoch_steps)
@@ -79,17 +80,18 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         input_key, dropout_key = jax.random.split(key)
         colour = colour_at(state.step)
-        images = training_input(batch["image"], input_key, config.data, pixels, colour)
-        mask, examples = batch["mask"], batch["mask"].sum()
+        images = training_input(batch["image"], input_key, config.data, pixels, colour, layout)
+        labels, mask = (parallel.of_logits(batch[x], layout) for x in ("label", "mask"))
+        examples = parallel.batch_total(mask.sum(), layout)
 
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
             variables, rngs = {"params": params}, {"dropout": dropout_key}
             logits, _ = model.apply(variables, images, train=True, rngs=rngs)
-            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-            return (losses * mask).sum() / examples, logits
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return parallel.batch_total((losses * mask).sum(), layout) / examples, logits
 
         (loss, logits), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        errors = ((logits.argmax(-1) != batch["label"]) * mask).sum()
+        errors = parallel.batch_total(((logits.argmax(-1) != labels) * mask).sum(), layout)
         rates = rates_at(state.step, state.plateau.scale)
         steps, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
         first = state.step % epoch_steps == 0
@@ -99,7 +101,7 @@ def make_train_step(
             "loss": loss,
             "top1_error": errors / examples,
             "learning_rate": rate_at(state.step) * state.plateau.scale,
-            "grad_norm": optax.tree.norm(grads),
+            "grad_norm": parallel.global_norm(grads, model.net, layout),
             "examples": examples,
             "epoch_loss": sums["loss"] / sums["examples"],
             "epoch_top1_error": sums["errors"] / sums["examples"],
@@ -111,6 +113,30 @@ def make_train_step(
     return step
 
 
+def state_specs(model: AlexNet, layout: parallel.Layout) -> TrainState:
+    """Where the state lies on the mesh: velocities with their parameters, the rest everywhere."""
+    params, everywhere = parallel.param_specs(model.net, layout), parallel.EVERYWHERE
+    return TrainState(
+        step=everywhere,
+        params=params,
+        opt_state=optim.Velocity(params),
+        plateau=everywhere,
+        sums=everywhere,
+        evaluated=everywhere,
+    )
+
+
+def compiled_step(
+    config: ConfigDict, model: AlexNet, mesh: parallel.Mesh, epoch_steps: int, total_steps: int
+) -> Callable[[TrainState, Batch, Pixels], tuple[TrainState, Scalars]]:
+    """The step on all devices of the mesh; it takes the state's memory for the new one."""
+    layout = parallel.layout_of(config.parallel)
+    step = make_train_step(config, on_devices(model, layout), epoch_steps, total_steps)
+    state, everywhere = state_specs(model, layout), parallel.EVERYWHERE
+    inputs = (state, parallel.batch_spec(layout), everywhere)
+    return parallel.on_mesh(step, mesh, inputs, (state, everywhere), donate_argnums=0)
+
+
 def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
     """Steps in an epoch and in the whole training."""
     epoch = steps_per_epoch(images, config.data.batch_size)
@@ -118,14 +144,20 @@ def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
 
 
 def make_validation(
-    config: ConfigDict, dataset: Dataset, model: AlexNet, pixels: Pixels, stop: Stop
+    config: ConfigDict,
+    dataset: Dataset,
+    model: AlexNet,
+    mesh: parallel.Mesh,
+    pixels: Pixels,
+    stop: Stop,
 ) -> Callable[[Any], Evaluation]:
     """A function of params that evaluates the validation split; it raises Stopped if told to."""
-    probabilities, split = view_probabilities(model), dataset.splits["val"]
+    layout, split = parallel.layout_of(config.parallel), dataset.splits["val"]
+    probabilities = view_probabilities(model, mesh, layout)
     device_bytes = config.data.device_megabytes * 10**6
 
     def validation(params: Any) -> Evaluation:
-        member = averaged(probabilities, {"params": params}, pixels, config.eval.views)
+        member = averaged(probabilities, params, pixels, config.eval.views)
         batches = evaluation_batches(split, config.eval.batch_size, device_bytes=device_bytes)
         return evaluate([member], stop.until(batches), len(split), config.eval.views)
 
@@ -141,14 +173,19 @@ def after_validation(config: ConfigDict, state: TrainState, error: float) -> Tra
 
 
 def begin(
-    config: ConfigDict, model: AlexNet, checkpoints: Checkpoints, checksum: str
+    config: ConfigDict,
+    model: AlexNet,
+    mesh: parallel.Mesh,
+    checkpoints: Checkpoints,
+    checksum: str,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state and the notes to go on from: the workdir's newest checkpoint, init_from, the seed.
 
     Raises UserError if the data set is not the one that the run began with.
     """
-    initial_state = make_initial_state(config, model)
-    abstract = jax.eval_shape(initial_state)
+    specs = state_specs(model, parallel.layout_of(config.parallel))
+    initial_state = parallel.born_on(make_initial_state(config, model), mesh, specs)
+    abstract = initial_state.eval_shape()
     restored = checkpoints.restore(abstract.params, abstract.replace(params=None))
     if restored is not None:
         if restored.meta["data"] != checksum:
@@ -157,7 +194,7 @@ def begin(
                 "prepare it as it was, or train in another --workdir"
             )
         return restored.training.replace(params=restored.params), restored.meta
-    state = jax.jit(initial_state)()
+    state = initial_state()
     if config.init_from:
         state = state.replace(params=restore_params(Path(config.init_from), abstract.params).params)
     return state, {"seconds": 0.0, "learnt": False, "data": checksum}
@@ -179,18 +216,20 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     split = dataset.splits["train"]
     epoch_steps, total = lengths(config, len(split))
     model = build_model(config)
-    pixels = make_pixels(config.data, dataset)
+    layout = parallel.layout_of(config.parallel)
+    mesh = parallel.make_mesh(layout)
+    pixels = parallel.put(make_pixels(config.data, dataset), mesh, parallel.EVERYWHERE)
     validation = None
     if "val" in dataset.splits:
-        validation = make_validation(config, dataset, model, pixels, stop)
+        validation = make_validation(config, dataset, model, mesh, pixels, stop)
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        state, notes = begin(config, model, checkpoints, dataset.checksum)
+        state, notes = begin(config, model, mesh, checkpoints, dataset.checksum)
         step, evaluated = int(state.step), int(state.evaluated)
         ended = notes["learnt"] or step >= total
         if ended and (evaluated == step or validation is None):
             print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
             return step
-        train_step = jax.jit(make_train_step(config, model, epoch_steps, total), donate_argnums=0)
+        train_step = compiled_step(config, model, mesh, epoch_steps, total)
         batches = training_batches(
             split,
             config.data.batch_size,
@@ -222,6 +261,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                     checkpoints.save(step, state.params, training, mean, notes, error)
                 if ended or stop.signal:
                     return step
-                state, scalars = train_step(state, next(batches), pixels)
+                batch = parallel.put(next(batches), mesh, parallel.batch_spec(layout))
+                state, scalars = train_step(state, batch, pixels)
                 step += 1
                 reporter.push(step, scalars)

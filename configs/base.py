@@ -75,6 +75,11 @@ def get_config() -> ConfigDict:
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
     train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
 
+    config.parallel = parallel = ConfigDict()
+    parallel.data = 1  # devices that the batch is divided over
+    parallel.tower = 1  # devices that the towers are divided over
+    parallel.scheme = "plain"  # plain; hybrid = dense layers split their units, not the batch
+
     config.eval = evaluation = ConfigDict()
     evaluation.views = 1  # 1 = centre; 10 = corners and centre, mirrored too
     evaluation.every_epochs = 1  # epochs between two validations while training
