@@ -1,22 +1,21 @@
-"""Saving and restoring a run. The only file that knows orbax."""
+"""Saving and restoring a run. The only file that knows orbax; `workdir` says what is good."""
 
-import json
-import os
+import contextlib
+import logging
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from alexnet_jax import full_disk, workdir
 from alexnet_jax.errors import UserError
-
-FOLDER = "checkpoints"
-CONFIG = "config.json"
-METRIC = "val/top1_error"
+from alexnet_jax.parallel import is_first_process
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,16 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one workdir; saves in the background, keeps the newest and the best."""
 
-    def __init__(self, workdir: Path, keep: int) -> None:
-        newest = preservation_policy.LatestN(keep)
-        best = preservation_policy.BestN(
-            n=1,
-            get_metric_fn=lambda metrics: -metrics[METRIC],
-            keep_checkpoints_without_metrics=False,
-        )
-        self._manager = _manager(
-            workdir,
-            preservation_policy=preservation_policy.AnyPreservationPolicy([newest, best]),
-        )
-
-    def latest(self) -> int | None:
-        """The newest step saved."""
-        return self._manager.latest_step()
+    def __init__(self, directory: Path, keep: int, on_full_disk: str = full_disk.STOP) -> None:
+        """on_full_disk: stop or continue, when a save finds no room."""
+        self._workdir, self._keep, self._on_full_disk = directory, keep, on_full_disk
+        self._writer = ocp.AsyncCheckpointer(_handler())
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._step = -1  # last asked for
+        self._saving: Future[None] | None = None
+        self._lost = ""
+        (directory / workdir.FOLDER).mkdir(parents=True, exist_ok=True)
+        _quieten()
 
     def save(
         self,
@@ -58,48 +52,114 @@ class Checkpoints:
         meta: dict[str, Any],
         error: float | None,
     ) -> None:
-        """Saves asynchronously unless this step is there; `error` (validation) decides the best."""
-        if step in self._manager.all_steps():
+        """Copies the state and writes it in the background, unless this step is there.
+
+        `error` (of the validation) decides which is the best. Raises what `poll` does.
+        """
+        if step in workdir.steps(self._workdir):
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(params),
-                training=ocp.args.StandardSave(training),
-                mean=ocp.args.StandardSave([mean]),
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics=None if error is None else {METRIC: error},
+        self._settle()
+        self._step = step
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(params),
+            training=ocp.args.StandardSave(training),
+            mean=ocp.args.StandardSave([mean]),
+            meta=ocp.args.JsonSave(meta),
         )
+        try:
+            _first_process(workdir.discard, self._workdir, step)
+            self._writer.save(workdir.draft_folder(self._workdir, step).absolute(), args=items)
+        except Exception as fault:
+            self._failed(fault)
+        else:
+            self._saving = self._thread.submit(self._finish, step, error)
+
+    def poll(self) -> None:
+        """Looks at the save in the background. Raises UserError if it found the disk full."""
+        if self._saving is not None and self._saving.done():
+            self._settle()
 
     def restore(self, params: Any, training: Any) -> Restored | None:
-        """The newest checkpoint in the form of these abstract trees; None if there is none."""
-        step = self.latest()
-        if step is None:
+        """The newest good checkpoint in the form of these abstract trees; None if nothing is saved.
+
+        Bad and unfinished ones are told, and set aside. Raises UserError if none is good.
+        """
+        for name in workdir.unfinished(self._workdir):
+            print(f"checkpoint {name} was not written to its end and is skipped", flush=True)
+        if not workdir.steps(self._workdir):
             return None
-        return _restore(self._manager, step, params, training)
+        step = workdir.good_step(self._workdir)
+        _first_process(workdir.set_bad_aside, self._workdir, step)
+        return _restore(self._workdir, step, params, training)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        # Waits for what is being saved.
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None
+    ) -> None:
+        # Waits for what is being saved; must not hide why the run ends.
+        try:
+            self._settle()
+        except Exception as failed:
+            if fault is None:
+                raise
+            print(f"step {self._step} was not saved: {failed}", flush=True)
+        finally:
+            self._thread.shutdown()
+            self._writer.close()
+        if fault is None and self._lost:
+            raise UserError(full_disk.advice(self._lost))
+
+    def _finish(self, step: int, error: float | None) -> None:
+        self._writer.wait_until_finished()
+        _first_process(workdir.commit, self._workdir, step, error, self._keep)
+
+    def _settle(self) -> None:
+        """Waits for the save under way, if there is one."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        try:
+            saving.result()
+            self._lost = ""
+        except Exception as fault:
+            self._failed(fault)
+
+    def _failed(self, fault: Exception) -> None:
+        with contextlib.suppress(Exception):
+            self._writer.close()  # it raises once more what is told here
+        self._writer = ocp.AsyncCheckpointer(_handler())
+        _first_process(workdir.discard, self._workdir, self._step)
+        there = ", ".join(map(str, workdir.steps(self._workdir))) or "none"
+        self._lost = f"step {self._step} was not saved; saved steps: {there}"
+        full_disk.tell(self._lost, fault, self._on_full_disk)
 
 
-def _manager(workdir: Path, **options: Any) -> ocp.CheckpointManager:
+def _quieten() -> None:
+    """A save that fails leaves tasks behind that complain on stderr long after it was told."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _but_of_closed_loops
+
+
+def _but_of_closed_loops(fault: Any) -> None:
+    if str(fault.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(fault)
+
+
+def _first_process(function: Any, *arguments: Any) -> None:
+    """Calls a function that changes files; of several processes only the first does."""
+    if is_first_process():
+        function(*arguments)
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
     trees = {name: ocp.StandardCheckpointHandler() for name in ("params", "training", "mean")}
-    return ocp.CheckpointManager(
-        (workdir / FOLDER).absolute(),  # orbax takes no relative path
-        options=ocp.CheckpointManagerOptions(**options),
-        item_handlers={**trees, "meta": ocp.JsonCheckpointHandler()},
-    )
+    return ocp.CompositeCheckpointHandler(**trees, meta=ocp.JsonCheckpointHandler())
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, params: Any, training: Any) -> Restored:
-    directory = manager.directory / str(step)
-    _check_same_tree(manager.item_metadata(step)["params"], params, directory)
+def _restore(directory: Path, step: int, params: Any, training: Any) -> Restored:
+    folder = workdir.step_folder(directory, step).absolute()  # orbax takes no relative path
     wanted = {
         "params": ocp.args.StandardRestore(params),
         "mean": ocp.args.StandardRestore(),
@@ -107,7 +167,9 @@ def _restore(manager: ocp.CheckpointManager, step: int, params: Any, training: A
     }
     if training is not None:
         wanted["training"] = ocp.args.StandardRestore(training)
-    found = manager.restore(step, args=ocp.args.Composite(**wanted))
+    with ocp.Checkpointer(_handler()) as reader:
+        _check_same_tree(reader.metadata(folder).item_metadata["params"], params, folder)
+        found = reader.restore(folder, args=ocp.args.Composite(**wanted))
     return Restored(
         step, found["params"], np.asarray(found["mean"][0]), found.get("training"), found["meta"]
     )
@@ -134,74 +196,21 @@ def _check_same_tree(saved: Any, wanted: Any, directory: Any) -> None:
         )
 
 
-def _locate(path: Path) -> tuple[Path, int | None]:
-    """A user's DIR as (workdir, step): a workdir means its newest step."""
-    if path.parent.name == FOLDER and path.name.isdigit():
-        return path.parent.parent, int(path.name)
-    return path, None
-
-
-def workdir_of(path: Path) -> Path:
-    """The workdir that a checkpoint given as workdir or workdir/checkpoints/STEP belongs to."""
-    return _locate(path)[0]
-
-
-def _steps(workdir: Path) -> list[int]:
-    folder = workdir / FOLDER
-    return (
-        sorted(int(x.name) for x in folder.iterdir() if x.name.isdigit()) if folder.is_dir() else []
-    )
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint named as workdir (its newest) or workdir/checkpoints/STEP."""
-    workdir, step = _locate(path)
-    return _steps(workdir)[-1] if step is None else step
-
-
-def check_restorable(path: Path) -> None:
-    """Raises UserError unless `path` is a workdir with a checkpoint, or one of its steps."""
-    workdir, step = _locate(path)
-    steps = _steps(workdir)
-    if not steps or not (workdir / CONFIG).is_file():
-        raise UserError(f"no checkpoint in {path}; train with --workdir={path} first, or name one")
-    if step is not None and step not in steps:
-        raise UserError(
-            f"no checkpoint {path}; {workdir} has the steps {', '.join(map(str, steps))}"
-        )
-
-
-def read_config(path: Path) -> ConfigDict:
-    """The resolved config of the run that a checkpoint belongs to, tuples as tuples."""
-    values = json.loads((workdir_of(path) / CONFIG).read_text())
-    return ConfigDict(_tuples(values))
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(x) for key, x in value.items()}
-    return tuple(_tuples(x) for x in value) if isinstance(value, list) else value
-
-
-def write_config(workdir: Path, config: ConfigDict) -> None:
-    """config.json: every setting of the run, resolved."""
-    temporary = workdir / (CONFIG + ".tmp")
-    with temporary.open("w") as file:
-        file.write(json.dumps(config.to_dict(), indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(workdir / CONFIG)
-
-
 def restore_params(path: Path, params: Any) -> Restored:
-    """Only what a forward pass needs, from a workdir (newest step) or workdir/checkpoints/STEP.
+    """Only what a forward pass needs, from a workdir (newest good step) or one of its steps.
 
     Args:
-      path: what the user named.
-      params: abstract parameters of the net (shapes and dtypes).
+      path: what the user named: a workdir, or workdir/checkpoints/STEP.
+      params: abstract parameters of the net (shapes, dtypes and shardings).
 
     Raises:
-      UserError: it is of another net.
+      UserError: it is bad, or of another net.
     """
-    with _manager(workdir_of(path), read_only=True) as manager:
-        return _restore(manager, step_of(path), params, None)
+    directory = workdir.workdir_of(path)
+    while True:
+        step = workdir.good_step(path)
+        try:
+            return _restore(directory, step, params, None)
+        except Exception:
+            if step in workdir.steps(directory):
+                raise  # else a training that goes on has removed it: take the newest again

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 from ml_collections import config_flags
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import MISTAKE, UserError
+from alexnet_jax.full_disk import is_full
 
 DefineFlags = Callable[[flags.FlagValues], None]
-MISTAKE = 2  # exit code
 
 
 def _declared(
@@ -84,7 +84,7 @@ def run(
     if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
         print(help_text(define_flags, doc, with_config=with_config))
         sys.exit(0)
-    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
+    logging.set_verbosity(logging.FATAL)  # orbax warns of what is meant and logs what it raises
     try:
         sys.exit(main(parse(sys.argv, define_flags, with_config=with_config)))
     except UserError as mistake:
@@ -95,3 +95,8 @@ def run(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as fault:
+        if not is_full(fault):
+            raise
+        print(f"error: {fault}; make room and give the same command again", file=sys.stderr)
+        sys.exit(MISTAKE)

@@ -7,11 +7,16 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
-from alexnet_jax.checkpoint import step_of
 from alexnet_jax.data import open_dataset
-from alexnet_jax.data.pipeline import evaluation_batches
-from alexnet_jax.evaluate import Evaluation, averaged, evaluate, view_probabilities
+from alexnet_jax.evaluate import (
+    Evaluation,
+    averaged,
+    batches_on_mesh,
+    evaluate,
+    view_probabilities,
+)
 from alexnet_jax.restore import input_pixels, load_on
+from alexnet_jax.workdir import good_step, step_folder, workdir_of
 
 
 def evaluate_checkpoints(
@@ -25,16 +30,15 @@ def evaluate_checkpoints(
     images = open_dataset(config.data).splits[split]
     layout = parallel.layout_of(config.parallel)
     mesh, members = parallel.make_mesh(layout), []
-    for path in paths:
-        model, variables, own = load_on(path, mesh, layout)
+    steps = [good_step(path) for path in paths]  # a training that goes on may save newer ones
+    for path, step in zip(paths, steps, strict=True):
+        model, variables, own = load_on(step_folder(workdir_of(path), step), mesh, layout)
         probabilities = view_probabilities(model, mesh, layout)
-        pixels = parallel.put(input_pixels(variables, own), mesh, parallel.EVERYWHERE)
+        pixels = parallel.everywhere(input_pixels(variables, own), mesh)
         members.append(averaged(probabilities, variables["params"], pixels, config.eval.views))
-    batches = evaluation_batches(
-        images, config.eval.batch_size, device_bytes=config.data.device_megabytes * 10**6
-    )
+    batches = batches_on_mesh(config, images, mesh)
     result = evaluate(members, batches, len(images), config.eval.views)
-    return result, [step_of(path) for path in paths]
+    return result, steps
 
 
 def write_result(path: Path, result: Evaluation, split: str, steps: Sequence[int]) -> str:

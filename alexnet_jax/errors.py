@@ -1,5 +1,7 @@
 """The one exception that means: the user can mend this."""
 
+MISTAKE = 2  # exit code of a UserError
+
 
 class UserError(Exception):
     """A wrong flag or value, missing data or a broken file.

@@ -8,9 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
 from alexnet_jax.augment import VIEWS, Pixels, view_input
+from alexnet_jax.data import Split
+from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.model import AlexNet, on_devices
 
 Predict = Callable[[jax.Array], np.ndarray]
@@ -44,12 +47,12 @@ def view_probabilities(
         params: Any, images: jax.Array, pixels: Pixels, row: int, column: int, mirror: bool
     ) -> jax.Array:
         x = view_input(images, pixels, model.net.crop, row, column, mirror)
-        return jax.nn.softmax(here.apply({"params": params}, x)[0].astype(jnp.float32))
+        logits = here.apply({"params": params}, x)[0].astype(jnp.float32)
+        return parallel.all_rows(jax.nn.softmax(logits), layout)
 
     batch, everywhere = parallel.batch_spec(layout), parallel.EVERYWHERE
     inputs = (parallel.param_specs(model.net, layout), batch, *[everywhere] * 4)
-    run = parallel.on_mesh(probabilities, mesh, inputs, everywhere if layout.hybrid else batch)
-    return lambda params, images, *rest: run(params, parallel.put(images, mesh, batch), *rest)
+    return parallel.on_mesh(probabilities, mesh, inputs, everywhere)
 
 
 def averaged(
@@ -62,6 +65,21 @@ def averaged(
         return np.mean([np.asarray(part, np.float64) for part in parts], axis=0)
 
     return predict
+
+
+def batches_on_mesh(
+    config: ConfigDict, split: Split, mesh: parallel.Mesh
+) -> Iterator[dict[str, Any]]:
+    """Every image of the split once, in order, laid on the mesh; labels and mask stay here."""
+    layout, size = parallel.layout_of(config.parallel), config.eval.batch_size
+    batches = evaluation_batches(
+        split,
+        size,
+        device_bytes=config.data.device_megabytes * 10**6,
+        share=parallel.share(mesh, layout, size),
+    )
+    for batch in batches:
+        yield {**batch, "image": parallel.put_batch(batch["image"], mesh, layout, size)}
 
 
 def top_k(probabilities: np.ndarray, k: int) -> np.ndarray:

@@ -7,11 +7,12 @@ Evaluate:  python -m alexnet_jax.main --config=configs/base.py --workdir=runs/di
 Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=describe
 """
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
 
-from alexnet_jax import command
+from alexnet_jax import command, parallel
 from alexnet_jax.run_checks import Run, check
 
 STRINGS = {
@@ -19,6 +20,12 @@ STRINGS = {
     "probabilities": "With --mode=eval: an .npz for the probabilities and labels of all images.",
     "submission": "With --mode=eval: a text file with the five likeliest classes of each image, "
     "as positions in the store's labels.txt, counted from 1.",
+    "coordinator": "One of several processes: host:port of process 0. SLURM's tasks need no flag.",
+}
+NUMBERS = {
+    "num_processes": (1, "With --coordinator: how many processes there are."),
+    "process_id": (0, "With --coordinator: which of them this is, counted from 0."),
+    "initialization_timeout": (300, "Seconds to wait until all processes have arrived."),
 }
 
 
@@ -30,6 +37,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list("checkpoint", [], checkpoint, flag_values=values)
     for name, text in STRINGS.items():
         flags.DEFINE_string(name, "", text, flag_values=values)
+    for name, (default, text) in NUMBERS.items():
+        flags.DEFINE_integer(name, default, text, lower_bound=0, flag_values=values)
 
 
 def describe(run: Run) -> None:
@@ -48,6 +57,8 @@ def evaluate(run: Run, probabilities: str, submission: str) -> None:
 
     run.workdir.mkdir(parents=True, exist_ok=True)
     result, steps = evaluate_checkpoints(run.config, run.checkpoints, run.split)
+    if not parallel.is_first_process():
+        return
     print(write_result(run.workdir / "eval.json", result, run.split, steps))
     if probabilities:
         write_probabilities(Path(probabilities), result)
@@ -57,16 +68,22 @@ def evaluate(run: Run, probabilities: str, submission: str) -> None:
 
 def train(run: Run) -> int:
     """Trains; the exit code is that of the signal that stopped it, or 0."""
-    from alexnet_jax import train as training
-    from alexnet_jax.checkpoint import write_config
-    from alexnet_jax.data import open_dataset
     from alexnet_jax.stopping import Stop
 
-    stop = Stop()
-    print(f"workdir: {run.workdir}", flush=True)
+    stop = Stop()  # first, so that a signal is heeded while jax is being imported
+    from alexnet_jax import train as training
+    from alexnet_jax.data import open_dataset
+    from alexnet_jax.run_lock import only_run
+    from alexnet_jax.workdir import write_config
+
+    dataset = open_dataset(run.config.data)
     run.workdir.mkdir(parents=True, exist_ok=True)
-    write_config(run.workdir, run.config)
-    step = training.train(run.config, open_dataset(run.config.data), run.workdir, stop)
+    with contextlib.ExitStack() as held:
+        if parallel.is_first_process():
+            held.enter_context(only_run(run.workdir))
+            write_config(run.workdir, run.config)
+        print(f"workdir: {run.workdir}", flush=True)
+        step = training.train(run.config, dataset, run.workdir, stop)
     if stop.signal:
         print(f"stopped: saved step {step}; the same command with this workdir goes on from there")
     return stop.exit_code
@@ -74,6 +91,9 @@ def train(run: Run) -> int:
 
 def main(values: flags.FlagValues) -> int:
     """Does what --mode says; returns the exit code."""
+    parallel.join(
+        values.coordinator, values.num_processes, values.process_id, values.initialization_timeout
+    )
     run = check(values)
     if values.mode == "train":
         return train(run)

@@ -1,22 +1,28 @@
 """What a run tells: metrics.jsonl, TensorBoard, and progress on the terminal."""
 
+import contextlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
+from alexnet_jax import full_disk
+from alexnet_jax.durable import write_text
 from alexnet_jax.errors import UserError
 
 Scalars = dict[str, jax.Array]
 SECONDS_BETWEEN_LINES = 5.0  # of progress, where there is no terminal
+SECONDS_BETWEEN_FLUSHES = 30.0  # of TensorBoard's file
 
 FILE = "metrics.jsonl"
 
@@ -30,7 +36,7 @@ def cut_back(path: Path, step: int, evaluated: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
@@ -38,40 +44,112 @@ def cut_back(path: Path, step: int, evaluated: int) -> None:
         limit = step if "train/loss" in values or evaluated == step else step - 1
         if values["step"] <= limit:
             kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        file.writelines(line + "\n" for line in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text(path, "".join(line + "\n" for line in kept))
+
+
+class Board:
+    """TensorBoard's copy of the numbers, in an event file that is begun when first written to.
+
+    tensorboardX's own SummaryWriter writes in a thread, which a full disk ends without a word.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """What an earlier run wrote after `step` is hidden."""
+        folder.mkdir(exist_ok=True)
+        self._folder, self._hidden_from = folder, step + 1
+        self._file: EventsWriter | None = None
+        self._files, self._flushed = 0, time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds the values. Raises OSError where they do not fit; the next ones get a new file."""
+        try:
+            if self._file is None:
+                self._file = self._begin()
+            for name, value in values.items():
+                event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                self._file.write_event(event)
+            if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+                self.flush()
+        except OSError:
+            self._file = None
+            raise
+
+    def _begin(self) -> EventsWriter:
+        self._files += 1  # a name ends with the second it was made in
+        name = f".{os.getpid()}.{self._files}"
+        file = EventsWriter(str(self._folder / "events"), name)
+        if self._files == 1:
+            start = SessionLog(status=SessionLog.START)
+            hide = Event(wall_time=time.time(), step=self._hidden_from, session_log=start)
+            file.write_event(hide)
+        return file
+
+    def flush(self) -> None:
+        """Brings the file onto the disk; errors as in write."""
+        self._flushed = time.monotonic()
+        try:
+            if self._file is not None:
+                self._file.flush()
+        except OSError:
+            self._file = None
+            raise
 
 
 class Metrics:
-    """Writes every line to metrics.jsonl and, number by number, to TensorBoard."""
+    """Writes every line to metrics.jsonl and, number by number, to TensorBoard.
 
-    def __init__(self, workdir: Path, step: int, evaluated: int) -> None:
+    Lines that a full disk does not take are held until it does.
+    """
+
+    def __init__(
+        self, workdir: Path, step: int, evaluated: int, on_full_disk: str = full_disk.STOP
+    ) -> None:
         """Continues the files of a run whose state was restored at `step`."""
         cut_back(workdir / FILE, step, evaluated)
-        self._file = (workdir / FILE).open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._path, self._on_full_disk = workdir / FILE, on_full_disk
+        self._file = self._path.open("ab", buffering=0)
+        self._held, self._told, self.behind = b"", False, False
+        self._board = Board(workdir / "tensorboard", step)
 
     def write(self, step: int, epoch: float, seconds: float, values: Mapping[str, float]) -> None:
         """One line: where the run is, and the values by name."""
         line = {"step": step, "epoch": round(epoch, 6), "time": round(seconds, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._held += (json.dumps(line) + "\n").encode()
+        with self._full_disk_told():
+            self._to_file()
+            self._board.write(step, values)
+
+    def _to_file(self) -> None:
+        while self._held:
+            self._held = self._held[self._file.write(self._held) :]
+
+    @contextlib.contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        """Says once that the disk is full, until it no longer is; UserError if that ends the run.
+
+        While lines are held, `behind` is true.
+        """
+        try:
+            yield
+        except OSError as fault:
+            if not (self._told and full_disk.is_full(fault)):
+                full_disk.tell(f"{self._path} cannot be written", fault, self._on_full_disk)
+            self._told = self.behind = True
+        else:
+            self._told = self.behind = False
 
     def sync(self) -> None:
         """Everything written so far survives a power cut: called before a checkpoint is saved."""
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        with self._full_disk_told():
+            self._to_file()
+            os.fsync(self._file.fileno())
+            self._board.flush()
 
     def close(self) -> None:
         """Ends both files."""
+        with contextlib.suppress(OSError):  # the board is a copy
+            self._board.flush()
         self._file.close()
-        self._board.close()
 
 
 class Reporter:
@@ -89,9 +167,10 @@ class Reporter:
         epoch_steps: int,
         total: int,
         settings: ConfigDict,
+        on_full_disk: str = full_disk.STOP,
     ) -> None:
         """Goes on from `step`, `seconds` of training done; `settings` is config.train."""
-        self._metrics = Metrics(workdir, step, evaluated)
+        self._metrics = Metrics(workdir, step, evaluated, on_full_disk)
         self._settings, self._epoch_steps, self._total = settings, epoch_steps, total
         self._bar = tqdm(total=total, initial=step, unit="step", disable=not sys.stderr.isatty())
         self._pending: tuple[int, Scalars] | None = None
@@ -150,12 +229,21 @@ class Reporter:
         self._metrics.sync()
         return self._seconds()
 
+    @property
+    def behind(self) -> bool:
+        """True while metrics.jsonl lacks lines because the disk is full."""
+        return self._metrics.behind
+
     def __enter__(self) -> "Reporter":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
+        if kind is None:
+            self._metrics.sync()
         self._metrics.close()
+        if kind is None and self.behind:
+            raise UserError(full_disk.advice("the last lines of metrics.jsonl are not written"))
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._started

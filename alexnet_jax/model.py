@@ -1,5 +1,6 @@
 """The Linen module that runs a net, a tuple of layers, on one or several towers."""
 
+import math
 import zlib
 
 import jax
@@ -32,6 +33,16 @@ Array = jax.Array
 Towers = list[Array]
 
 
+def _normal(std: float) -> nn.initializers.Initializer:
+    """Normal numbers of this std. Drawn flat: the same ones compile ten times faster that way."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        flat = shape if len(shape) <= 3 else (shape[0], math.prod(shape[1:]))
+        return std * jax.random.normal(key, flat, dtype).reshape(shape)
+
+    return init
+
+
 class Parameters(nn.Module):
     """One layer's kernel and bias, stacked on a leading axis over the towers that are held here."""
 
@@ -47,7 +58,7 @@ class Parameters(nn.Module):
             for shape in (self.shape.kernel, self.shape.bias)
         )
         return (
-            self.param("kernel", nn.initializers.normal(layer.std), kernel),
+            self.param("kernel", _normal(layer.std), kernel),
             self.param("bias", nn.initializers.constant(layer.bias), bias),
         )
 

@@ -7,8 +7,15 @@ the same devices and see the whole batch. A function runs on the mesh under `jax
 checks that what is claimed equal on all devices is.
 """
 
+import atexit
+import os
+import socket
+import sys
+import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,12 +26,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from alexnet_jax.architectures import Dense, Net
+from alexnet_jax.architectures import LRN, Dense, Net
+from alexnet_jax.errors import MISTAKE, UserError
 from alexnet_jax.shapes import LayerShape, walk
 
 Array = jax.Array
 DATA, TOWER = "data", "tower"
 EVERYWHERE = P()  # the same on every device
+HEARTBEAT = 30  # seconds after which a process that is gone is noticed
+GRACE = 60  # seconds by which jax's own time to connect is longer than ours
+_WHO = ("coordinator_address", "num_processes", "process_id")
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,49 @@ def layout_of(parallel: ConfigDict) -> Layout:
     return Layout(parallel.data, parallel.tower, parallel.scheme == "hybrid")
 
 
+def check_layout(layout: Layout, net: Net, batch_sizes: dict[str, int]) -> None:
+    """Raises UserError unless this net and these batches can be divided so over these devices."""
+    if layout.hybrid and layout.data == 1:
+        raise UserError("parallel.scheme='hybrid' divides over parallel.data, which is 1; raise it")
+    if net.towers % layout.tower:
+        raise UserError(
+            f"parallel.tower={layout.tower} does not divide the net's {net.towers} tower(s); "
+            f"use a divisor, or another model.towers"
+        )
+    if layout.tower > 1 and any(isinstance(x, LRN) and x.across_towers for x in net.layers):
+        raise UserError(
+            f"parallel.tower={layout.tower}, but this net's norms read over the border between "
+            "towers; use parallel.tower=1"
+        )
+    for key, size in batch_sizes.items():
+        if size % layout.data:
+            raise UserError(
+                f"{key}={size} does not divide over parallel.data={layout.data}; use a multiple"
+            )
+    for layer in net.layers if layout.hybrid else ():
+        split = isinstance(layer, Dense) and not layer.whole
+        if split and layer.features // net.towers % layout.data:
+            raise UserError(
+                f"{layer.name}'s {layer.features // net.towers} units a tower do not divide "
+                f"over parallel.data={layout.data} in the hybrid scheme; use a divisor"
+            )
+
+
+def check_devices(layout: Layout) -> None:
+    """Raises UserError if there are fewer devices than the layout needs."""
+    if layout.devices > jax.device_count():
+        raise UserError(
+            f"parallel.data={layout.data} × parallel.tower={layout.tower} needs {layout.devices} "
+            f"devices, but there are {jax.device_count()}; JAX_NUM_CPU_DEVICES={layout.devices} "
+            "makes as many of a CPU"
+        )
+
+
 def make_mesh(layout: Layout) -> Mesh:
     """A mesh of the first devices; those that stay unused are named in one line."""
     devices = jax.devices()
     used, unused = devices[: layout.devices], devices[layout.devices :]
-    if unused:
+    if unused and is_first_process():
         print(f"not used: {', '.join(map(str, unused))}; see config.parallel", flush=True)
     grid = np.array(used).reshape(layout.data, layout.tower)
     return Mesh(grid, (DATA, TOWER), axis_types=(AxisType.Auto,) * 2)
@@ -104,9 +153,130 @@ def born_on(make: Callable[[], Any], mesh: Mesh, specs: Any) -> Callable[[], Any
     return jax.jit(make, out_shardings=where)
 
 
-def put(tree: Any, mesh: Mesh, spec: P) -> Any:
-    """The arrays of a tree, each laid on the mesh by `spec`."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+def everywhere(tree: Any, mesh: Mesh) -> Any:
+    """The arrays of a tree, the same in every process, whole on every device."""
+    sharding = NamedSharding(mesh, EVERYWHERE)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x)), tree
+    )
+
+
+def share(mesh: Mesh, layout: Layout, batch_size: int) -> slice:
+    """The part of every batch that this process's devices need."""
+    sharding = NamedSharding(mesh, batch_spec(layout))
+    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+    bounds = [part[0].indices(batch_size) for part in parts]
+    return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
+
+
+def put_batch(tree: Any, mesh: Mesh, layout: Layout, batch_size: int) -> Any:
+    """Arrays of a batch, whole or this process's share of it, divided over the mesh."""
+    sharding = NamedSharding(mesh, batch_spec(layout))
+
+    def put(x: Array | np.ndarray) -> Array:
+        if jax.process_count() == 1:
+            return jax.device_put(x, sharding)
+        shape = (batch_size, *x.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x), shape)
+
+    return jax.tree.map(put, tree)
+
+
+def highest(read: Callable[[], int], mesh: Mesh) -> Callable[[], int]:
+    """The highest number that any process reads, so that all of them act alike.
+
+    Several processes read now, in step, and fetch the answer when the result is called: by then
+    the devices have long found it. A single process reads when the result is called.
+    """
+    if jax.process_count() == 1:
+        return read
+    sharding = NamedSharding(mesh, P((DATA, TOWER)))
+    mine = np.full(len(mesh.local_devices), read(), np.int32)
+    given = jax.make_array_from_process_local_data(sharding, mine, (mesh.size,))
+    top = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, EVERYWHERE))(given)
+    return lambda: int(top)
+
+
+def is_one_of_several() -> bool:
+    """True if this process has joined others; asking this starts no device."""
+    return jax.distributed.is_initialized()
+
+
+def is_first_process() -> bool:
+    """True for the one process that writes and tells; the others only compute."""
+    return jax.process_index() == 0
+
+
+def reporting_folder(workdir: Path) -> Path:
+    """Where this process writes metrics: the workdir, or a folder that nobody reads."""
+    return workdir if is_first_process() else Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
+
+
+def join(coordinator: str, processes: int, process: int, timeout: int) -> None:
+    """Makes this process one of several, by these flags or as SLURM says.
+
+    Args:
+      coordinator: host:port of process 0; empty = alone, or as the variables of SLURM's srun say.
+      processes, process: how many there are, and which this one is.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      UserError: the flags are wrong, or not all processes arrived in time.
+    """
+    slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    if not coordinator and not slurm:
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
+    which = _checked(coordinator, processes, process) if coordinator else {}
+    faults: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(
+                **which,
+                initialization_timeout=timeout + GRACE,
+                heartbeat_timeout_seconds=HEARTBEAT,
+            )
+        except Exception as fault:
+            faults.append(fault)
+
+    # In a thread, since jax answers the end of its own time by aborting with a stack trace.
+    connecting = threading.Thread(target=connect, daemon=True)
+    connecting.start()
+    try:
+        connecting.join(timeout)
+    except KeyboardInterrupt:
+        os._exit(130)  # as below
+    if connecting.is_alive():
+        atexit.register(os._exit, MISTAKE)  # jax would log its own end after our line
+        raise UserError(
+            f"not all processes of {coordinator or 'the SLURM job'} arrived in {timeout} s; start "
+            "every one, or wait longer with --initialization_timeout"
+        )
+    if faults:
+        raise faults[0]
+    if not is_first_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, to the end of the process
+
+
+def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
+    """The flags as jax wants them; UserError if they cannot be right."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator={coordinator} is no host:port, such as 10.0.0.1:29500")
+    if not 0 <= process < processes:
+        raise UserError(
+            f"--process_id={process} with --num_processes={processes}; count from 0 below it"
+        )
+    if process == 0:
+        try:  # jax would crash
+            socket.create_server(("", int(port))).close()
+        except (OSError, OverflowError) as fault:
+            raise UserError(
+                f"--coordinator={coordinator}: port {port} cannot be used here ({fault}); "
+                "give another, to every process"
+            ) from fault
+    return dict(zip(_WHO, (coordinator, processes, process), strict=True))
 
 
 def rows(drawn: Array, layout: Layout) -> Array:
@@ -150,6 +320,13 @@ def whole_batch(towers: list[Array], whole: bool) -> list[Array]:
     to = "invarying" if whole else "varying"
     full = {id(x): lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for x in towers}
     return [full[id(x)] for x in towers]
+
+
+def all_rows(x: Array, layout: Layout) -> Array:
+    """The whole batch's rows, on every device, of what each computed for its own."""
+    if layout.data == 1 or layout.hybrid:
+        return x
+    return lax.all_gather(x, DATA, axis=0, tiled=True, to="invarying")
 
 
 def whole_units(towers: list[Array], whole: bool) -> list[Array]:

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
 from alexnet_jax.augment import Pixels
-from alexnet_jax.checkpoint import check_restorable, read_config, restore_params
+from alexnet_jax.checkpoint import restore_params
 from alexnet_jax.model import AlexNet, build_model
+from alexnet_jax.workdir import check_restorable, read_config
 
 
 def abstract_params(model: AlexNet, mesh: parallel.Mesh, layout: parallel.Layout) -> Any:

@@ -9,14 +9,29 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import settings
-from alexnet_jax.checkpoint import CONFIG, check_restorable, read_config, workdir_of
+from alexnet_jax import parallel, settings
 from alexnet_jax.data import Summary, check_available, summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.variants import resolve, weighted_layers
+from alexnet_jax.workdir import (
+    CONFIG,
+    check_restorable,
+    newest_good,
+    read_config,
+    steps,
+    workdir_of,
+)
 
 # What a resumed run may change: how long it goes on and what it tells, not what it computes.
-MAY_CHANGE = ("data.dir", "data.device_megabytes", "train.", "eval.", "checkpoint.")
+MAY_CHANGE = (
+    "data.dir",
+    "data.device_megabytes",
+    "data.on_bad_record",
+    "train.",
+    "eval.",
+    "checkpoint.",
+    "parallel.",
+)
 OF_THE_NET = ("model.", "data.crop_size", "data.input_mean", "data.input_scale")
 
 
@@ -48,6 +63,8 @@ def check(values: flags.FlagValues) -> Run:
     if values.mode == "eval":
         paths = tuple(map(Path, values.checkpoint)) or (workdir,)
         split = check_evaluation(config, found, paths, _overrides(values))
+        for path in paths:
+            check_parallel(config, read_config(path), ("eval.batch_size",))
         workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
         for place in (workdir, *_written_files(values)):
             check_writable(place)
@@ -55,6 +72,7 @@ def check(values: flags.FlagValues) -> Run:
     fill_classes(config, found.num_classes)
     check_net(config)
     if values.mode == "train":
+        check_parallel(config, config, ("data.batch_size", "eval.batch_size"))
         check_training(config, found, workdir)
     return Run(config, workdir)
 
@@ -63,6 +81,8 @@ def _check_flags_fit(values: flags.FlagValues) -> None:
     for name in ("checkpoint", "probabilities", "submission"):
         if values[name].value and values.mode != "eval":
             raise UserError(f"--{name} is for --mode=eval, not --mode={values.mode}; leave it out")
+    if parallel.is_one_of_several() and not values.workdir:
+        raise UserError("several processes need --workdir: they share one")
     if values.mode == "eval" and not values.checkpoint and not values.workdir:
         raise UserError("--mode=eval needs something to restore; give --workdir or --checkpoint")
 
@@ -96,6 +116,16 @@ def check_net(config: ConfigDict) -> None:
             )
 
 
+def check_parallel(config: ConfigDict, net_config: ConfigDict, sizes: Sequence[str]) -> None:
+    """Raises UserError unless the net and the batches fit config.parallel, and the devices do."""
+    layout = parallel.layout_of(config.parallel)
+    net = resolve(net_config.model, net_config.data.crop_size)
+    values = dict(settings.flat(config))
+    parallel.check_layout(layout, net, {key: values[key] for key in sizes})
+    if layout.devices > 1:
+        parallel.check_devices(layout)
+
+
 def _workdir(values: flags.FlagValues) -> Path:
     """--workdir, or runs/<config>-<time>."""
     if values.workdir:
@@ -121,6 +151,8 @@ def check_training(config: ConfigDict, found: Summary, workdir: Path) -> None:
             "another schedule"
         )
     check_writable(workdir)
+    if steps(workdir):
+        newest_good(workdir)  # raises if there is none
     if config.init_from:
         check_restorable(Path(config.init_from))
     if not (workdir / CONFIG).is_file():

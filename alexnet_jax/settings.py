@@ -1,5 +1,6 @@
 """Which values a config may have: checked before anything is imported, compiled or written."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from ml_collections import ConfigDict
 from alexnet_jax.architectures import NETS
 from alexnet_jax.errors import UserError
 
-AT_LEAST_1 = (lambda x: x >= 1, "at least 1")
+Rule = tuple[Callable[[Any], bool], str]  # is it allowed, and what is
+AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
 NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
 POSITIVE = (lambda x: x > 0, "more than 0")
 FRACTION = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
@@ -19,7 +21,7 @@ THREE = (
 )
 
 
-def _one_of(*names: Any) -> tuple[Callable[[Any], bool], str]:
+def _one_of(*names: Any) -> Rule:
     return (lambda x: x in names, "one of " + ", ".join(repr(name) for name in names))
 
 
@@ -27,30 +29,36 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and math.isfinite(x)
 
 
-def _changes(form: str, *kinds: type) -> tuple[Callable[[Any], bool], str]:
-    """Tuples of tuples, each with a name first if `kinds` says so, then numbers from 0 up."""
-
-    def fits(x: Any) -> bool:
-        return isinstance(x, tuple) and all(
-            isinstance(row, tuple)
-            and len(row) == len(kinds)
-            and all(
-                isinstance(a, str) if k is str else _is_number(a) and a >= 0
-                for a, k in zip(row, kinds, strict=True)
-            )
-            for row in x
-        )
-
-    return fits, f"a tuple of {form} tuples"
+def _is_change(row: Any, head: tuple[type, ...]) -> bool:
+    """A tuple of what `head` says, then an epoch and a value from 0 up."""
+    return (
+        isinstance(row, tuple)
+        and len(row) == len(head) + 2
+        and all(map(isinstance, row, head))
+        and all(_is_number(x) and x >= 0 for x in row[-2:])
+    )
 
 
-LISTED = _changes("(epoch, value)", float, float)
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": NOT_NEGATIVE,
+def _changes(form: str, *head: type) -> Rule:
+    """Tuples of this form, their epochs rising (those of one layer, where layers are named)."""
+
+    def fits(rows: Any) -> bool:
+        if not isinstance(rows, tuple) or not all(_is_change(row, head) for row in rows):
+            return False
+        ordered = sorted(rows, key=lambda row: row[:-2])
+        return all(a[-2] < b[-2] for a, b in itertools.pairwise(ordered) if a[:-2] == b[:-2])
+
+    return fits, f"a tuple of {form} tuples, epochs rising"
+
+
+LISTED = _changes("(epoch, value)")
+RULES: dict[str, Rule] = {
+    "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4294967295"),
     "data.image_size": AT_LEAST_1,
     "data.crop_size": AT_LEAST_1,
     "data.batch_size": AT_LEAST_1,
     "data.val_fraction": FRACTION,
+    "data.on_bad_record": _one_of("fail", "skip"),
     "data.device_megabytes": NOT_NEGATIVE,
     "data.synthetic_images": AT_LEAST_1,
     "data.synthetic_classes": (lambda x: x >= 2, "at least 2"),
@@ -76,7 +84,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optim.plateau_patience": AT_LEAST_1,
     "optim.plateau_drops": NOT_NEGATIVE,
     "optim.listed": LISTED,
-    "optim.listed_layers": _changes("(layer, epoch, rate)", str, float, float),
+    "optim.listed_layers": _changes("(layer, epoch, rate)", str),
     "optim.dexp_target": POSITIVE,
     "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
     "train.epochs": NOT_NEGATIVE,
@@ -92,6 +100,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eval.batch_size": AT_LEAST_1,
     "checkpoint.every_steps": NOT_NEGATIVE,
     "checkpoint.keep": AT_LEAST_1,
+    "checkpoint.on_full_disk": _one_of("stop", "continue"),
 }
 
 

@@ -1,5 +1,6 @@
 """The arithmetic of a net's sizes: outputs, kernels, parameters, multiply-adds, the layer table."""
 
+import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,13 +123,15 @@ def walk(net: Net, crop: int) -> Iterator[LayerShape]:
 
 def smallest_crop(net: Net) -> int:
     """The smallest side in pixels of the input at which every window fits."""
-    crop = 1
-    while True:
+
+    def fits(crop: int) -> bool:
         try:
-            list(walk(net, crop))
-            return crop
+            return bool(list(walk(net, crop)))
         except WindowTooLarge:
-            crop += 1
+            return False
+
+    sides = range(1, 2**40)
+    return sides[bisect.bisect_left(sides, True, key=fits)]
 
 
 def _row(shape: LayerShape, towers: int) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """TrainState, the step, and the one loop."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,16 @@ from alexnet_jax import optim, parallel
 from alexnet_jax.augment import Pixels, colour_scale, make_pixels, training_input
 from alexnet_jax.checkpoint import Checkpoints, restore_params
 from alexnet_jax.data import Dataset
-from alexnet_jax.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from alexnet_jax.data.pipeline import steps_per_epoch, training_batches
 from alexnet_jax.errors import UserError
-from alexnet_jax.evaluate import Evaluation, averaged, evaluate, view_probabilities
+from alexnet_jax.evaluate import (
+    Evaluation,
+    averaged,
+    batches_on_mesh,
+    evaluate,
+    view_probabilities,
+)
+from alexnet_jax.finite import check_finite
 from alexnet_jax.metrics import Reporter
 from alexnet_jax.model import AlexNet, build_model, on_devices
 from alexnet_jax.stopping import Stop, Stopped
@@ -140,7 +146,7 @@ def compiled_step(
 def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
     """Steps in an epoch and in the whole training."""
     epoch = steps_per_epoch(images, config.data.batch_size)
-    return epoch, config.train.steps or round(config.train.epochs * epoch)
+    return epoch, config.train.steps or max(1, round(config.train.epochs * epoch))
 
 
 def make_validation(
@@ -154,12 +160,13 @@ def make_validation(
     """A function of params that evaluates the validation split; it raises Stopped if told to."""
     layout, split = parallel.layout_of(config.parallel), dataset.splits["val"]
     probabilities = view_probabilities(model, mesh, layout)
-    device_bytes = config.data.device_megabytes * 10**6
 
     def validation(params: Any) -> Evaluation:
         member = averaged(probabilities, params, pixels, config.eval.views)
-        batches = evaluation_batches(split, config.eval.batch_size, device_bytes=device_bytes)
-        return evaluate([member], stop.until(batches), len(split), config.eval.views)
+        batches = batches_on_mesh(config, split, mesh)
+        if not parallel.is_one_of_several():  # they have to stop at the same place
+            batches = stop.until(batches)
+        return evaluate([member], batches, len(split), config.eval.views)
 
     return validation
 
@@ -200,6 +207,23 @@ def begin(
     return state, {"seconds": 0.0, "learnt": False, "data": checksum}
 
 
+def save_state(
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    step: int,
+    state: TrainState,
+    pixels: Pixels,
+    notes: dict[str, Any],
+    error: float | None,
+) -> None:
+    """Saves the state if it is finite, once metrics.jsonl is on the disk up to its step."""
+    check_finite(step, (state.params, state.opt_state))
+    notes["seconds"] = reporter.sync()
+    if not reporter.behind:
+        training, mean = state.replace(params=None), np.asarray(pixels.mean)
+        checkpoints.save(step, state.params, training, mean, notes, error)
+
+
 def is_multiple(step: int, every: int) -> bool:
     """True at every `every` steps but the start; never if `every` is 0."""
     return step > 0 and every > 0 and step % every == 0
@@ -218,11 +242,12 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     model = build_model(config)
     layout = parallel.layout_of(config.parallel)
     mesh = parallel.make_mesh(layout)
-    pixels = parallel.put(make_pixels(config.data, dataset), mesh, parallel.EVERYWHERE)
+    pixels = parallel.everywhere(make_pixels(config.data, dataset), mesh)
     validation = None
     if "val" in dataset.splits:
         validation = make_validation(config, dataset, model, mesh, pixels, stop)
-    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+    on_full_disk = config.checkpoint.on_full_disk
+    with Checkpoints(workdir, config.checkpoint.keep, on_full_disk) as checkpoints:
         state, notes = begin(config, model, mesh, checkpoints, dataset.checksum)
         step, evaluated = int(state.step), int(state.evaluated)
         ended = notes["learnt"] or step >= total
@@ -236,32 +261,44 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
             seed=config.seed,
             first_step=step,
             device_bytes=config.data.device_megabytes * 10**6,
+            share=parallel.share(mesh, layout, config.data.batch_size),
+            on_bad_record=config.data.on_bad_record,
         )
         with Reporter(
-            workdir, step, evaluated, notes["seconds"], epoch_steps, total, config.train
+            parallel.reporting_folder(workdir),
+            step,
+            evaluated,
+            notes["seconds"],
+            epoch_steps,
+            total,
+            config.train,
+            on_full_disk,
         ) as reporter:
+            asked = parallel.highest(stop.read, mesh)
             while True:
+                checkpoints.poll()
+                stopping = stop.heed(asked())  # asked once: what is saved was flushed
                 save = is_multiple(step, config.checkpoint.every_steps)
-                if step >= total or is_multiple(step, epoch_steps) or save or stop.signal:
+                if step >= total or is_multiple(step, epoch_steps) or save or stopping:
                     reporter.flush()
                 notes["learnt"] = notes["learnt"] or reporter.learnt(step)
                 ended = step >= total or notes["learnt"]
                 boundary = ended or is_multiple(step, epoch_steps * config.eval.every_epochs)
                 validated = None
                 if boundary and validation and evaluated != step:
-                    with contextlib.suppress(Stopped):
-                        validated = validation(state.params)
+                    try:
+                        validated, evaluated = validation(state.params), step
                         state = after_validation(config, state, validated.top1_error)
                         reporter.evaluation(step, validated.values("val"))
-                        evaluated = step
-                if boundary or save or stop.signal:
-                    notes["seconds"] = reporter.sync()
+                    except Stopped:
+                        stopping = True
+                if boundary or save or stopping:
                     error = validated.top1_error if validated else None
-                    training, mean = state.replace(params=None), np.asarray(pixels.mean)
-                    checkpoints.save(step, state.params, training, mean, notes, error)
-                if ended or stop.signal:
+                    save_state(checkpoints, reporter, step, state, pixels, notes, error)
+                if ended or stopping:
                     return step
-                batch = parallel.put(next(batches), mesh, parallel.batch_spec(layout))
+                batch = parallel.put_batch(next(batches), mesh, layout, config.data.batch_size)
+                asked = parallel.highest(stop.read, mesh)
                 state, scalars = train_step(state, batch, pixels)
                 step += 1
                 reporter.push(step, scalars)

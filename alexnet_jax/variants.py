@@ -43,11 +43,12 @@ def _without(net: Net, names: tuple[str, ...]) -> Net:
 
 def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
     """The net with exchanges before these layers and nowhere else."""
+    first, *others = weighted_layers(net)
     for name in names:
-        if name not in weighted_layers(net):
+        if name not in others:
             raise UserError(
                 f"model.exchange names {name!r}; the towers can exchange before "
-                f"{', '.join(weighted_layers(net))}"
+                f"{', '.join(others)} ({first} reads the image)"
             )
     layers = []
     for layer in net.layers:
@@ -82,12 +83,16 @@ def _changed(layer: Layer, changes: ConfigDict) -> Layer | None:
 def _widened(net: Net, width: float, num_classes: int) -> Net:
     """Every layer with `width` times its units, the classifier with one unit a class."""
     units = math.gcd(*(x.features for x in weighted_layers(net).values() if x.features))
-    grain = units // math.gcd(units, net.towers) if units % net.towers == 0 else 1
-    multiple = round(width * grain)
-    if units % net.towers or multiple < 1 or not math.isclose(width * grain, multiple):
+    if units % net.towers:
         raise UserError(
-            f"model.width={width:g} does not divide every layer into {net.towers} tower(s); "
-            f"use a multiple of 1/{grain}, such as {max(multiple, 1) / grain:g}"
+            f"model.towers={net.towers} does not divide every layer; use a divisor of {units}"
+        )
+    grain = units // net.towers
+    multiple = round(width * grain)
+    if multiple < 1 or not math.isclose(width * grain, multiple):
+        raise UserError(
+            f"model.width={width!r} does not divide every layer into {net.towers} tower(s); "
+            f"use a multiple of 1/{grain}, such as {max(multiple, 1) / grain!r}"
         )
 
     def widen(layer: Layer) -> Layer:

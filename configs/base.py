@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     data.val_fraction = (
         0.1  # of the training set, held out where a data set has no validation split
     )
+    data.on_bad_record = "fail"  # a corrupt image: fail; skip = train without it (evaluation fails)
     data.device_megabytes = 512  # a split of raw images up to this size is held on the device
     data.synthetic_images = 1024  # images in a split of the synthetic data set
     data.synthetic_classes = 10  # classes of the synthetic data set
@@ -89,4 +90,5 @@ def get_config() -> ConfigDict:
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # steps between two checkpoints; 0 = after every validation
     checkpoint.keep = 2  # newest checkpoints kept; the best is kept besides
+    checkpoint.on_full_disk = "stop"  # stop with an error; continue = train on, save when it fits
     return config

@@ -25,22 +25,32 @@ def command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"alexnet_jax.{module}", *map(str, arguments)]
 
 
-def run(module: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs to the end and insists on the exit code."""
-    done = subprocess.run(command(module, *arguments), cwd=TOP, capture_output=True, text=True)
+def run(
+    module: str, *arguments: object, code: int = 0, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs to the end and insists on the exit code; `env` is added to the environment."""
+    done = subprocess.run(
+        command(module, *arguments),
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
-def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """Starts and returns at once."""
+def start(
+    module: str, *arguments: object, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Starts and returns at once; `env` is added to the environment."""
     return subprocess.Popen(
         command(module, *arguments),
         cwd=TOP,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
     )
 
 

@@ -487,8 +487,8 @@ def test_a_crop_too_small_is_refused_with_the_smallest_possible(name):
         ({"exchange": ("pool1", "fc8")}, "'pool1'"),
         ({"exchange": ("conv3",)}, "'fc8'"),
         ({"activation": "gelu"}, "'gelu'"),
-        ({"towers": 3}, "3 tower"),
-        ({"towers": 64}, "64 tower"),
+        ({"towers": 3}, "model.towers=3"),
+        ({"towers": 64}, "model.towers=64"),
         ({"width": 0.3}, "0.3"),
         ({"width": 1 / 32}, "0.03125"),
         ({"width": 0.001}, "0.001"),
@@ -504,6 +504,28 @@ def test_an_impossible_net_is_refused_by_its_value(changes, named):
         resolve(config.model, 224)
     assert named in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "towers", "width"),
+    [
+        ("alexnet", 2, 0.3),
+        ("alexnet", 4, 1 / 32),
+        ("alexnet", 8, 1.99),
+        ("cuda_convnet_18pct", 1, 0.51),
+        ("one_weird_trick", 1, 1.0157),
+    ],
+)
+def test_the_width_that_a_refusal_advises_is_possible(name, towers, width):
+    with pytest.raises(UserError) as fault:
+        net_of(name, width=width, towers=towers)
+    advised = float(str(fault.value).split("such as ")[1])
+    net_of(name, width=advised, towers=towers)
+
+
+def test_an_exchange_before_conv1_which_reads_the_image_is_refused():
+    with pytest.raises(UserError, match="conv1"):
+        net_of("alexnet", exchange=("conv1", "fc8"))
 
 
 @pytest.mark.parametrize("width", [1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 0.75, 1.0, 2.0])
@@ -526,7 +548,7 @@ def test_a_width_either_divides_among_the_towers_or_is_refused(width, towers):
         layers = weighted_layers(net_of("alexnet", crop=64, classes=7, width=width, towers=towers))
     except UserError as refusal:
         assert not divides
-        assert f"{width:g}" in str(refusal)
+        assert repr(width) in str(refusal)
     else:
         assert divides
         assert [x.features for x in layers.values()][:-1] == [round(x * towers) for x in units]

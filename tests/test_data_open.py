@@ -138,7 +138,7 @@ def test_a_broken_store_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"images.npy has 0 bytes"):
         data.check_available(config)
     manifest.write_text(json.dumps(json.loads(good) | {"version": 99}))
-    with pytest.raises(UserError, match="version 1"):
+    with pytest.raises(UserError, match="version 2"):
         data.check_available(config)
     manifest.write_text(good[:50])
     with pytest.raises(UserError, match="cannot be read"):

@@ -130,7 +130,7 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
 
 def take_rows(split: Split, rows: np.ndarray) -> Split:
     """The part of a whole split that these rows are."""
-    return Split(split.images, np.asarray(split.labels)[rows], rows)
+    return Split(split.images, np.asarray(split.labels)[rows], rows, split.checksums)
 
 
 def store_directory(data: ConfigDict) -> Path:

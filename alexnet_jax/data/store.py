@@ -1,15 +1,17 @@
 """The store on disk, as training reads it; `store_writer` writes it.
 
-    DIR/manifest.json              written last: without it the store is not complete
+    DIR/manifest.json              written last: without it the store is not complete; holds the
+                                   SHA-256 of every other file, and of itself without that entry
     DIR/labels.txt                 class names, one a line
     DIR/mean_image.npy             float32 [S, S, 3], 0–255, over the training set
     DIR/colour.npz                 stdevs float32 [3], components float32 [3, 3], 0–255
     DIR/{train,val,test}/labels.npy            int32 [N]
+    DIR/{train,val,test}/checksums.npy         uint32 [N], CRC-32 of each image's pixels or JPEG
     DIR/{train,val,test}/images.npy            encoding raw: uint8 [N, S, S, 3]
     DIR/{train,val,test}/images.array_record   encoding jpeg: ArrayRecord, one JPEG a record
 
-Opening reads the manifest and the statistics and maps the rest into memory: it takes as long for a
-million images as for a thousand.
+Opening reads and verifies everything but the images, which are mapped into memory: it takes as long
+for a million images as for a thousand. Each image is verified when it is read (`records`).
 """
 
 import functools
@@ -21,10 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax.checksums import of_file
 from alexnet_jax.data.statistics import ColourComponents
 from alexnet_jax.errors import UserError
 
-VERSION = 1
+VERSION = 2
+AGAIN = "remove the folder and run `python -m alexnet_jax.prepare` again"
+LABELS, CHECKSUMS = "labels.npy", "checksums.npy"
+SELF = "sha256"  # the manifest's own entry
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"  # only in a store that is being written
 IMAGE_FILES = {"raw": "images.npy", "jpeg": "images.array_record"}
@@ -59,11 +65,13 @@ class Split:
     images: uint8 [M, S, S, 3] (an array or a memory-mapped file), or JpegRecords.
     labels: int32 [N], 0 … classes − 1.
     rows: int64 [N], which of `images` belong to the split, ascending; None = all.
+    checksums: uint32 [M], CRC-32 of each of `images`; None = they are not verified.
     """
 
     images: np.ndarray | JpegRecords
     labels: np.ndarray
     rows: np.ndarray | None = None
+    checksums: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,29 +98,49 @@ def is_complete(directory: Path) -> bool:
     return (directory / MANIFEST).is_file()
 
 
+def digest_of(manifest: dict) -> str:
+    """SHA-256 of a manifest's content but for its own entry."""
+    content = {key: value for key, value in manifest.items() if key != SELF}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_manifest(directory: Path) -> dict:
     """The manifest of a complete store, after a look at the size of every file.
 
-    Raises UserError where it is unreadable, of another version, or a file is missing or cut.
+    Raises UserError where it is unreadable, damaged, of another version, or a file is missing or
+    cut.
     """
-    again = "remove the folder and run `python -m alexnet_jax.prepare` again"
+    path = directory / MANIFEST
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory / MANIFEST} cannot be read ({error}): {again}") from error
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {AGAIN}") from error
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise UserError(f"{directory / MANIFEST} is not of version {VERSION}: {again}")
+        raise UserError(f"{path} is not of version {VERSION}: {AGAIN}")
+    if manifest.get(SELF) != digest_of(manifest):
+        raise UserError(f"{path} has been changed since it was written: {AGAIN}")
     for name, entry in manifest["files"].items():
-        path = directory / name
-        found = path.stat().st_size if path.is_file() else 0
+        file = directory / name
+        found = file.stat().st_size if file.is_file() else 0
         if found != entry["bytes"]:
-            raise UserError(f"{path} has {found} bytes instead of {entry['bytes']}: {again}")
+            raise UserError(f"{file} has {found} bytes instead of {entry['bytes']}: {AGAIN}")
     return manifest
 
 
+def check_small_files(directory: Path, manifest: dict) -> None:
+    """Raises UserError if a file other than the images is not what was written."""
+    for name, entry in manifest["files"].items():
+        if Path(name).name not in IMAGE_FILES.values() and of_file(directory / name) != entry:
+            raise UserError(f"{directory / name} has been changed since it was written: {AGAIN}")
+
+
 def open_store(directory: Path) -> Dataset:
-    """The data set of a complete store. Raises UserError as read_manifest does."""
+    """The data set of a complete store.
+
+    Raises UserError as read_manifest does, and for damaged labels, checksums or statistics.
+    """
     manifest = read_manifest(directory)
+    check_small_files(directory, manifest)
     with np.load(directory / "colour.npz", allow_pickle=False) as arrays:
         colour = ColourComponents(arrays["stdevs"], arrays["components"])
     return Dataset(
@@ -127,9 +155,32 @@ def open_store(directory: Path) -> Dataset:
 
 
 def open_split(directory: Path, manifest: dict, name: str) -> Split:
-    """One split of a store, memory-mapped or to be read record by record."""
-    labels = np.load(directory / name / "labels.npy", mmap_mode="r", allow_pickle=False)
-    path = directory / name / IMAGE_FILES[manifest["encoding"]]
-    if manifest["encoding"] == "jpeg":
-        return Split(JpegRecords(path, manifest["counts"][name], manifest["image_size"]), labels)
-    return Split(np.load(path, mmap_mode="r", allow_pickle=False), labels)
+    """One split of a store, memory-mapped or to be read record by record.
+
+    Raises UserError for labels that are not classes.
+    """
+    folder, count, side = directory / name, manifest["counts"][name], manifest["image_size"]
+    labels, checksums = (
+        np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in (LABELS, CHECKSUMS)
+    )
+    classes = len(manifest["class_names"])
+    if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
+        raise UserError(
+            f"{folder / LABELS} has {len(labels)} labels from {labels.min()} to {labels.max()} for "
+            f"{count} images of {classes} classes: {AGAIN}"
+        )
+    path = folder / IMAGE_FILES[manifest["encoding"]]
+    images = (
+        JpegRecords(path, count, side)
+        if manifest["encoding"] == "jpeg"
+        else mapped(path, (count, side, side, 3))
+    )
+    return Split(images, labels, checksums=checksums)
+
+
+def mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 images in an .npy file, memory-mapped; the header, whose text may be damaged, is not
+    needed.
+    """
+    header = path.stat().st_size - int(np.prod(shape))
+    return np.memmap(path, np.uint8, "r", header, shape)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from alexnet_jax.data.store import IMAGE_FILES
+from alexnet_jax.durable import to_disk, write_text
 
 
 @contextlib.contextmanager
@@ -68,21 +68,6 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file all at once."""
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        file.write(text.encode())
-        to_disk(file)
-    draft.replace(path)
-
-
 def read_json(path: Path) -> dict:
     """Reads a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def to_disk(file: BinaryIO) -> None:
-    """Returns when what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())

@@ -5,8 +5,8 @@ that is finished has a split.json. The manifest comes last and these files then 
 """
 
 import functools
-import hashlib
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,24 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax.checksums import of_file
 from alexnet_jax.data import images, statistics, store_files
 from alexnet_jax.data.original import Original, OriginalImage
-from alexnet_jax.data.store import IMAGE_FILES, MANIFEST, PARTIAL, VERSION
+from alexnet_jax.data.store import (
+    CHECKSUMS,
+    IMAGE_FILES,
+    LABELS,
+    MANIFEST,
+    PARTIAL,
+    SELF,
+    VERSION,
+    digest_of,
+)
+from alexnet_jax.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 
 SPLIT_DONE = "split.json"
-LABELS = "labels.txt"
+CLASS_NAMES = "labels.txt"
 AHEAD = 8  # images waiting for each thread
 
 
@@ -42,12 +53,13 @@ class Form:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What becomes of an original: pixels, record, colour products; or the fault it has."""
+    """What becomes of an original: pixels, record and its CRC-32, colour products; or its fault."""
 
     name: str
     label: int
     pixels: np.ndarray | None = None
     record: bytes | memoryview = b""
+    checksum: int = 0
     products: np.ndarray | None = None
     fault: str = ""
 
@@ -78,7 +90,7 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
         split: store_files.read_json(directory / split / SPLIT_DONE) for split in original.sizes
     }
     labels = "".join(f"{class_name}\n" for class_name in original.class_names)
-    store_files.write_text(directory / LABELS, labels)
+    write_text(directory / CLASS_NAMES, labels)
     manifest = {
         "version": VERSION,
         "name": name,
@@ -89,7 +101,7 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
         "skipped": {split: x["skipped"] for split, x in done.items() if x["skipped"]},
         "files": checksums(directory, form.encoding, list(done)),
     }
-    store_files.write_json(directory / MANIFEST, manifest)
+    store_files.write_json(directory / MANIFEST, manifest | {SELF: digest_of(manifest)})
     tidy(directory)
     return manifest
 
@@ -102,7 +114,7 @@ def tidy(directory: Path) -> None:
 
 def is_finished(folder: Path, size: int) -> bool:
     """Whether a split of `size` originals has been written to its end."""
-    if not (folder / SPLIT_DONE).is_file():
+    if not (folder / SPLIT_DONE).is_file() or not (folder / CHECKSUMS).is_file():
         return False
     done = store_files.read_json(folder / SPLIT_DONE)
     return done["images"] + len(done["skipped"]) == size
@@ -116,9 +128,9 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     folder = directory / split
     folder.mkdir(exist_ok=True)
     (folder / SPLIT_DONE).unlink(missing_ok=True)
-    labels, skipped, sums = [], [], statistics.no_sums(form.side)
-    work = functools.partial(to_stored, form=form, with_products=split == "train")
-    size = original.sizes[split]
+    labels, checksums, skipped, sums = [], [], [], statistics.no_sums(form.side)
+    size, classes = original.sizes[split], len(original.class_names)
+    work = functools.partial(to_stored, form=form, classes=classes, with_products=split == "train")
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
         results = in_order(work, original.read(split))
         for image in tqdm(results, split, size, unit=" images", mininterval=1):
@@ -127,11 +139,13 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
                 continue
             write(image.record)
             labels.append(image.label)
+            checksums.append(image.checksum)
             if image.products is not None:
                 sums = statistics.add_image(sums, image.pixels, image.products)
     if not labels:
         raise UserError(f"not one image of the {split} split can be used")
-    store_files.write_array(folder / "labels.npy", np.array(labels, np.int32))
+    store_files.write_array(folder / LABELS, np.array(labels, np.int32))
+    store_files.write_array(folder / CHECKSUMS, np.array(checksums, np.uint32))
     if split == "train":
         write_statistics(directory, sums)
     store_files.write_json(folder / SPLIT_DONE, {"images": len(labels), "skipped": skipped})
@@ -147,10 +161,14 @@ def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
     return {"name": image.name, "fault": image.fault}
 
 
-def to_stored(original: OriginalImage, *, form: Form, with_products: bool) -> StoredImage:
+def to_stored(
+    original: OriginalImage, *, form: Form, classes: int, with_products: bool
+) -> StoredImage:
     """Decodes, resizes and encodes one image; runs in several threads at once."""
     name, content = original.name, original.content
     try:
+        if not 0 <= original.label < classes:
+            raise images.BadImageError(f"has label {original.label} of {classes} classes")
         pixels = content if isinstance(content, np.ndarray) else images.decode(content)
         pixels = images.centre_square(pixels, form.side) if form.resize else pixels
         if pixels.shape != (form.side, form.side, 3):
@@ -163,7 +181,7 @@ def to_stored(original: OriginalImage, *, form: Form, with_products: bool) -> St
     pixels = np.ascontiguousarray(pixels)
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
     products = statistics.colour_products(pixels) if with_products else None
-    return StoredImage(name, original.label, pixels, record, products)
+    return StoredImage(name, original.label, pixels, record, zlib.crc32(record), products)
 
 
 def in_order(
@@ -190,18 +208,13 @@ def write_statistics(directory: Path, sums: statistics.Sums) -> None:
     store_files.write_array(directory / "mean_image.npy", statistics.mean_image(sums))
     with (directory / "colour.npz").open("wb") as file:
         np.savez(file, stdevs=colour.stdevs, components=colour.components)
-        store_files.to_disk(file)
+        to_disk(file)
 
 
 def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, dict]:
     """Size and SHA-256 of every file of the store but the manifest."""
-    names = [LABELS, "mean_image.npy", "colour.npz"]
-    names += [
-        f"{split}/{file}" for split in splits for file in ("labels.npy", IMAGE_FILES[encoding])
-    ]
-    found = {}
-    for name in tqdm(names, "checksums", unit=" files", mininterval=1):
-        with (directory / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[name] = {"bytes": file.tell(), "sha256": digest}
-    return found
+    names = [CLASS_NAMES, "mean_image.npy", "colour.npz"]
+    of_a_split = (LABELS, CHECKSUMS, IMAGE_FILES[encoding])
+    names += [f"{split}/{file}" for split in splits for file in of_a_split]
+    named = tqdm(names, "checksums", unit=" files", mininterval=1)
+    return {name: of_file(directory / name) for name in named}
