@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -11,6 +12,13 @@ from alexnet_jax.errors import MISTAKE, UserError
 from alexnet_jax.full_disk import is_full
 
 DefineFlags = Callable[[flags.FlagValues], None]
+
+
+def define(values: flags.FlagValues, table: Mapping[str, tuple[Any, str]]) -> None:
+    """Declares flags from a table of name: (default, help); the default gives the type."""
+    kinds = {str: flags.DEFINE_string, int: flags.DEFINE_integer, list: flags.DEFINE_list}
+    for name, (default, text) in table.items():
+        kinds[type(default)](name, default, text, flag_values=values)
 
 
 def _declared(

@@ -14,8 +14,11 @@ from alexnet_jax.evaluate import (
     batches_on_mesh,
     evaluate,
     view_probabilities,
+    write_probabilities,
+    write_submission,
 )
 from alexnet_jax.restore import input_pixels, load_on
+from alexnet_jax.run_checks import Run
 from alexnet_jax.workdir import good_step, step_folder, workdir_of
 
 
@@ -41,8 +44,20 @@ def evaluate_checkpoints(
     return result, steps
 
 
-def write_result(path: Path, result: Evaluation, split: str, steps: Sequence[int]) -> str:
-    """Writes eval.json and returns its text; `step` is the (newest) checkpoint's."""
-    text = json.dumps({"step": max(steps), "members": len(steps), **result.values(split)}, indent=2)
-    path.write_text(text + "\n")
-    return text
+def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
+    """Evaluates run.checkpoints; writes eval.json and, where a path is given, the two files.
+
+    eval.json holds the numbers, how many checkpoints they are of, and the newest one's step.
+    """
+    result, steps = evaluate_checkpoints(run.config, run.checkpoints, run.split)
+    if not parallel.is_first_process():
+        return
+    numbers = {"step": max(steps), "members": len(steps), **result.values(run.split)}
+    text = json.dumps(numbers, indent=2)
+    print(text)
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    (run.workdir / "eval.json").write_text(text + "\n")
+    if probabilities:
+        write_probabilities(Path(probabilities), result)
+    if submission:
+        write_submission(Path(submission), result)

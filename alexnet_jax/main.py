@@ -8,37 +8,30 @@ Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=descri
 """
 
 import contextlib
-from pathlib import Path
 
 from absl import flags
 
 from alexnet_jax import command, parallel
 from alexnet_jax.run_checks import Run, check
 
-STRINGS = {
-    "workdir": "Folder of the run; empty = runs/<config>-<time>.",
-    "probabilities": "With --mode=eval: an .npz for the probabilities and labels of all images.",
-    "submission": "With --mode=eval: a text file with the five likeliest classes of each image, "
-    "as positions in the store's labels.txt, counted from 1.",
-    "coordinator": "One of several processes: host:port of process 0. SLURM's tasks need no flag.",
-}
-NUMBERS = {
+FLAGS = {
+    "workdir": ("", "Folder of the run; empty = runs/<config>-<time>."),
+    "checkpoint": ([], "To evaluate: workdirs or workdir/checkpoints/STEP, commas between."),
+    "probabilities": ("", "To evaluate: an .npz for the probabilities and labels of all images."),
+    "submission": ("", "To evaluate: a text file with the five likeliest classes of each image, "
+                   "as positions in the store's labels.txt, counted from 1."),
+    "coordinator": ("", "One of several processes: host:port of process 0; not under SLURM."),
     "num_processes": (1, "With --coordinator: how many processes there are."),
     "process_id": (0, "With --coordinator: which of them this is, counted from 0."),
     "initialization_timeout": (300, "Seconds to wait until all processes have arrived."),
-}
+}  # fmt: skip
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """The flags besides --config."""
     modes = ["train", "eval", "describe"]
     flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
-    checkpoint = "With --mode=eval: workdirs or workdir/checkpoints/STEP, with commas between."
-    flags.DEFINE_list("checkpoint", [], checkpoint, flag_values=values)
-    for name, text in STRINGS.items():
-        flags.DEFINE_string(name, "", text, flag_values=values)
-    for name, (default, text) in NUMBERS.items():
-        flags.DEFINE_integer(name, default, text, lower_bound=0, flag_values=values)
+    command.define(values, FLAGS)
 
 
 def describe(run: Run) -> None:
@@ -48,22 +41,6 @@ def describe(run: Run) -> None:
 
     crop = run.config.data.crop_size
     print(layer_table(resolve(run.config.model, crop), crop), run.config, sep="\n\n")
-
-
-def evaluate(run: Run, probabilities: str, submission: str) -> None:
-    """Evaluates the checkpoints; writes eval.json and the files that were asked for."""
-    from alexnet_jax.ensemble import evaluate_checkpoints, write_result
-    from alexnet_jax.evaluate import write_probabilities, write_submission
-
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    result, steps = evaluate_checkpoints(run.config, run.checkpoints, run.split)
-    if not parallel.is_first_process():
-        return
-    print(write_result(run.workdir / "eval.json", result, run.split, steps))
-    if probabilities:
-        write_probabilities(Path(probabilities), result)
-    if submission:
-        write_submission(Path(submission), result)
 
 
 def train(run: Run) -> int:
@@ -97,10 +74,12 @@ def main(values: flags.FlagValues) -> int:
     run = check(values)
     if values.mode == "train":
         return train(run)
-    if values.mode == "eval":
-        evaluate(run, values.probabilities, values.submission)
-    else:
+    if values.mode == "describe":
         describe(run)
+    else:
+        from alexnet_jax.ensemble import evaluate_and_write
+
+        evaluate_and_write(run, values.probabilities, values.submission)
     return 0
 
 

@@ -139,14 +139,14 @@ def compile_step(config: ConfigDict) -> tuple[Any, Any]:
 def main(values: flags.FlagValues) -> int:
     """Prints the plan, or the table that was asked for; returns the exit code."""
     if values.table == "k20":
-        from alexnet_jax.k20 import report as k20_report
+        from alexnet_jax.planning.k20 import report as k20_report
 
         print(k20_report())
         return 0
     config = check(values)
     force_cpu_devices(config.parallel.data * config.parallel.tower)
-    from alexnet_jax.forecast import Machine
-    from alexnet_jax.plan_report import report
+    from alexnet_jax.planning.forecast import Machine
+    from alexnet_jax.planning.report import report
 
     compiled, state = compile_step(config)
     machine = Machine(values.link_gbps * 1e9, values.device_tflops * 1e12)

@@ -7,9 +7,11 @@ import pytest
 from commands import TOP, error_line, run
 from devices import small
 
-from alexnet_jax import k20, plan
-from alexnet_jax.collectives import Transfer, read_transfers
-from alexnet_jax.forecast import (
+from alexnet_jax import plan
+from alexnet_jax.parallel import Layout, layout_of
+from alexnet_jax.planning import k20
+from alexnet_jax.planning.collectives import Transfer, read_transfers
+from alexnet_jax.planning.forecast import (
     DEVICES,
     Machine,
     efficiency,
@@ -20,9 +22,8 @@ from alexnet_jax.forecast import (
     scheme_layout,
     step_flops,
 )
-from alexnet_jax.parallel import Layout, layout_of
-from alexnet_jax.plan_report import communication, local_bytes
-from alexnet_jax.traffic import agree, expected_transfers, wire_bytes
+from alexnet_jax.planning.report import communication, local_bytes
+from alexnet_jax.planning.traffic import agree, expected_transfers, wire_bytes
 from alexnet_jax.variants import resolve
 from configs import imagenet
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -23,10 +24,13 @@ TOWERS_APART = ("--config.parallel.tower=2",)
 TWO_BY_TWO = ("--config.parallel.data=2", "--config.parallel.tower=2")
 LAYOUTS = pytest.mark.parametrize(
     ("devices", "layout"),
-    [(1, TOWERS_APART), (2, (*TWO_BY_TWO, "--config.data.device_megabytes=0"))],
+    [
+        pytest.param(1, TOWERS_APART, marks=pytest.mark.slow),  # as the runs that are stopped
+        (2, (*TWO_BY_TWO, "--config.data.device_megabytes=0")),
+    ],
     ids=["a tower each", "two devices each, streamed"],
 )
-FIRST_OR_SECOND = pytest.mark.parametrize("which", [pytest.param(0, marks=pytest.mark.slow), 1])
+FIRST_OR_SECOND = pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 READS = """
 import hashlib, json, sys
 sys.path.insert(0, "tests")
@@ -116,15 +120,10 @@ def test_two_processes_are_the_same_run(
 def test_each_process_reads_its_share_only() -> None:
     """What both have read, one after the other, is what a single process reads."""
     where = coordinator()
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+    words = [[sys.executable, "-c", READS, where, str(i)] for i in (0, 1)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", READS, where, str(i)],
-            cwd=TOP,
-            env=None,
-            stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-        for i in (0, 1)
+        subprocess.Popen(x, cwd=TOP, env=env, stderr=subprocess.PIPE, text=True) for x in words
     ]
     shares = [json.loads(err.splitlines()[-1]) for _, err in ended(processes)]
     splits = open_dataset(small().data).splits

@@ -11,6 +11,7 @@ MOST_PIXELS = 100_000_000  # an image that claims more is refused before it is d
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
+JPEG_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 
 
 class BadImageError(Exception):
@@ -19,7 +20,7 @@ class BadImageError(Exception):
 
 def header_size(content: bytes) -> tuple[int, int]:
     """Height and width that a JPEG or PNG file states. Raises BadImageError for any other file."""
-    if content.startswith(PNG_START) and len(content) >= 24:
+    if content.startswith(PNG_START) and content[12:16] == b"IHDR" and len(content) >= 24:
         width, height = struct.unpack(">II", content[16:24])
     elif content.startswith(JPEG_START):
         height, width = jpeg_size(content)
@@ -36,7 +37,12 @@ def jpeg_size(content: bytes) -> tuple[int, int]:
         if marker in JPEG_FRAMES:
             return struct.unpack(">HH", content[at + 5 : at + 9])
         # A marker may be preceded by any number of fill bytes 0xFF.
-        at += 1 if marker == 0xFF else 2 + struct.unpack(">H", content[at + 2 : at + 4])[0]
+        if marker == 0xFF:
+            at += 1
+        elif marker in JPEG_BARE:
+            at += 2
+        else:
+            at += 2 + struct.unpack(">H", content[at + 2 : at + 4])[0]
     raise BadImageError("is a JPEG without a frame header")
 
 

@@ -9,8 +9,9 @@ import jax
 from ml_collections import ConfigDict
 
 from alexnet_jax.architectures import Net
-from alexnet_jax.collectives import Transfer, read_transfers
-from alexnet_jax.forecast import (
+from alexnet_jax.parallel import Layout, layout_of
+from alexnet_jax.planning.collectives import Transfer, read_transfers
+from alexnet_jax.planning.forecast import (
     DEVICES,
     SCHEMES,
     Forecast,
@@ -21,8 +22,7 @@ from alexnet_jax.forecast import (
     output_bytes,
     parameter_bytes,
 )
-from alexnet_jax.parallel import Layout, layout_of
-from alexnet_jax.traffic import agree, expected_transfers, key, wire_bytes
+from alexnet_jax.planning.traffic import agree, expected_transfers, key, wire_bytes
 from alexnet_jax.variants import resolve
 
 RINGS = """\

@@ -6,8 +6,8 @@ Nothing is fitted but the FLOP/s of a K20, to the row of one GPU.
 from dataclasses import replace
 
 from alexnet_jax.architectures import NETS, Net
-from alexnet_jax.forecast import Machine, forecast, step_flops
 from alexnet_jax.parallel import Layout
+from alexnet_jax.planning.forecast import Machine, forecast, step_flops
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20"
 EPOCHS, IMAGES, PER_GPU = 90, 1_281_167, 128

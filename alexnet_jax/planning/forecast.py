@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from alexnet_jax.architectures import Dense, Net
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import Layout, check_layout, local_shape
+from alexnet_jax.planning.traffic import expected_transfers, wire_bytes
 from alexnet_jax.shapes import walk
-from alexnet_jax.traffic import expected_transfers, wire_bytes
 
 SCHEMES = ("data", "tower", "hybrid")
 DEVICES = tuple(2**i for i in range(10))  # 1 … 512

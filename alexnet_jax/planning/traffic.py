@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from alexnet_jax.architectures import WEIGHTED, Dense, Net
-from alexnet_jax.collectives import Transfer
 from alexnet_jax.parallel import DATA, TOWER, Layout, local_shape, param_specs
+from alexnet_jax.planning.collectives import Transfer
 from alexnet_jax.shapes import LayerShape, walk
 
 
