@@ -1,6 +1,9 @@
 """Every layer's arithmetic against NumPy loops in float64, values and gradients."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
@@ -363,3 +366,31 @@ def test_a_test_multiplies_by_the_expectation_of_the_training_masks(rate, invert
 def test_dropout_passes_the_gradient_of_kept_units_only():
     g = gradient(lambda x: layers.dropout(x, KEPT, rate=0.5, inverted=True), X, 1.0)
     np.testing.assert_array_equal(g, [2, 0, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "over"),
+    [
+        (7, 3, 2, 0),
+        (8, 3, 2, 1),
+        (5, 2, 2, 1),
+        (6, 1, 2, 0),
+        (9, 3, 1, 0),
+        (9, 2, 3, 0),
+        (4, 4, 4, 0),
+    ],
+)
+def test_max_pool_gives_the_gradient_to_the_first_of_equals(side, size, stride, over):
+    """By a loop over the windows, on small whole numbers so that ties abound."""
+    rng = np.random.default_rng(side)
+    x = rng.integers(0, 3, (2, side, side, 3)).astype(np.float32)
+    pool = functools.partial(layers.max_pool, size=size, stride=stride, over=over)
+    y, backward = jax.vjp(pool, jnp.asarray(x))
+    g = rng.integers(1, 9, y.shape).astype(np.float32)
+    wanted = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(y.shape):
+        window = x[n, i * stride : i * stride + size, j * stride : j * stride + size, c]
+        assert y[n, i, j, c] == window.max()
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        wanted[n, i * stride + row, j * stride + column, c] += g[n, i, j, c]
+    np.testing.assert_array_equal(backward(jnp.asarray(g))[0], wanted)
