@@ -52,13 +52,13 @@ class Checkpoints:
         meta: dict[str, Any],
         error: float | None,
     ) -> None:
-        """Copies the state and writes it in the background, unless this step is there.
+        """Copies the state and writes it in the background, unless this step is saved already.
 
         `error` (of the validation) decides which is the best. Raises what `poll` does.
         """
-        if step in workdir.steps(self._workdir):
-            return
         self._settle()
+        if workdir.is_saved(self._workdir, step, validated=error is not None):
+            return
         self._step = step
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
@@ -84,6 +84,7 @@ class Checkpoints:
 
         Bad and unfinished ones are told, and set aside. Raises UserError if none is good.
         """
+        _first_process(workdir.bring_back, self._workdir)
         for name in workdir.unfinished(self._workdir):
             print(f"checkpoint {name} was not written to its end and is skipped", flush=True)
         if not workdir.steps(self._workdir):

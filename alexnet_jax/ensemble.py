@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
 from alexnet_jax.data import open_dataset
+from alexnet_jax.durable import write_text
 from alexnet_jax.evaluate import (
     Evaluation,
     averaged,
@@ -56,7 +57,7 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     text = json.dumps(numbers, indent=2)
     print(text)
     run.workdir.mkdir(parents=True, exist_ok=True)
-    (run.workdir / "eval.json").write_text(text + "\n")
+    write_text(run.workdir / "eval.json", text + "\n")
     if probabilities:
         write_probabilities(Path(probabilities), result)
     if submission:

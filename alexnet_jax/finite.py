@@ -22,5 +22,6 @@ def check_finite(step: int, tree: Any) -> None:
     if not all_finite(tree):
         raise UserError(
             f"parameters or velocities are NaN or infinite after step {step}, which is not saved; "
-            "earlier checkpoints are kept; try a lower optim.learning_rate"
+            "earlier checkpoints are kept; try a lower optim.learning_rate in another --workdir "
+            "(init_from takes a checkpoint)"
         )

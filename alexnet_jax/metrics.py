@@ -280,5 +280,5 @@ def _check_finite(values: Mapping[str, float], step: int, epoch_steps: int) -> N
             raise UserError(
                 f"{name} is {values[name]} at step {step} (epoch {epoch}, batch {batch}); earlier "
                 f"checkpoints are kept; try an optim.learning_rate below "
-                f"{values['learning_rate']:g}"
+                f"{values['learning_rate']:g} in another --workdir (init_from takes a checkpoint)"
             )

@@ -9,6 +9,7 @@ checks that what is claimed equal on all devices is.
 
 import atexit
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -209,7 +210,11 @@ def is_first_process() -> bool:
 
 def reporting_folder(workdir: Path) -> Path:
     """Where this process writes metrics: the workdir, or a folder that nobody reads."""
-    return workdir if is_first_process() else Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
+    if is_first_process():
+        return workdir
+    folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def join(coordinator: str, processes: int, process: int, timeout: int) -> None:

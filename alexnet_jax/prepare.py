@@ -165,9 +165,9 @@ def check_directory(settings: Settings) -> None:
     elif (directory / store.PARTIAL).is_file():
         begun = store_files.read_json(directory / store.PARTIAL)
         for key, value in settings.begun_with.items():
-            if begun[key] != value:
+            if begun.get(key) != value:
                 raise UserError(
-                    f"the store in {directory} was begun with {key}={begun[key]}, not {value}: "
+                    f"the store in {directory} was begun with {key}={begun.get(key)}, not {value}: "
                     "give the same, or remove the folder"
                 )
     elif directory.is_dir() and any(directory.iterdir()):

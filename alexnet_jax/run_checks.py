@@ -150,6 +150,11 @@ def check_training(config: ConfigDict, found: Summary, workdir: Path) -> None:
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
             "another schedule"
         )
+    if config.checkpoint.on_full_disk == "continue" and parallel.is_one_of_several():
+        raise UserError(
+            "checkpoint.on_full_disk='continue' is for a single process: of several only one would "
+            "know of the full disk; leave it out"
+        )
     check_writable(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none

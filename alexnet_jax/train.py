@@ -1,6 +1,6 @@
 """TrainState, the step, and the one loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import optim, parallel
 from alexnet_jax.augment import Pixels, colour_scale, make_pixels, training_input
 from alexnet_jax.checkpoint import Checkpoints, restore_params
-from alexnet_jax.data import Dataset
+from alexnet_jax.data import Dataset, Split
 from alexnet_jax.data.pipeline import steps_per_epoch, training_batches
 from alexnet_jax.errors import UserError
 from alexnet_jax.evaluate import (
@@ -224,6 +224,23 @@ def save_state(
         checkpoints.save(step, state.params, training, mean, notes, error)
 
 
+def training_batches_on_mesh(
+    config: ConfigDict, split: Split, mesh: parallel.Mesh, first_step: int
+) -> Iterator[Batch]:
+    """Endless training batches from a step on, each laid on the mesh."""
+    layout, size = parallel.layout_of(config.parallel), config.data.batch_size
+    batches = training_batches(
+        split,
+        size,
+        seed=config.seed,
+        first_step=first_step,
+        device_bytes=config.data.device_megabytes * 10**6,
+        share=parallel.share(mesh, layout, size),
+        on_bad_record=config.data.on_bad_record,
+    )
+    return (parallel.put_batch(batch, mesh, layout, size) for batch in batches)
+
+
 def is_multiple(step: int, every: int) -> bool:
     """True at every `every` steps but the start; never if `every` is 0."""
     return step > 0 and every > 0 and step % every == 0
@@ -240,8 +257,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     split = dataset.splits["train"]
     epoch_steps, total = lengths(config, len(split))
     model = build_model(config)
-    layout = parallel.layout_of(config.parallel)
-    mesh = parallel.make_mesh(layout)
+    mesh = parallel.make_mesh(parallel.layout_of(config.parallel))
     pixels = parallel.everywhere(make_pixels(config.data, dataset), mesh)
     validation = None
     if "val" in dataset.splits:
@@ -255,25 +271,9 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
             print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
             return step
         train_step = compiled_step(config, model, mesh, epoch_steps, total)
-        batches = training_batches(
-            split,
-            config.data.batch_size,
-            seed=config.seed,
-            first_step=step,
-            device_bytes=config.data.device_megabytes * 10**6,
-            share=parallel.share(mesh, layout, config.data.batch_size),
-            on_bad_record=config.data.on_bad_record,
-        )
-        with Reporter(
-            parallel.reporting_folder(workdir),
-            step,
-            evaluated,
-            notes["seconds"],
-            epoch_steps,
-            total,
-            config.train,
-            on_full_disk,
-        ) as reporter:
+        batches = training_batches_on_mesh(config, split, mesh, step)
+        begun = parallel.reporting_folder(workdir), step, evaluated, notes["seconds"]
+        with Reporter(*begun, epoch_steps, total, config.train, on_full_disk) as reporter:
             asked = parallel.highest(stop.read, mesh)
             while True:
                 checkpoints.poll()
@@ -297,7 +297,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                     save_state(checkpoints, reporter, step, state, pixels, notes, error)
                 if ended or stopping:
                     return step
-                batch = parallel.put_batch(next(batches), mesh, layout, config.data.batch_size)
+                batch = next(batches)
                 asked = parallel.highest(stop.read, mesh)
                 state, scalars = train_step(state, batch, pixels)
                 step += 1

@@ -116,6 +116,19 @@ def set_bad_aside(workdir: Path, good: int) -> None:
             step_folder(workdir, step).rename(aside)
 
 
+def is_saved(workdir: Path, step: int, validated: bool) -> bool:
+    """Whether a step is there; if it is validated by now, whether what is there was too."""
+    there = step in steps(workdir)
+    return there and not (validated and _validation_error(workdir, step) == math.inf)
+
+
+def bring_back(workdir: Path) -> None:
+    """Ends a replacement that was killed between its two renames: the older one is as it was."""
+    for old in workdir.glob(f"{FOLDER}/*.old"):
+        if not old.with_suffix("").exists() and not checksums.fault(old):
+            old.rename(old.with_suffix(""))
+
+
 def unfinished(workdir: Path) -> list[str]:
     """What saves that were killed have left behind."""
     return sorted(x.name for x in _entries(workdir) if ".saving" in x.name)
@@ -140,9 +153,18 @@ def commit(workdir: Path, step: int, error: float | None, keep: int) -> None:
     draft = draft_folder(workdir, step)
     write_text(draft / VALIDATION, json.dumps({"step": step, ERROR: error}) + "\n")
     checksums.seal(draft)
+    _retire(workdir, step)
     draft.rename(step_folder(workdir, step))
     path_to_disk(workdir / FOLDER)
     _tidy(workdir, keep)
+
+
+def _retire(workdir: Path, step: int) -> None:
+    """Renames a step that is to be removed: half removed, it is not taken for a checkpoint."""
+    old = step_folder(workdir, step).with_suffix(".old")
+    if step in steps(workdir):
+        shutil.rmtree(old, ignore_errors=True)
+        step_folder(workdir, step).rename(old)
 
 
 def _tidy(workdir: Path, keep: int) -> None:
@@ -152,11 +174,11 @@ def _tidy(workdir: Path, keep: int) -> None:
     for step in there[:-keep]:
         if step == best and errors[best] < math.inf:
             continue
-        # Renamed first: half removed, it is not taken for a checkpoint.
-        step_folder(workdir, step).rename(workdir / FOLDER / f"{step}.old")
+        _retire(workdir, step)
     for entry in list(_entries(workdir)):
         number, _, ending = entry.name.partition(".")
-        if number.isdigit() and ending and int(number) <= there[-1]:
+        ours = ending in ("bad", "old") or ending.startswith("saving")
+        if ours and number.isdigit() and int(number) <= there[-1]:
             shutil.rmtree(entry, ignore_errors=True)
 
 

@@ -31,6 +31,8 @@ def folder(tmp_path, monkeypatch):
     Path("broken_config/config.json").write_text("{")
     Path("half_store").mkdir()
     Path("half_store/partial.json").write_text("{}")
+    Path("partial_store").mkdir()
+    Path("partial_store/partial.json").write_text('{"name": ')
     Path("broken_store").mkdir()
     Path("broken_store/manifest.json").write_text('{"version": 2}')
     Path("empty_config.py").write_text("get_config = None\n")
@@ -137,6 +139,14 @@ PREPARE = {
     "an unknown policy": (("--name=cifar10", "--on_bad_image=ask", "--dir=s"), "ask"),
     "dir is a file": (("--name=cifar10", "--dir=file"), "file"),
     "dir holds something else": (("--name=cifar10", "--dir=damaged"), "not empty"),
+    "dir holds another store's beginning": (
+        ("--name=folder", "--source=empty", "--dir=half_store"),
+        "begun with name=None",
+    ),
+    "dir holds a cut beginning": (
+        ("--name=folder", "--source=empty", "--dir=partial_store"),
+        "partial.json",
+    ),
     "dir holds a broken store": (("--name=folder", "--dir=broken_store"), "manifest.json"),
     "a flag of another command": (("--name=cifar10", "--workdir=x"), "workdir"),
 }

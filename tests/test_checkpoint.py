@@ -161,9 +161,10 @@ def test_bad_steps_are_set_aside_until_they_are_written_again(saved):
         assert names == {"10", "20.bad", "30.bad"}
         save(checkpoints, 20)
     assert {x.name for x in (saved / "checkpoints").iterdir()} == {"10", "20", "30.bad"}
+    (saved / "checkpoints/10.copy").mkdir()  # the user's own
     with Checkpoints(saved, 2) as checkpoints:
         save(checkpoints, 30)
-    assert {x.name for x in (saved / "checkpoints").iterdir()} == {"20", "30"}
+    assert {x.name for x in (saved / "checkpoints").iterdir()} == {"20", "30", "10.copy"}
     assert_restored(resumed(saved), 30)
 
 
@@ -243,6 +244,27 @@ def test_a_step_is_saved_once(saved):
     with Checkpoints(saved, 3) as checkpoints:
         checkpoints.save(30, *state_of(99), None)
     assert_restored(resumed(saved), 30)
+
+
+def test_a_step_whose_validation_was_stopped_is_saved_again_once_it_is_validated(saved):
+    with Checkpoints(saved, 3) as checkpoints:
+        checkpoints.save(30, *state_of(31), 0.5)
+        checkpoints.save(30, *state_of(32), 0.4)  # it is validated by now
+    _, training, mean, _ = state_of(31)
+    restored = resumed(saved)
+    assert restored.step == 30
+    np.testing.assert_array_equal(restored.mean, mean)
+    np.testing.assert_array_equal(restored.training["velocity"], training["velocity"])
+    assert {x.name for x in (saved / "checkpoints").iterdir()} == {"10", "20", "30"}
+
+
+def test_a_replacement_that_was_killed_half_way_loses_nothing(saved):
+    workdir.step_folder(saved, 30).rename(saved / "checkpoints/30.old")
+    half_removed = saved / "checkpoints/5.old"
+    shutil.copytree(workdir.step_folder(saved, 10), half_removed)
+    payload(half_removed).unlink()
+    assert_restored(resumed(saved), 30)
+    assert workdir.steps(saved) == [10, 20, 30]
 
 
 def test_other_faults_of_a_save_are_ours(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ GOOD = {
     "palette": png(picture(9, 9), "P"),
 }
 FUZZ = settings(
-    max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -203,7 +203,7 @@ def damaged(content, data):
     return bytes(changed)
 
 
-@settings(FUZZ, max_examples=60, deadline=None)
+@settings(FUZZ, max_examples=60)
 @given(data=st.data())
 def test_a_damaged_store_is_refused_or_reads_the_same(good_store, tmp_path_factory, data):
     """Whatever is done to one of its files: a UserError, or pixels and labels as they were."""
@@ -220,18 +220,16 @@ def test_a_damaged_store_is_refused_or_reads_the_same(good_store, tmp_path_facto
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "images.array_record"])
-@pytest.mark.parametrize("seed", range(3))
-def test_garbage_for_images_ends_no_process(good_store, tmp_path, name, seed):
+@pytest.mark.slow
+def test_garbage_for_images_ends_no_process(good_store, tmp_path):
     """In a process of its own, which a fault in a library would end by a signal."""
-    if f"train/{name}" not in good_store:
-        pytest.skip("the other encoding")
     directory = written(tmp_path, good_store)
-    rng = np.random.default_rng(seed)
-    content = bytearray(good_store[f"train/{name}"])
-    for at in rng.integers(len(content), size=40 ** (seed + 1) // 20):
+    (name,) = (name for name in good_store if "/images." in name)
+    rng = np.random.default_rng(0)
+    content = bytearray(good_store[name])
+    for at in rng.integers(len(content), size=len(content) // 20):
         content[at] = rng.integers(256)
-    (directory / "train" / name).write_bytes(content)
+    (directory / name).write_bytes(content)
     program = (
         "import pathlib, sys\n"
         "from alexnet_jax import errors\n"

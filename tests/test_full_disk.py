@@ -114,6 +114,7 @@ def test_training_goes_on_where_that_is_wanted(disk, tmp_path):
     assert last > before and steps == list(range(1, last + 1))
 
 
+@pytest.mark.slow
 def test_a_last_state_that_does_not_fit_is_an_error(disk):
     """Also where the run goes on: at its end there is nothing to go on to."""
     directory = disk.folder / "run"

@@ -30,7 +30,6 @@ LAYOUTS = pytest.mark.parametrize(
     ],
     ids=["a tower each", "two devices each, streamed"],
 )
-FIRST_OR_SECOND = pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 READS = """
 import hashlib, json, sys
 sys.path.insert(0, "tests")
@@ -136,7 +135,7 @@ def test_each_process_reads_its_share_only() -> None:
         assert first + second == whole
 
 
-@FIRST_OR_SECOND
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_signal_to_one_stops_both_at_the_same_step(
     which: int, alone: Path, tmp_path: Path
 ) -> None:
@@ -152,7 +151,8 @@ def test_a_signal_to_one_stops_both_at_the_same_step(
     assert_same_metrics(alone, tmp_path)
 
 
-@FIRST_OR_SECOND
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
 def test_a_lost_process_ends_the_other_and_both_resume(
     which: int, alone: Path, tmp_path: Path
 ) -> None:

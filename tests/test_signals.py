@@ -7,7 +7,7 @@ import time
 
 import pytest
 from commands import SMALL, TOP, run, start
-from kills import assert_same_run, is_boundary, new_steps, saving, wait
+from kills import assert_same_run, new_steps, saving, wait
 
 from alexnet_jax import workdir
 
@@ -80,9 +80,11 @@ def test_while_a_checkpoint_is_saved(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_while_it_is_evaluated(tmp_path, whole):
+@pytest.mark.parametrize("step", [9, 30])
+def test_while_it_is_evaluated(tmp_path, whole, step):
+    """In the middle and at the end, where the state is saved before it is evaluated."""
     process = begin(tmp_path)
-    wait(process, lambda: any(map(is_boundary, new_steps(tmp_path, 0))))
+    wait(process, lambda: step in new_steps(tmp_path, 0))
     code, out = ended(process, signal.SIGTERM)
     assert code == 143
     assert_saved(tmp_path, out)

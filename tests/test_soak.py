@@ -41,9 +41,8 @@ def write_record(name, content):
     """A JSON file with the result, the machine and the commit."""
     folder = Path(os.environ.get("SOAK_RECORDS", TOP / "results" / "soak"))
     folder.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=TOP, capture_output=True, text=True
-    ).stdout.strip()
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(describe, cwd=TOP, capture_output=True, text=True).stdout.strip()
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "jax": jax.__version__}
     date = time.strftime("%Y-%m-%d")
     record = {"commit": commit, "date": date, "machine": machine, **content}

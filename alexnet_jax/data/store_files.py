@@ -10,6 +10,7 @@ import numpy as np
 
 from alexnet_jax.data.store import IMAGE_FILES
 from alexnet_jax.durable import to_disk, write_text
+from alexnet_jax.errors import UserError
 
 
 @contextlib.contextmanager
@@ -69,5 +70,8 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Reads a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads a JSON object. Raises UserError if the file holds none."""
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove its folder") from error
