@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # JAX takes 75 % of each GPU's memory at its start. Where others use the GPU too, set before this
-# script XLA_PYTHON_CLIENT_MEM_FRACTION=0.4 (a smaller share), or XLA_PYTHON_CLIENT_PREALLOCATE=false
-# (memory as it is needed: slower, and it fragments).
+# script XLA_PYTHON_CLIENT_MEM_FRACTION=0.4 (a smaller share), or
+# XLA_PYTHON_CLIENT_PREALLOCATE=false (memory as it is needed: slower, and it fragments).
 exec .venv/bin/python -m alexnet_jax.main \
   --config=configs/imagenet.py --config.parallel.tower=2 "$@"

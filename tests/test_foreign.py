@@ -161,15 +161,12 @@ NAMES = list(payloads(""))
 
 def containers(payload):
     """The payload as every file that has a pickle in it, and in every place."""
-    weights = np.ones(2, np.float32)
-    late = state_dict([("w", tensor("1000", 2, 0, (2,), (1,)))])
-    legacy = weight_files.pth_legacy({"w": weights})
-    beginning = legacy[: legacy.index(late)] if late in legacy else legacy[:60]
+    weights = {"w": np.ones(2, np.float32)}
     return {
-        "zip": torch_zip(payload, {"0": weights.tobytes()}),
+        "zip": torch_zip(payload, {"0": weights["w"].tobytes()}),
         "plain": payload,
-        "legacy": weight_files.pth_legacy({"w": weights}, payload),
-        "legacy keys": beginning + late + payload,
+        "legacy": weight_files.pth_legacy(weights, payload),
+        "legacy keys": weight_files.pth_legacy(weights, pickled_keys=payload),
     }
 
 

@@ -75,15 +75,16 @@ def pth(arrays):
     return torch_zip(state_dict(items), storages)
 
 
-def pth_legacy(arrays, pickled=None):
-    """What torch.save wrote before."""
+def pth_legacy(arrays, pickled=None, pickled_keys=None):
+    """What torch.save wrote before; its pickles of tensors and keys can be replaced."""
     keys = [str(1000 + i) for i in range(len(arrays))]
     named = zip(arrays.items(), keys, strict=True)
     items = [(name, tensor_of(array, key, plain(None))) for (name, array), key in named]
     machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
     head = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, machine)]
+    pickles = [pickled or state_dict(items), pickled_keys or pickle.dumps(keys, 2)]
     numbers = [struct.pack("<q", array.size) + storage_bytes(array) for array in arrays.values()]
-    return b"".join([*head, pickled or state_dict(items), pickle.dumps(keys, 2), *numbers])
+    return b"".join([*head, *pickles, *numbers])
 
 
 # --- Caffe -----------------------------------------------------------------------------------
