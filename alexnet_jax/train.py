@@ -171,12 +171,20 @@ def make_validation(
     return validation
 
 
-def after_validation(config: ConfigDict, state: TrainState, error: float) -> TrainState:
-    """The state with this validation noted, and the rate dropped if the schedule says so."""
-    plateau = state.plateau
-    if config.optim.schedule == "plateau":
-        _, plateau = optim.plateau(config.optim).update((), plateau, value=error)
-    return state.replace(plateau=plateau, evaluated=state.step + 0)
+def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float], TrainState]:
+    """A function that notes a validation and its error; it drops the rate if the schedule says so.
+
+    Compiled, for optax's condition would else be compiled at every validation, and kept.
+    """
+    update = jax.jit(optim.plateau(config.optim).update)
+
+    def after_validation(state: TrainState, error: float) -> TrainState:
+        plateau = state.plateau
+        if config.optim.schedule == "plateau":
+            _, plateau = update((), plateau, value=error)
+        return state.replace(plateau=plateau, evaluated=state.step + 0)
+
+    return after_validation
 
 
 def begin(
@@ -271,6 +279,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
             print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
             return step
         train_step = compiled_step(config, model, mesh, epoch_steps, total)
+        after_validation = make_after_validation(config)
         batches = training_batches_on_mesh(config, split, mesh, step)
         begun = parallel.reporting_folder(workdir), step, evaluated, notes["seconds"]
         with Reporter(*begun, epoch_steps, total, config.train, on_full_disk) as reporter:
@@ -288,7 +297,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                 if boundary and validation and evaluated != step:
                     try:
                         validated, evaluated = validation(state.params), step
-                        state = after_validation(config, state, validated.top1_error)
+                        state = after_validation(state, validated.top1_error)
                         reporter.evaluation(step, validated.values("val"))
                     except Stopped:
                         stopping = True
