@@ -3,12 +3,14 @@
 The short form; test_soak.py has the long one.
 """
 
+import pytest
 from commands import SMALL, run
 from kills import assert_same_run, kill_repeatedly
 
 ARGUMENTS = (*SMALL, "--config.train.steps=45", "--config.checkpoint.every_steps=4")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path):
     """Dropout, crops, flips and colour noise on; parameters, velocities and all metrics."""
     run("main", *ARGUMENTS, f"--workdir={tmp_path / 'whole'}")

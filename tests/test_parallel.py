@@ -107,6 +107,7 @@ def test_towers_talk_only_where_the_paper_draws_it(name: str, exchanges: int) ->
     assert max(max(sizes) for sizes in others) <= 32  # the batch
 
 
+@pytest.mark.slow
 def test_data_parallelism_reduces_each_weight_once() -> None:
     found = collectives({"data": 2})
     assert {kind for kind, _ in found} == {"all-reduce"}
@@ -117,6 +118,7 @@ def test_data_parallelism_reduces_each_weight_once() -> None:
     assert sum(sum(sizes) for _, sizes in found) == weights + 3
 
 
+@pytest.mark.slow
 def test_hybrid_reduces_no_dense_weight() -> None:
     """Only convolutions (and a sum) are reduced; fc6 alone has more weights than all of them."""
     found = collectives({"data": 4, "scheme": "hybrid"})
@@ -141,6 +143,7 @@ def test_each_device_holds_half_of_the_parameters() -> None:
                 assert part == (leaf.size if name == "fc8" else leaf.size / 2)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_moves_between_layouts(tmp_path: Path) -> None:
     """One device → two towers → two towers by two: the run goes on as if nothing had changed."""
     steps = "--config.train.steps"

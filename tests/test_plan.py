@@ -128,6 +128,7 @@ def sizes(config) -> tuple:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_arithmetic_says_what_was_compiled(name: str) -> None:
     """Every array, of every kind of collective, as often: and so the bytes, to the last one."""

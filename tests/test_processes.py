@@ -116,6 +116,7 @@ def test_two_processes_are_the_same_run(
     assert_same_numbers(ours, theirs)
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_share_only() -> None:
     """What both have read, one after the other, is what a single process reads."""
     where = coordinator()
