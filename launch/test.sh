@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # .venv and the packages if need be, then ruff and the tests. Arguments go to pytest:
 #   bash launch/test.sh -m "not slow"
+#   bash launch/test.sh -m soak -n 0      the long form, one test at a time
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
@@ -8,4 +9,4 @@ cd "$(dirname "$0")/.."
 environment requirements.txt tests/requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest -c .pytest.ini --rootdir=. "$@"
+exec .venv/bin/python -m pytest -c .pytest.ini --rootdir=. -n 2 --dist loadfile "$@"

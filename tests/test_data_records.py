@@ -138,6 +138,7 @@ def test_a_run_names_it_or_goes_on_without_it(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_data_set_that_has_changed_is_refused_on_resume(tmp_path):
     directory = prepared(tmp_path, "raw")
     arguments = (*SMALL, f"--config.data.dir={directory}", f"--workdir={tmp_path / 'run'}")

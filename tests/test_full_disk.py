@@ -71,6 +71,7 @@ def wait_for_checkpoint(process, directory):
     raise AssertionError("no checkpoint in a minute")
 
 
+@pytest.mark.slow
 def test_training_says_so_and_keeps_what_was_saved(disk, tmp_path):
     directory = disk.folder / "run"
     process = start("main", *ARGUMENTS, "--config.train.steps=100000", f"--workdir={directory}")

@@ -118,6 +118,7 @@ def test_evaluation_of_the_restored_net_matches_its_own_validation(
     np.testing.assert_allclose(evaluation["val/loss"], validation["val/loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ensemble_averages_probabilities(finished: Path, tmp_path: Path) -> None:
     parts = []
     members = [f"{finished}/checkpoints/18", f"{finished}/checkpoints/22"]
@@ -152,6 +153,7 @@ def test_load_gives_a_model_that_classifies(finished: Path) -> None:
     assert endpoints["fc7"].shape == (144, 256)
 
 
+@pytest.mark.slow
 def test_starts_from_another_run(finished: Path, tmp_path: Path) -> None:
     """At rate 0 nothing moves: the run ends with the parameters it began with."""
     run(

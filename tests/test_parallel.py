@@ -16,7 +16,7 @@ STEPS = 20
 LAYOUTS = [
     {"tower": 2},
     {"data": 2, "tower": 2},
-    {"data": 4, "scheme": "hybrid"},
+    pytest.param({"data": 4, "scheme": "hybrid"}, marks=pytest.mark.slow),
     pytest.param({"data": 2}, marks=pytest.mark.slow),
     pytest.param({"data": 4, "tower": 2}, marks=pytest.mark.slow),
     pytest.param({"data": 2, "tower": 2, "scheme": "hybrid"}, marks=pytest.mark.slow),
