@@ -134,13 +134,13 @@ def _workdir(values: flags.FlagValues) -> Path:
     return Path("runs", f"{config.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def check_writable(workdir: Path) -> None:
+def check_writable(folder: Path, flag: str = "workdir") -> None:
     """Raises UserError unless the folder is there or can be made, and can be written to."""
-    existing = workdir.absolute()
+    existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"workdir {workdir} is not writable ({existing}); give another --workdir")
+        raise UserError(f"{flag} {folder} is not writable ({existing}); give another --{flag}")
 
 
 def check_training(config: ConfigDict, found: Summary, workdir: Path) -> None:

@@ -1,0 +1,1 @@
+"""What `python -m alexnet_jax.benchmark` measures, and how."""

@@ -1,0 +1,223 @@
+"""How cost grows: time, memory and start-up over batch size, width, devices and images.
+
+Example:   python launch/growth.py --output=runs/growth
+           python launch/growth.py --output=runs/growth --points=batch=1,512 --points=devices=2
+
+Writes growth.jsonl (a line a point), growth.md (a table) and growth.png. It runs the benchmark and
+plan commands, one point at a time, about ten minutes for all on two cores:
+
+batch, width   configs/base.py (the two-tower net on 64 pixels, a quarter of the width unless that
+               is what is varied) from a temporary store of 1,024 images that stays on the device
+devices        the same with a batch of 48, by `plan`: what one device holds and sends; no speed
+images         cuda_convnet_18pct on records of 2.7 kB, streamed from the disk
+
+Beside each point stands its cause (images, multiply-adds of an image, devices) and by which power
+of the cause the cost rose from the point before: above 1 it grew faster than its cause.
+"""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from absl import flags
+
+from alexnet_jax import command
+from alexnet_jax.errors import UserError
+
+TOP = Path(__file__).resolve().parent.parent
+BASE = "--config=configs/base.py"
+AXES: dict[str, tuple[float, ...]] = {
+    "batch": (1, 4, 16, 64, 128, 256, 512),
+    "width": (0.125, 0.25, 0.5, 1.0),
+    "devices": (1, 2, 3, 4),
+    "images": (1_000, 10_000, 100_000, 1_000_000),
+}
+BRIEFLY = ("--repeats=1", "--seconds=0.5", "--config.data.name=synthetic")
+COSTS = {  # of a point: its unit
+    "step_ms": "ms a step",
+    "peak_mb": "MB at the peak, resident",
+    "first_step_s": "s to the first step, cold",
+    "second_start_s": "s to the first step, second start",
+    "compile_s": "s to compile the plan",
+    "held_mb": "MB that one device holds",
+    "sent_mb": "MB that one device sends a step",
+}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Where the results go, and which points."""
+    own = {"flag_values": values}
+    flags.DEFINE_string("output", "runs/growth", "Folder for the table and the plot.", **own)
+    points = "axis=value,value: only these points; several are added up; empty = all."
+    flags.DEFINE_multi_string("points", [], points, **own)
+
+
+def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
+    """The points (axis, value) that --points names.
+
+    Raises:
+      UserError: an unknown axis, or a value that is no positive number.
+    """
+    if not points:
+        return [(axis, value) for axis, values in AXES.items() for value in values]
+    found = []
+    for text in points:
+        axis, _, values = text.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        whole = axis == "width" or all(x == round(x) for x in numbers)
+        if axis not in AXES or not numbers or not whole or not all(0 < x < 1e9 for x in numbers):
+            raise UserError(
+                f"--points={text} is no axis ({', '.join(AXES)}) with values; write "
+                "--points=batch=1,512"
+            )
+        found += [(axis, number) for number in numbers]
+    return found
+
+
+def arguments_of(axis: str, value: float) -> list[str]:
+    """The command (a module and its flags) that measures this point."""
+    number = f"{value:g}" if axis == "width" else str(round(value))
+    if axis == "batch":
+        return ["benchmark", BASE, *BRIEFLY, f"--config.data.batch_size={number}"]
+    if axis == "width":
+        return ["benchmark", BASE, *BRIEFLY, f"--config.model.width={number}"]
+    if axis == "devices":
+        return ["plan", BASE, "--config.data.batch_size=48", f"--devices={number}"]
+    return [
+        "benchmark",
+        "--config=configs/cifar10.py",
+        *BRIEFLY,
+        f"--config.data.synthetic_images={number}",
+        "--config.data.device_megabytes=0",
+        "--config.data.image_size=30",
+        "--config.data.crop_size=28",
+    ]
+
+
+def run(arguments: Sequence[str]) -> str:
+    """What the command prints; UserError with what it says if it fails."""
+    module, *rest = arguments
+    done = subprocess.run(
+        [sys.executable, "-m", f"alexnet_jax.{module}", *rest],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise UserError(f"{' '.join(arguments)} failed: {done.stderr[-500:]}")
+    return done.stdout
+
+
+def of_benchmark(axis: str, value: float, out: str) -> dict[str, float]:
+    """Cause and costs of a point from the benchmark's last line."""
+    found = json.loads(out.splitlines()[-1])
+    cause = found["training_flops_per_image"] if axis == "width" else value
+    return {
+        "cause": cause,
+        "step_ms": 1e3 * found["batch_size"] / found["step_images_per_second"],
+        "peak_mb": found["peak_rss_mb"],
+        "first_step_s": found["first_step_seconds"],
+        "second_start_s": found["second_start_seconds"],
+    }
+
+
+def of_plan(value: float, out: str, seconds: float) -> dict[str, float]:
+    """Cause and costs of a point from what the plan prints."""
+    held = re.findall(r"^(?:parameters|velocities|temporaries) +([\d,]+)", out, re.MULTILINE)
+    [sent] = re.findall(r"^Sum: ([\d,]+) bytes", out, re.MULTILINE)
+    held_bytes, sent_bytes = (
+        sum(int(x.replace(",", "")) for x in texts) for texts in (held, [sent])
+    )
+    return {
+        "cause": value,
+        "held_mb": held_bytes / 1e6,
+        "sent_mb": sent_bytes / 1e6,
+        "compile_s": seconds,
+    }
+
+
+def measured(axis: str, value: float) -> dict[str, Any]:
+    """One point: its axis, value, cause and costs."""
+    begun = time.perf_counter()
+    out = run(arguments_of(axis, value))
+    seconds = time.perf_counter() - begun
+    is_plan = axis == "devices"
+    costs = of_plan(value, out, seconds) if is_plan else of_benchmark(axis, value, out)
+    return {"axis": axis, "value": value, **{k: float(f"{x:.4g}") for k, x in costs.items()}}
+
+
+def power(before: dict[str, Any], point: dict[str, Any], cost: str) -> float:
+    """p where cost ∝ cause^p between two points; 0 where the cost does not rise."""
+    rise = point[cost] / before[cost] if before[cost] > 0 else 1.0
+    return max(0.0, math.log(rise)) / math.log(point["cause"] / before["cause"])
+
+
+def table(points: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a table an axis; in brackets the power of the cause since the row above."""
+    sections = []
+    for axis in dict.fromkeys(point["axis"] for point in points):
+        rows = [point for point in points if point["axis"] == axis]
+        costs = [cost for cost in COSTS if cost in rows[0]]
+        lines = [f"## {axis}", "", f"| {axis} | cause | {' | '.join(COSTS[c] for c in costs)} |"]
+        lines.append("|--:" * (len(costs) + 2) + "|")
+        for before, row in zip([None, *rows[:-1]], rows, strict=True):
+            cells = [
+                f"{row[c]:g}" + (f" ({power(before, row, c):.2f})" if before else "") for c in costs
+            ]
+            lines.append(f"| {row['value']:g} | {row['cause']:g} | {' | '.join(cells)} |")
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections) + "\n"
+
+
+def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
+    """A panel an axis: every cost, as a multiple of the first point's, over the cause's multiple."""
+    from matplotlib.figure import Figure
+
+    axes = list(dict.fromkeys(point["axis"] for point in points))
+    figure = Figure(figsize=(4.5 * len(axes), 4.2), layout="constrained")
+    for panel, axis in zip(figure.subplots(1, len(axes), squeeze=False)[0], axes, strict=True):
+        rows = [point for point in points if point["axis"] == axis]
+        causes = [row["cause"] / rows[0]["cause"] for row in rows]
+        panel.loglog(causes, causes, "--", color="grey", label="the cause")
+        for cost in COSTS:
+            if rows[0].get(cost, 0) > 0:
+                label = f"{COSTS[cost]} (from {rows[0][cost]:g})"
+                panel.loglog(causes, [row[cost] / rows[0][cost] for row in rows], "o-", label=label)
+        panel.set(title=axis, xlabel="cause ÷ the first point's", ylabel="cost ÷ the first point's")
+        panel.legend(fontsize="x-small")
+    figure.savefig(path, dpi=120)
+
+
+def main(values: flags.FlagValues) -> int:
+    """Measures every point and writes what the head of this file says; returns the exit code."""
+    output = Path(values.output)
+    points = chosen(values.points)
+    from alexnet_jax.run_checks import check_writable
+
+    check_writable(output, "output")
+    output.mkdir(parents=True, exist_ok=True)
+    found = []
+    with (output / "growth.jsonl").open("w") as file:
+        for axis, value in points:
+            found.append(measured(axis, value))
+            print(json.dumps(found[-1]), file=file, flush=True)
+            print(json.dumps(found[-1]), flush=True)
+    (output / "growth.md").write_text(table(found))
+    plot(found, output / "growth.png")
+    print(f"table and plot: {output}/growth.md, {output}/growth.png")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, define_flags, __doc__)
