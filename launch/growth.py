@@ -181,7 +181,7 @@ def table(points: Sequence[dict[str, Any]]) -> str:
 
 
 def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
-    """A panel an axis: every cost, as a multiple of the first point's, over the cause's multiple."""
+    """A panel an axis: costs over the cause, both as multiples of the first point's."""
     from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(point["axis"] for point in points))

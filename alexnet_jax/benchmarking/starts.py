@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,7 @@ def watch(arguments: Sequence[str], cache: Path, seconds: float) -> Seen:
         try:
             first_step, floors = _watched(process.pid, begun, run / FILE, seconds, log)
         finally:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)  # Popen.kill might reap it, and its usage with it
             usage = _reaped(process)
     return Seen(first_step, usage.ru_maxrss * MAXRSS, len(floors) - 1, growth(floors[1:]))
 

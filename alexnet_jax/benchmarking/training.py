@@ -32,7 +32,7 @@ class Training:
         self.mesh = parallel.make_mesh(layout)
         self._pixels = parallel.everywhere(make_pixels(config.data, dataset), self.mesh)
         make = train.make_initial_state(config, model)
-        self._state = parallel.born_on(make, self.mesh, train.state_specs(model, layout))()
+        self.state = parallel.born_on(make, self.mesh, train.state_specs(model, layout))()
         lengths = train.lengths(config, len(split))
         self._step = train.compiled_step(config, model, self.mesh, *lengths)
         self._batches = train.training_batches_on_mesh(config, split, self.mesh, 0)
@@ -62,7 +62,7 @@ class Training:
 
     def params(self) -> Any:
         """The parameters as they are now, as NumPy arrays."""
-        return jax.device_get(self._state.params)
+        return jax.device_get(self.state.params)
 
     @property
     def on_gpu(self) -> bool:
@@ -70,7 +70,7 @@ class Training:
         return self.mesh.devices.flat[0].platform == "gpu"
 
     def _advanced(self, batch: Any) -> Any:
-        self._state, scalars = self._step(self._state, batch, self._pixels)
+        self.state, scalars = self._step(self.state, batch, self._pixels)
         return scalars
 
 
