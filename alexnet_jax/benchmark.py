@@ -14,7 +14,8 @@ free of charge. First steps and memory are those of `alexnet_jax.main` itself in
 own: cold = nothing compiled before, second = the same again.
 
 With data.name=synthetic a store of such images is written to the temporary folder (TMPDIR) and
-removed at the end: JPEG from 256 pixels up, else raw, or as --encoding says.
+removed at the end: JPEG from 256 pixels up, else raw, or as --encoding says. Raw images that fit
+into data.device_megabytes are held on the device; 0 there has them read from the store.
 
 --against=torch runs the same net in PyTorch in turn, eager, on a float batch that lies ready, and
 a DataLoader of two workers that reads the same images as JPEG files with Pillow.
@@ -23,6 +24,7 @@ a DataLoader of two workers that reads the same images as JPEG files with Pillow
 import importlib.util
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -110,9 +112,10 @@ def use_synthetic_store(config: ConfigDict, encoding: str, directory: Path) -> l
 def main(values: flags.FlagValues) -> int:
     """Measures and prints; returns the exit code."""
     config, arguments = check(values), arguments_of(values)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the run that is watched ends too
     if values.against:  # jax and PyTorch share a GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    with tempfile.TemporaryDirectory(prefix="alexnet_jax-") as name:
+    with tempfile.TemporaryDirectory(prefix="alexnet_benchmark-") as name:
         folder = Path(name)
         if config.data.name == "synthetic":
             arguments += use_synthetic_store(config, values.encoding, folder / "store")

@@ -3,10 +3,12 @@
 import io
 import json
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
-from commands import error_line, run
+from commands import error_line, run, start
 from PIL import Image
 
 from alexnet_jax import benchmark, command, parallel
@@ -216,7 +218,7 @@ def measured(tmp_path, *arguments, env=None):
     scratch.mkdir()
     environment = {"TMPDIR": str(scratch), **(env or {})}
     out = run("benchmark", *TINY, *BRIEFLY, *arguments, env=environment).stdout
-    assert not list(scratch.glob("alexnet_jax*"))
+    assert not list(scratch.glob("alexnet_benchmark*"))
     return out, json.loads(out.splitlines()[-1])
 
 
@@ -239,6 +241,22 @@ def test_the_command(tmp_path):
     assert not found["held_on_device"] and found["model"] == "four_layer"
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
     assert "step ÷ roof" in out and "PyTorch" not in out
+
+
+@pytest.mark.slow
+def test_terminated_it_ends_the_run_that_it_watches(tmp_path):
+    """And removes its files."""
+    process = start("benchmark", *TINY, "--seconds=1000", env={"TMPDIR": str(tmp_path)})
+    watched = []
+    while not watched:
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        watched = psutil.Process(process.pid).children()
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    assert not any(child.is_running() for child in watched)
+    assert not list(tmp_path.glob("alexnet_benchmark*"))
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def watch(arguments: Sequence[str], cache: Path, seconds: float) -> Seen:
     Raises:
       UserError: it ended by itself; with what it said.
     """
-    with tempfile.TemporaryDirectory(prefix="alexnet_jax-") as folder:
+    with tempfile.TemporaryDirectory(prefix="alexnet_benchmark-") as folder:
         run, log = Path(folder, "run"), Path(folder, "log")
         command = [sys.executable, "-m", "alexnet_jax.main", *arguments, *STEP_BY_STEP]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
