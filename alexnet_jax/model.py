@@ -25,7 +25,7 @@ from alexnet_jax.architectures import (
     Net,
 )
 from alexnet_jax.errors import UserError
-from alexnet_jax.parallel import Layout
+from alexnet_jax.parallel import Layout, Part
 from alexnet_jax.shapes import LayerShape, walk, window_places
 from alexnet_jax.variants import resolve
 
@@ -75,12 +75,15 @@ class AlexNet(nn.Module):
     layout: Layout = Layout()
 
     @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, images: Array, train: bool = False, part: Part = (0, 1)
+    ) -> tuple[Array, dict[str, Array]]:
         """Classifies images.
 
         Args:
           images: float32 [N, crop, crop, 3], RGB, in the net's own input scale.
           train: drops units; then `rngs={"dropout": key}` is needed.
+          part: (i, n) = the images are the i-th of n equal parts of the batch.
 
         Returns:
           logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
@@ -108,7 +111,7 @@ class AlexNet(nn.Module):
                 parameters = Parameters(shapes[layer.name], self.layout, name=layer.name)()
                 towers = _weighted(layer, towers, parameters)
             elif isinstance(layer, Dropout):
-                towers = self._dropout(layer, towers, key, wide)
+                towers = self._dropout(layer, towers, key, wide, part)
             else:
                 towers = _plain(layer, towers)
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
@@ -131,17 +134,20 @@ class AlexNet(nn.Module):
             towers = parallel.whole_batch(towers, whole)
         return towers
 
-    def _dropout(self, layer: Dropout, towers: Towers, key: Array | None, wide: bool) -> Towers:
+    def _dropout(
+        self, layer: Dropout, towers: Towers, key: Array | None, wide: bool, part: Part
+    ) -> Towers:
         """One mask over the batch and all units, of which each device and tower takes its part."""
         masks = [None] * len(towers)
         if key is not None:
             data = self.layout.data
             examples, *places, units = towers[0].shape
             units *= self.net.towers * (data if wide else 1)
-            shape = (examples * (1 if wide else data), *places, units)
+            shape = (examples * part[1] * (1 if wide else data), *places, units)
             layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
             mask = jax.random.bernoulli(layer_key, 1 - layer.rate, shape)
             mask = mask if wide else parallel.rows(mask, self.layout)
+            mask = parallel.part_rows(mask, part, data if wide else 1)
             masks = parallel.units(mask, self.net.towers, wide, self.layout)
         return [
             layers.dropout(x, kept, rate=layer.rate, inverted=layer.inverted)

@@ -32,6 +32,7 @@ from alexnet_jax.errors import MISTAKE, UserError
 from alexnet_jax.shapes import LayerShape, walk
 
 Array = jax.Array
+Part = tuple[int, int]  # (i, n): the i-th of n equal parts of each device's share of the batch
 DATA, TOWER = "data", "tower"
 EVERYWHERE = P()  # the same on every device
 HEARTBEAT = 30  # seconds after which a process that is gone is noticed
@@ -292,6 +293,12 @@ def rows(drawn: Array, layout: Layout) -> Array:
     return lax.dynamic_slice_in_dim(drawn, lax.axis_index(DATA) * part, part, axis=0)
 
 
+def part_rows(x: Array, part: Part, devices: int = 1) -> Array:
+    """A part of the batch, of an array [N, …] whose rows are those of so many devices."""
+    index, parts = part
+    return x.reshape(devices, parts, -1, *x.shape[1:])[:, index].reshape(-1, *x.shape[1:])
+
+
 def units(drawn: Array, towers: int, split: bool, layout: Layout) -> list[Array]:
     """This device's part, tower by tower, of what was drawn for the units [..., all] of a layer.
 
@@ -350,6 +357,22 @@ def of_logits(labels: Array, layout: Layout) -> Array:
 def batch_total(x: Array, layout: Layout) -> Array:
     """The sum over the whole batch of what each device summed over its logits."""
     return lax.psum(x, DATA) if layout.data > 1 and not layout.hybrid else x
+
+
+def own_copies(params: dict[str, dict[str, Array]], net: Net, layout: Layout) -> Any:
+    """Parameters whose gradients are of this device's rows only; the transpose sums over "data".
+
+    So gradients of several parts of a batch are summed here first, and over the devices once.
+    """
+    if layout.data == 1:
+        return params
+    alike = {
+        x.layer.name for x in walk(net, net.crop) if layout.hybrid and isinstance(x.layer, Dense)
+    }
+    return {
+        name: leaves if name in alike else lax.pcast(leaves, DATA, to="varying")
+        for name, leaves in params.items()
+    }
 
 
 def global_norm(tree: dict[str, dict[str, Array]], net: Net, layout: Layout) -> Array:

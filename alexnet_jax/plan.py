@@ -76,6 +76,12 @@ def check(values: flags.FlagValues) -> ConfigDict:
     net = resolve(config.model, config.data.crop_size)
     layout, sizes = parallel.layout_of(config.parallel), {"data.batch_size": config.data.batch_size}
     parallel.check_layout(layout, net, sizes)
+    run_checks.check_parts(config)
+    if config.train.compute_dtype != "float32":
+        raise UserError(
+            f"train.compute_dtype={config.train.compute_dtype!r}: the plan is compiled for a CPU, "
+            "where XLA computes and sends in float32; leave it out"
+        )
     return config
 
 

@@ -27,7 +27,11 @@ MAY_CHANGE = (
     "data.dir",
     "data.device_megabytes",
     "data.on_bad_record",
-    "train.",
+    "train.epochs",
+    "train.steps",
+    "train.accumulate_steps",
+    "train.log_every_steps",
+    "train.stop_at_train_error",
     "eval.",
     "checkpoint.",
     "parallel.",
@@ -73,6 +77,7 @@ def check(values: flags.FlagValues) -> Run:
     check_net(config)
     if values.mode == "train":
         check_parallel(config, config, ("data.batch_size", "eval.batch_size"))
+        check_parts(config)
         check_training(config, found, workdir)
     return Run(config, workdir)
 
@@ -124,6 +129,16 @@ def check_parallel(config: ConfigDict, net_config: ConfigDict, sizes: Sequence[s
     parallel.check_layout(layout, net, {key: values[key] for key in sizes})
     if layout.devices > 1:
         parallel.check_devices(layout)
+
+
+def check_parts(config: ConfigDict) -> None:
+    """Raises UserError unless each device's share of the batch can be divided into equal parts."""
+    parts, share = config.train.accumulate_steps, config.data.batch_size // config.parallel.data
+    if share % parts:
+        raise UserError(
+            f"train.accumulate_steps={parts} does not divide the {share} images of a batch that "
+            "each device has; use a divisor"
+        )
 
 
 def _workdir(values: flags.FlagValues) -> Path:

@@ -89,6 +89,8 @@ RULES: dict[str, Rule] = {
     "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
     "train.epochs": NOT_NEGATIVE,
     "train.steps": NOT_NEGATIVE,
+    "train.accumulate_steps": AT_LEAST_1,
+    "train.compute_dtype": _one_of("float32", "bfloat16"),
     "train.log_every_steps": AT_LEAST_1,
     "train.stop_at_train_error": FRACTION,
     "parallel.data": AT_LEAST_1,

@@ -73,6 +73,10 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.epochs = 30.0  # passes over the training set
     train.steps = 0  # batches; a positive value wins over epochs
+    train.accumulate_steps = 1  # parts that a batch is worked through in, where memory is short
+    train.compute_dtype = (
+        "float32"  # of the net in training; bfloat16 is for GPUs, no gain on a CPU
+    )
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
     train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
 

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel, train
-from alexnet_jax.augment import make_pixels
+from alexnet_jax.augment import Pixels, make_pixels
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.model import build_model
@@ -52,3 +52,35 @@ def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list
         losses.append(float(scalars["loss"]))
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(state.params))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}, losses
+
+
+def assert_same(
+    ours: tuple[dict[str, np.ndarray], list[float]],
+    theirs: tuple[dict[str, np.ndarray], list[float]],
+) -> None:
+    """Losses and every parameter's norm of difference within float32 rounding."""
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
+    worst = 0.0
+    for name, wanted in theirs[0].items():
+        difference = np.linalg.norm(ours[0][name] - wanted) / np.linalg.norm(wanted)
+        worst = max(worst, float(difference))
+    print(f"largest relative difference of a parameter: {worst:.1e}")
+    assert worst < 1e-4
+
+
+def abstract(config: ConfigDict) -> tuple[Any, ...]:
+    """The compiled step and the shapes of what it takes, without making any of it."""
+    model, layout = build_model(config), parallel.layout_of(config.parallel)
+    mesh = parallel.make_mesh(layout)
+    make = train.make_initial_state(config, model)
+    state = parallel.born_on(make, mesh, train.state_specs(model, layout)).eval_shape()
+    step = train.compiled_step(config, model, mesh, 100, 1000)
+    size, side, crop = config.data.batch_size, config.data.image_size, config.data.crop_size
+    shape = jax.ShapeDtypeStruct
+    batch = {
+        "image": shape((size, side, side, 3), np.uint8),
+        "label": shape((size,), np.int32),
+        "mask": shape((size,), np.float32),
+    }
+    pixels = Pixels(*(shape(x, np.float32) for x in ((crop, crop, 3), (3,), (3, 3))))
+    return step, state, pixels, batch

@@ -68,6 +68,12 @@ MAIN = {
     "colour list": ((BASE, WORKDIR, "--config.data.augment.colour_listed=((1,),)"), "(1,)"),
     "flip": ((BASE, WORKDIR, "--config.data.augment.flip=sometimes"), "sometimes"),
     "lrn": ((BASE, WORKDIR, "--config.model.lrn=perhaps"), "perhaps"),
+    "parts that do not divide": (
+        (BASE, WORKDIR, "--config.train.accumulate_steps=3"),
+        "accumulate_steps=3 does not divide the 32 images",
+    ),
+    "no parts": ((BASE, WORKDIR, "--config.train.accumulate_steps=0"), "accumulate_steps=0"),
+    "half precision": ((BASE, WORKDIR, "--config.train.compute_dtype=float16"), "'float16'"),
     "seed": ((BASE, WORKDIR, "--config.seed=one"), "one"),
     "every layer left out": ((BASE, WORKDIR, "--config.model.without=('fc8',)"), "fc8"),
     "a section is no value": ((BASE, WORKDIR, "--config.data=3"), "data"),

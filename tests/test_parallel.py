@@ -7,9 +7,8 @@ import jax
 import numpy as np
 import pytest
 from commands import SMALL, error_line, lines, run
-from devices import prepared, small, trained
+from devices import abstract, assert_same, prepared, small, trained
 
-from alexnet_jax import parallel
 from alexnet_jax.model import build_model
 
 STEPS = 20
@@ -30,20 +29,6 @@ COLLECTIVE = re.compile(
 @pytest.fixture(scope="module")
 def alone() -> tuple[dict[str, np.ndarray], list[float]]:
     return trained(small(), STEPS)
-
-
-def assert_same(
-    ours: tuple[dict[str, np.ndarray], list[float]],
-    theirs: tuple[dict[str, np.ndarray], list[float]],
-) -> None:
-    """Losses and every parameter's norm of difference within float32 rounding."""
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
-    worst = 0.0
-    for name, wanted in theirs[0].items():
-        difference = np.linalg.norm(ours[0][name] - wanted) / np.linalg.norm(wanted)
-        worst = max(worst, float(difference))
-    print(f"largest relative difference of a parameter: {worst:.1e}")
-    assert worst < 1e-4
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -203,24 +188,3 @@ def test_the_step_lowers_for_cuda_without_one() -> None:
     calls = set(re.findall(r"custom_call @(\w+)", text))
     assert calls <= {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}, calls
     assert "cpu" not in text.lower()
-
-
-def abstract(config: object) -> tuple[object, ...]:
-    """The compiled step and the shapes of what it takes, without making any of it."""
-    from alexnet_jax import train
-    from alexnet_jax.augment import Pixels
-
-    model, layout = build_model(config), parallel.layout_of(config.parallel)
-    mesh = parallel.make_mesh(layout)
-    make = train.make_initial_state(config, model)
-    state = parallel.born_on(make, mesh, train.state_specs(model, layout)).eval_shape()
-    step = train.compiled_step(config, model, mesh, 100, 1000)
-    size, side, crop = config.data.batch_size, config.data.image_size, config.data.crop_size
-    shape = jax.ShapeDtypeStruct
-    batch = {
-        "image": shape((size, side, side, 3), np.uint8),
-        "label": shape((size,), np.int32),
-        "mask": shape((size,), np.float32),
-    }
-    pixels = Pixels(*(shape(x, np.float32) for x in ((crop, crop, 3), (3,), (3, 3))))
-    return step, state, pixels, batch

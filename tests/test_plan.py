@@ -104,6 +104,8 @@ LAYOUTS = {
     "conv6": ("alexnet_conv6", {"tower": 2}),
     "no exchange before fc6": ("alexnet", {"data": 2, "tower": 2, "scheme": "hybrid"}),
     "four towers": ("alexnet", {"data": 2, "tower": 2}),
+    "towers in parts": ("alexnet", {"data": 4, "tower": 2}),
+    "hybrid in parts": ("alexnet", {"data": 4, "scheme": "hybrid"}),
     "unshared": ("cuda_convnet_11pct", {"data": 2, "scheme": "hybrid"}),
 }
 
@@ -115,6 +117,8 @@ def config_of(name: str):
         config.model.exchange = ("conv3", "fc7", "fc8")
     if name == "four towers":
         config.model.towers, config.model.width = 4, 1 / 8
+    if "in parts" in name:
+        config.train.accumulate_steps = 2
     if name == "unshared":
         config.data.crop_size = 24
     return config
@@ -125,6 +129,7 @@ def sizes(config) -> tuple:
         resolve(config.model, config.data.crop_size),
         layout_of(config.parallel),
         config.data.batch_size,
+        config.train.accumulate_steps,
     )
 
 
@@ -137,7 +142,7 @@ def test_the_arithmetic_says_what_was_compiled(name: str) -> None:
     found, expected = read_transfers(compiled.as_text()), expected_transfers(*sizes(config))
     assert agree(found, expected), communication(found, expected)
     assert wire_bytes(found) == wire_bytes(expected)
-    net, layout, _ = sizes(config)
+    net, layout, *_ = sizes(config)
     assert local_bytes(state.params) == parameter_bytes(net, layout)
     assert local_bytes(state.opt_state) == parameter_bytes(net, layout)
 
@@ -318,6 +323,8 @@ def test_help_says_the_units() -> None:
         (["--devices=2", "--device_tflops=-1"], "--device_tflops=-1"),
         (["--devices=2", "--link_gbps=nan"], "--link_gbps=nan"),
         (["--devices=two"], "two"),
+        (["--devices=8", "--config.train.accumulate_steps=3"], "accumulate_steps=3"),
+        (["--config.train.compute_dtype=bfloat16"], "'bfloat16'"),
         (["--config.data.crop_size=100"], "data.crop_size 100"),
         (["--config.data.crop_size=100", "--config.model.num_classes=10"], "data.crop_size=100"),
         (["--config.data.name=imagenet2012"], "imagenet2012"),

@@ -41,26 +41,26 @@ Bytes: the formulas of the table above; only the marked layout was compiled, wit
 def report(config: ConfigDict, compiled: Any, state: Any, machine: Machine) -> str:
     """All that `plan` prints of a compiled step (jax.stages.Compiled) and its abstract state."""
     net, layout = resolve(config.model, config.data.crop_size), layout_of(config.parallel)
-    batch = config.data.batch_size
+    batch, parts = config.data.batch_size, config.train.accumulate_steps
     return "\n\n".join(
         (
-            _title(net, layout, batch),
+            _title(net, layout, batch, parts),
             communication(
-                read_transfers(compiled.as_text()), expected_transfers(net, layout, batch)
+                read_transfers(compiled.as_text()), expected_transfers(net, layout, batch, parts)
             ),
-            _held(net, layout, batch, compiled, state),
+            _held(net, layout, batch // parts, compiled, state),
             _this_step(forecast(net, layout, batch, machine)),
             forecast_table(net, batch, machine, layout),
         )
     )
 
 
-def _title(net: Net, layout: Layout, batch: int) -> str:
+def _title(net: Net, layout: Layout, batch: int, parts: int) -> str:
     scheme = "hybrid" if layout.hybrid else "plain"
     return (
         f"Compiled for {layout.devices} device(s): parallel.data={layout.data}, "
         f"tower={layout.tower}, scheme={scheme}; {net.towers} tower(s); "
-        f"a batch of {batch} over all devices."
+        f"a batch of {batch} over all devices, in {parts} part(s)."
     )
 
 
@@ -104,13 +104,16 @@ def _row(alike: Sequence[Transfer], names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _held(net: Net, layout: Layout, batch: int, compiled: Any, state: Any) -> str:
-    """What one device holds: by the state's shardings, by arithmetic, by the compiler."""
+def _held(net: Net, layout: Layout, images: int, compiled: Any, state: Any) -> str:
+    """What one device holds: by the state's shardings, by arithmetic, by the compiler.
+
+    images: worked on at once, on all devices.
+    """
     temporary = compiled.memory_analysis().temp_size_in_bytes
     rows = (
         ("parameters", local_bytes(state.params), f"whole net {parameter_bytes(net, Layout()):,}"),
         ("velocities", local_bytes(state.opt_state), "the optimizer's state"),
-        ("activations", output_bytes(net, layout, batch), "outputs of all layers, by arithmetic"),
+        ("activations", output_bytes(net, layout, images), "outputs of all layers, by arithmetic"),
         (
             "temporaries",
             temporary,

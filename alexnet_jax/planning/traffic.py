@@ -14,10 +14,10 @@ from alexnet_jax.planning.collectives import Transfer
 from alexnet_jax.shapes import LayerShape, walk
 
 
-def expected_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """All that a step communicates; `batch` is that of all devices together."""
+def expected_transfers(net: Net, layout: Layout, batch: int, parts: int = 1) -> list[Transfer]:
+    """All that a step communicates; `batch` is that of all devices, worked through in `parts`."""
     return [
-        *activation_transfers(net, layout, batch),
+        *activation_transfers(net, layout, batch // parts) * parts,
         *gradient_transfers(net, layout),
         *sum_transfers(net, layout, batch),
     ]

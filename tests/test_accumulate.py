@@ -1,0 +1,69 @@
+"""A batch worked through in parts: the same training in less memory."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from devices import assert_same, prepared, small, trained
+
+LAYOUTS = [
+    {"data": 4},
+    {"tower": 2},
+    {"data": 2, "tower": 2},
+    {"data": 4, "scheme": "hybrid"},
+    {"data": 2, "tower": 2, "scheme": "hybrid"},
+]
+
+
+def in_parts(number: int, **layout: Any) -> Any:
+    config = small(**layout)
+    config.train.accumulate_steps = number
+    return config
+
+
+@cache
+def compiled(parts: int) -> tuple[Any, Any, Any]:
+    """The step, the state it starts from, and its first batch, 5 of whose 32 images are padding.
+
+    Of a net of few layers, which compiles quickly.
+    """
+    config = in_parts(parts)
+    config.model.without = ("conv3", "conv4", "conv5", "fc7")
+    step, state, batches = prepared(config)
+    batch, pixels = next(batches)
+    batch["mask"] = batch["mask"].at[-5:].set(0)
+    return step.lower(state, batch, pixels).compile(), state, (batch, pixels)
+
+
+def after_a_step(parts: int) -> tuple[Any, dict[str, float]]:
+    step, state, arguments = compiled(parts)
+    state = jax.tree.map(lambda x: x + 0, state)  # the step takes its memory
+    return jax.device_get(step(state, *arguments))
+
+
+@pytest.mark.parametrize("parts", [2, pytest.param(32, marks=pytest.mark.slow)])
+def test_a_step_in_parts_is_the_same_step(parts: int) -> None:
+    """Crops, flips, colours, masks, the mean over the real images, metrics, velocities."""
+    (whole, scalars), (ours, our_scalars) = after_a_step(1), after_a_step(parts)
+    assert scalars["examples"] == 27
+    assert our_scalars.keys() == scalars.keys()
+    for name, value in scalars.items():
+        np.testing.assert_allclose(our_scalars[name], value, rtol=1e-5, err_msg=name)
+    one, other = (jax.tree.leaves(x.opt_state) for x in (whole, ours))
+    for a, b in zip(one, other, strict=True):
+        assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(a)
+
+
+def test_parts_take_less_memory() -> None:
+    """What XLA sets aside for the step, of which activations are nearly all in this small net."""
+    whole, parts = (compiled(n)[0].memory_analysis().temp_size_in_bytes for n in (1, 2))
+    print(whole, parts)
+    assert parts < 0.7 * whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_parts_on_many_devices_train_the_same_net(layout: dict) -> None:
+    assert_same(trained(in_parts(4, **layout), 10), trained(small(), 10))
