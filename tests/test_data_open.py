@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from stores import write_store
 
 from alexnet_jax import data
-from alexnet_jax.data import store, store_writer
-from alexnet_jax.data.original import Original, OriginalImage
+from alexnet_jax.data import pipeline, store, store_writer
 from alexnet_jax.errors import UserError
 from configs import base
 
@@ -16,55 +16,38 @@ def settings(**changes):
     return config
 
 
-def write(directory, splits, encoding="raw", side=8, name="folder"):
-    """A store of random images; returns {split: uint8 [N, side, side, 3]}."""
-    rng = np.random.default_rng(0)
-    images = {
-        k: rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for k, n in splits.items()
-    }
-
-    def read(split):
-        for index, image in enumerate(images[split]):
-            yield OriginalImage(f"{split} {index}", image, index % 3)
-
-    original = Original(("a", "b", "c"), splits, read)
-    store_writer.begin(directory, {})
-    form = store_writer.Form(side, resize=False, encoding=encoding, skip_bad=False)
-    store_writer.write_store(directory, name, original, form)
-    return images
-
-
 def test_a_raw_store_comes_back(tmp_path):
-    images = write(tmp_path, {"train": 40, "val": 6, "test": 5})
+    images = write_store(tmp_path, {"train": 40, "val": 6, "test": 5})
     config = settings(name="folder", dir=str(tmp_path), image_size=8, crop_size=8)
     assert data.summary(config) == data.Summary(3, {"train": 40, "val": 6, "test": 5}, 8)
     dataset = data.open_dataset(config)
     assert dataset.class_names == ("a", "b", "c") and dataset.image_size == 8
     for name, expected in images.items():
         split = dataset.splits[name]
-        np.testing.assert_array_equal(split.images, expected)
+        (batch,) = pipeline.evaluation_batches(split, len(expected), device_bytes=0)
+        np.testing.assert_array_equal(batch["image"], expected)
         np.testing.assert_array_equal(split.labels, np.arange(len(expected)) % 3)
-        assert isinstance(split.images, np.memmap)
     np.testing.assert_allclose(dataset.mean_image, images["train"].mean(0), rtol=1e-6)
     assert (tmp_path / "labels.txt").read_text() == "a\nb\nc\n"
 
 
-def test_opening_reads_no_image(tmp_path):
-    write(tmp_path, {"train": 40, "val": 6}, encoding="jpeg")
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_opening_reads_no_image(tmp_path, encoding):
+    write_store(tmp_path, {"train": 40, "val": 6}, encoding)
     dataset = store.open_store(tmp_path)
-    assert "_reader" not in vars(dataset.splits["train"].images)
+    assert not {"_reader", "_file"} & vars(dataset.splits["train"].images).keys()
     assert isinstance(dataset.splits["train"].labels, np.memmap)
 
 
 def test_the_checksum_tells_content_apart(tmp_path):
     for name, count in (("one", 5), ("two", 5), ("three", 6)):
-        write(tmp_path / name, {"train": count})
+        write_store(tmp_path / name, {"train": count})
     sums = [store.open_store(tmp_path / name).checksum for name in ("one", "two", "three")]
     assert sums[0] == sums[1] != sums[2]
 
 
 def test_validation_images_are_taken_from_training_once_and_for_all(tmp_path):
-    images = write(tmp_path, {"train": 50, "test": 5})
+    images = write_store(tmp_path, {"train": 50, "test": 5})
     config = settings(name="folder", dir=str(tmp_path), image_size=8, crop_size=8, val_fraction=0.2)
     dataset = data.open_dataset(config)
     train, val = dataset.splits["train"], dataset.splits["val"]
@@ -95,14 +78,8 @@ def test_summary_of_embedded_sets_agrees_with_what_is_opened():
         ({"name": "imagenet2012", "dir": "none"}, "img_train.tar and ILSVRC2012_img_val.tar"),
         ({"name": "folder", "dir": "none"}, "prepare --name=folder --source=DIR"),
         ({"crop_size": 73}, "crop_size 73 is larger"),
-        ({"crop_size": 0}, "crop_size is 0"),
         ({"image_size": 7, "crop_size": 7}, "image_size is 7"),
-        ({"val_fraction": 1.0}, "val_fraction is 1.0"),
-        ({"val_fraction": -0.1}, "val_fraction is -0.1"),
         ({"val_fraction": 0.9999}, "no training image"),
-        ({"device_megabytes": -1}, "device_megabytes is -1"),
-        ({"name": "synthetic", "synthetic_images": 0}, "synthetic_images is 0"),
-        ({"name": "synthetic", "synthetic_classes": 1}, "synthetic_classes is 1"),
     ],
 )
 def test_a_wrong_setting_is_named(changes, message):
@@ -112,7 +89,7 @@ def test_a_wrong_setting_is_named(changes, message):
 
 
 def test_a_store_that_does_not_fit_is_refused(tmp_path):
-    write(tmp_path, {"train": 5}, name="cifar10")
+    write_store(tmp_path, {"train": 5}, name="cifar10")
     fits = {"name": "cifar10", "dir": str(tmp_path), "image_size": 8, "crop_size": 8}
     data.check_available(settings(**fits))
     for changes, message in [
@@ -126,7 +103,7 @@ def test_a_store_that_does_not_fit_is_refused(tmp_path):
 
 def test_a_broken_store_is_refused(tmp_path):
     config = settings(name="folder", dir=str(tmp_path), image_size=8, crop_size=8)
-    write(tmp_path, {"train": 5})
+    write_store(tmp_path, {"train": 5})
     manifest = tmp_path / "manifest.json"
     good = manifest.read_text()
     images = tmp_path / "train" / "images.npy"

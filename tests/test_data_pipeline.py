@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from stores import write_store
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.store import Split
@@ -17,6 +18,17 @@ def numbered_split(count, rows=None):
     labels = np.arange(count, dtype=np.int32)
     images = np.broadcast_to(levels, (count, 4, 4, 3))
     return Split(images, labels if rows is None else labels[rows], rows)
+
+
+class CountedReads:
+    """Images in memory that note which of them are read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.read = images, images.shape, []
+
+    def __getitem__(self, row):
+        self.read.append(row)
+        return self.images[row]
 
 
 def seen(batches):
@@ -95,16 +107,26 @@ def test_the_device_copy_is_made_once():
     assert pipeline._ON_DEVICE[split] is kept
 
 
-def test_held_on_the_device_without_tensorflow():
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_training_reads_a_store_without_tensorflow(tmp_path, encoding):
+    write_store(tmp_path, {"train": 10}, encoding)
     program = (
-        "import sys\n"
-        "from alexnet_jax import data\n"
-        "from alexnet_jax.data import pipeline\n"
-        "from configs import base\n"
-        "settings = base.get_config().data\n"
-        "data.check_available(settings)\n"
-        "split = data.open_dataset(settings).splits['train']\n"
-        "next(pipeline.training_batches(split, 8, seed=0, first_step=0, device_bytes=10**9))\n"
+        "import pathlib, sys\n"
+        "from alexnet_jax.data import pipeline, store\n"
+        f"split = store.open_store(pathlib.Path({str(tmp_path)!r})).splits['train']\n"
+        "for device_bytes in (0, 10**9):\n"
+        "    next(pipeline.training_batches(\n"
+        "        split, 8, seed=0, first_step=0, device_bytes=device_bytes))\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_stream_reads_only_so_far_ahead(tmp_path):
+    """So that no more than that is held in memory, however large the store."""
+    split = numbered_split(2000)
+    counted = CountedReads(split.images)
+    batches = pipeline.evaluation_batches(Split(counted, split.labels), 10, device_bytes=0)
+    for taken in range(1, 40):
+        next(batches)
+        assert len(counted.read) <= 10 * (taken + pipeline.BATCHES_AHEAD + 1)

@@ -54,7 +54,8 @@ def corrupt(directory, row, split="train"):
         record = opened.images.read([row])[0]
         path = opened.images.path
     else:
-        record, path = opened.images[row].tobytes(), directory / split / "images.npy"
+        path = opened.images.path
+        record = np.load(path, mmap_mode="r")[row].tobytes()
     content = bytearray(path.read_bytes())
     content[content.index(record) + len(record) // 2] ^= 4
     path.write_bytes(content)
@@ -112,6 +113,20 @@ def test_a_share_of_a_batch_leaves_none_out(directory):
     )
     with pytest.raises(UserError, match="image 3 of"):
         list(itertools.islice(batches, 12))
+
+
+def test_a_file_that_is_cut_under_a_run_is_named(tmp_path):
+    """And does not end the process, as it would if it were mapped into memory."""
+    directory = prepared(tmp_path, "raw")
+    batches = pipeline.evaluation_batches(
+        store.open_store(directory).splits["train"], 1, device_bytes=0
+    )
+    next(batches)
+    path = directory / "train" / "images.npy"
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(UserError, match=rf"image {COUNT - 1} of .* \(the file ends before it\)"):
+        list(batches)
 
 
 def test_a_batch_without_a_good_image_is_an_error(directory):

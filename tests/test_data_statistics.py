@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from alexnet_jax.data import statistics
 
@@ -9,6 +10,14 @@ def test_mean_image_is_the_mean_of_every_pixel():
     mean = statistics.mean_image(statistics.summed(images))
     assert mean.dtype == np.float32
     np.testing.assert_allclose(mean, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (32, 32), (31, 33), (256, 256), (300, 257)])
+def test_products_are_exact(shape):
+    rng = np.random.default_rng(0)
+    for image in (rng.integers(0, 256, (*shape, 3), dtype=np.uint8), np.full((*shape, 3), 255)):
+        pixels = image.reshape(-1, 3).astype(object)  # Python's own whole numbers
+        assert statistics.colour_products(image).tolist() == (pixels.T @ pixels).tolist()
 
 
 def test_colour_components_of_colours_on_known_axes():

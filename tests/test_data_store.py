@@ -35,6 +35,13 @@ def test_jpeg_records_come_back_in_order(jpeg_store):
     assert [batch["mask"].sum() for batch in batches] == [8, 8, 8, 6]
 
 
+def test_jpeg_records_are_decoded_as_tensorflow_does(jpeg_store):
+    split = store.open_store(jpeg_store).splits["train"]
+    (batch,) = pipeline.evaluation_batches(split, COUNT, device_bytes=0)
+    for found, file in zip(batch["image"], split.images.read(range(COUNT)), strict=True):
+        np.testing.assert_array_equal(found, images.decode(file))
+
+
 def test_jpeg_records_of_a_part_and_in_training_order(jpeg_store):
     whole = store.open_store(jpeg_store).splits["train"]
     part = store.Split(whole.images, whole.labels[5:12], np.arange(5, 12))
@@ -57,12 +64,23 @@ def test_a_corrupt_record_is_named(jpeg_store):
         list(batches)
 
 
-def test_a_record_that_does_not_decode_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"no image",
+        b"",
+        images.encode_jpeg(PICTURES[1])[:300],
+        images.encode_jpeg(picture(16, 16)),
+        images.encode_jpeg(picture(40, 40)),
+    ],
+    ids=["text", "empty", "cut", "too small", "too large"],
+)
+def test_a_record_that_is_no_image_of_its_size_is_named(tmp_path, bad):
     with store_files.jpeg_writer(tmp_path, 3, 32) as write_record:
         good = images.encode_jpeg(PICTURES[0])
-        for record in (good, b"no image", good):
+        for record in (good, bad, good):
             write_record(record)
-    records = store.JpegRecords(tmp_path / "images.array_record", 3, 32)
+    records = store.JpegRecords(tmp_path / "images.array_record", (3, 32, 32, 3))
     split = store.Split(records, np.zeros(3, np.int32))
     with pytest.raises(UserError, match="image 1 of"):
         list(pipeline.evaluation_batches(split, 2, device_bytes=0))
@@ -73,10 +91,3 @@ def test_fewer_images_than_announced(tmp_path):
         for image in PICTURES[:3]:
             write_record(image.data)
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), PICTURES[:3])
-
-
-def test_results_keep_their_order_and_a_fault_comes_through():
-    names = [OriginalImage(str(i), b"", i) for i in range(100)]
-    assert list(store_writer.in_order(lambda x: x.label**2, names)) == [i**2 for i in range(100)]
-    with pytest.raises(ZeroDivisionError):
-        list(store_writer.in_order(lambda x: 1 / (x.label - 50), names))

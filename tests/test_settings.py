@@ -76,6 +76,8 @@ VALUES = [
     ("data.val_fraction", "1.0"),
     ("data.val_fraction", "-0.1"),
     ("data.device_megabytes", "-5"),
+    ("data.synthetic_images", "0"),
+    ("data.synthetic_classes", "1"),
     ("data.input_scale", "(1.0, 1.0)"),
     ("data.augment.crop", "maybe"),
     ("data.augment.colour", "sepia"),

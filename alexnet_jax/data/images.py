@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+from PIL import Image
 
 from alexnet_jax.data.lazy_tensorflow import tensorflow
 
@@ -66,21 +67,14 @@ def decode(content: bytes) -> np.ndarray:
 def centre_square(image: np.ndarray, side: int) -> np.ndarray:
     """Shorter side resized to `side` pixels, then the centre: uint8 [side, side, 3]. Paper §2.
 
-    Bilinear with antialiasing: what tf.image.resize and a crop give, but only the part that is kept
-    is computed.
+    Bilinear with antialiasing. Only the part that is kept is computed.
     """
-    tf = tensorflow()
-    size = np.array(image.shape[:2])
+    size = np.array(image.shape[1::-1])  # width, height, as Pillow has it
     resized = np.maximum(np.rint(size * (side / size.min())), side)
-    resized_image = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=[side, side],
-        scale=(resized / size).astype(np.float32),
-        translation=-((resized - side) // 2).astype(np.float32),
-        kernel_type="triangle",
-        antialias=True,
-    )
-    return np.rint(np.clip(resized_image[0].numpy(), 0, 255)).astype(np.uint8)
+    start = (resized - side) // 2
+    box = np.concatenate([start, start + side]) * np.tile(size / resized, 2)
+    small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, tuple(box))
+    return np.asarray(small)
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:

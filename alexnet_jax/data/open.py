@@ -76,9 +76,11 @@ def digits_sizes() -> dict[str, int]:
 def check_available(data: ConfigDict) -> None:
     """Raises UserError unless config.data names a data set that can be opened as it says.
 
-    Quick: looks at names, sizes and the manifest, never at images.
+    Quick: looks at names, sizes and the manifest, never at images. What a value may be whatever the
+    data set, `settings.check` has looked at.
     """
-    check_numbers(data)
+    if data.name == "digits" and data.image_size < embedded.DIGITS_SIDE:
+        raise UserError(f"data.image_size is {data.image_size}: the digits need 8 pixels or more")
     found = summary(data)
     if data.image_size != found.image_size:
         raise UserError(
@@ -92,28 +94,6 @@ def check_available(data: ConfigDict) -> None:
         )
     if found.sizes["train"] == 0:
         raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
-
-
-def check_numbers(data: ConfigDict) -> None:
-    """Raises UserError for a value in config.data that no data set can have."""
-    if not 0 <= data.val_fraction < 1:
-        raise UserError(f"data.val_fraction is {data.val_fraction}: give 0 or more, below 1")
-    if data.device_megabytes < 0:
-        raise UserError(f"data.device_megabytes is {data.device_megabytes}: give 0 or more")
-    if data.crop_size < 1:
-        raise UserError(f"data.crop_size is {data.crop_size}: give 1 pixel or more")
-    if data.name == "digits" and data.image_size < embedded.DIGITS_SIDE:
-        raise UserError(f"data.image_size is {data.image_size}: the digits need 8 pixels or more")
-    if data.name == "synthetic":
-        check_synthetic(data)
-
-
-def check_synthetic(data: ConfigDict) -> None:
-    """Raises UserError for numbers from which no synthetic data set can be made."""
-    if data.synthetic_images < 1:
-        raise UserError(f"data.synthetic_images is {data.synthetic_images}: give 1 or more")
-    if data.synthetic_classes < 2:
-        raise UserError(f"data.synthetic_classes is {data.synthetic_classes}: give 2 or more")
 
 
 def held_out(num_images: int, fraction: float) -> int:

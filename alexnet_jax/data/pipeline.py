@@ -1,30 +1,26 @@
 """From a split to batches of uint8 images: the order, and two ways to read.
 
 The order of the training images is a function of (seed, epoch), so step k can be started from
-without what came before. A raw split that fits stays on the device; others stream through tf.data.
-Both give the same batches. A batch is a dict of `image` uint8 [B, S, S, 3], `label` int32 [B] and
-`mask` float32 [B]: 1 for an image, 0 for what pads the last batch of a pass and for a corrupt image
-that is skipped. Where several processes train together each reads only the `share` of the images
-that its devices need; labels and mask are of the whole batch.
+without what came before. A raw split that fits stays on the device; others are read and decoded by
+threads before they are asked for. Both give the same batches. A batch is a dict of `image` uint8
+[B, S, S, 3], `label` int32 [B] and `mask` float32 [B]: 1 for an image, 0 for what pads the last
+batch of a pass and for a corrupt image that is skipped. Where several processes train together each
+reads only the `share` of the images that its devices need; labels and mask are of the whole batch.
 """
 
 import functools
+import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
-from alexnet_jax.errors import UserError
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from alexnet_jax.data.threads import THREADS, in_order
 
 Batch = dict[str, np.ndarray | jax.Array]
 Order = Callable[[int], np.ndarray]  # the numbers of the images in a batch, int64
@@ -54,10 +50,9 @@ def training_batches(
 
     They are those that an uninterrupted run would see from that step on; nothing before is read.
     A split of at most device_bytes bytes of raw pixels is held on the device. Raises UserError that
-    names a record which is corrupt or does not decode; on_bad_record="skip" masks corrupt ones out
+    names a record which is corrupt or does not decode; on_bad_record="skip" masks such ones out
     instead, but not where another process would not know of it.
     """
-
     order = functools.partial(training_indices, len(split), batch_size, seed)
     steps = range(first_step, sys.maxsize)
     skip = on_bad_record == "skip" and len(range(batch_size)[share]) == batch_size
@@ -70,7 +65,7 @@ def evaluation_batches(
     """Batches with each image of the split exactly once, in order; UserError for a corrupt one."""
 
     def order(step: int) -> np.ndarray:
-        return piece(np.arange(len(split)), batch_size, step)
+        return np.arange(step * batch_size, min((step + 1) * batch_size, len(split)))
 
     steps = range(steps_per_epoch(len(split), batch_size))
     return batches(split, order, steps, batch_size, device_bytes, share)
@@ -79,18 +74,13 @@ def evaluation_batches(
 def training_indices(num_images: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     """The numbers of the images in training batch `step`: int64, batch_size of them or fewer."""
     epoch, step = divmod(step, steps_per_epoch(num_images, batch_size))
-    return piece(permutation(num_images, seed, epoch), batch_size, step)
+    return permutation(num_images, seed, epoch)[step * batch_size : (step + 1) * batch_size]
 
 
 @functools.lru_cache(maxsize=4)
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: int64 [num_images]."""
     return np.random.default_rng((seed, epoch)).permutation(num_images)
-
-
-def piece(order: np.ndarray, batch_size: int, step: int) -> np.ndarray:
-    """The part of an epoch's order that is its batch `step`; the last one may be shorter."""
-    return order[step * batch_size : (step + 1) * batch_size]
 
 
 def padded(indices: np.ndarray, batch_size: int) -> np.ndarray:
@@ -132,8 +122,8 @@ def raw_bytes(split: Split) -> float:
 def gathered(split: Split, records: Records, order: Order, steps: range) -> Iterator[jax.Array]:
     """Images picked on the device, to which the split is copied on first use and stays."""
     if split not in _ON_DEVICE:
-        everything = np.arange(len(split))
-        pixels = records.pixels(rows_of(split, everything))
+        everything, pixels = np.arange(len(split)), records.new(len(split))
+        records.read(rows_of(split, everything), pixels)
         records.usable(everything)
         _ON_DEVICE[split] = jax.device_put(pixels), records.bad
     images, bad = _ON_DEVICE[split]
@@ -149,68 +139,19 @@ def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:
-    """Images read, decoded and batched ahead by tf.data."""
-    tf = tensorflow()
+    """Images read and decoded before they are asked for; all threads share each batch."""
 
-    def rows(step: int) -> np.ndarray:
-        return rows_of(split, order(int(step)))
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+        for step in steps:
+            rows = rows_of(split, order(step))
+            batch, size = records.new(len(rows)), -(-len(rows) // THREADS)
+            for i in range(THREADS):
+                yield batch, rows, slice(i * size, (i + 1) * size)
 
-    source = tf.data.Dataset.range(steps.start, steps.stop)
-    source = source.map(lambda step: tf.numpy_function(rows, [step], tf.int64))
-    read = jpeg_images if isinstance(split.images, JpegRecords) else raw_images
-    dataset = read(source, split, records, len(order(steps.start))).prefetch(BATCHES_AHEAD)
-    images = dataset.as_numpy_iterator()
-    for step in steps:
-        try:
-            image = next(images)
-        except tf.errors.OpError:
-            name_broken(split, order(step))
-            raise
-        yield image
+    def fill(part: tuple[np.ndarray, np.ndarray, slice]) -> np.ndarray:
+        batch, rows, place = part
+        records.read(rows[place], batch[place])
+        return batch
 
-
-def raw_images(
-    source: "tf.data.Dataset", split: Split, records: Records, batch_size: int
-) -> "tf.data.Dataset":
-    """Batches of rows to batches of images from an array or a memory-mapped file."""
-    tf = tensorflow()
-    shape = (batch_size, *split.images.shape[1:])
-
-    def read(rows: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(records.pixels, [rows], tf.uint8)
-        return tf.ensure_shape(images, shape)
-
-    return source.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def jpeg_images(
-    source: "tf.data.Dataset", split: Split, records: Records, batch_size: int
-) -> "tf.data.Dataset":
-    """Batches of rows to batches of images decoded from JPEG records, several at a time."""
-    tf = tensorflow()
-    side = split.images.image_size
-
-    def read(rows: tf.Tensor) -> tf.Tensor:
-        files = tf.numpy_function(records.jpegs, [rows], tf.string)
-        return tf.ensure_shape(files, [batch_size])
-
-    def decode(file: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.ensure_shape(image, [side, side, 3])
-
-    files = source.map(read).prefetch(BATCHES_AHEAD).unbatch()
-    images = files.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return images.batch(batch_size, drop_remainder=True)
-
-
-def name_broken(split: Split, indices: np.ndarray) -> None:
-    """Raises UserError for the first of these images that cannot be read or decoded."""
-    tf = tensorflow()
-    for row in rows_of(split, indices):
-        try:
-            tf.io.decode_jpeg(split.images.read([row])[0], channels=3)
-        except (RuntimeError, tf.errors.OpError) as error:
-            raise UserError(
-                f"image {row} of {split.images.path} cannot be read "
-                f"({str(error).splitlines()[0][:100]}): remove the store and prepare it again"
-            ) from error
+    filled = in_order(fill, parts(), BATCHES_AHEAD * THREADS)
+    return itertools.islice(filled, THREADS - 1, None, THREADS)  # when its last part is there

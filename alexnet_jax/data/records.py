@@ -1,12 +1,10 @@
 """Reads a split's records, each checked against its CRC-32; what is done about a bad one."""
 
-import functools
-import zlib
-
 import numpy as np
+from isal.isal_zlib import crc32
+from simplejpeg import decode_jpeg
 
-from alexnet_jax.data.images import encode_jpeg
-from alexnet_jax.data.store import Split
+from alexnet_jax.data.store import JpegRecords, RawRecords, Split
 from alexnet_jax.errors import UserError
 
 
@@ -26,38 +24,29 @@ class Records:
         self.bad: dict[int, str] = {}  # row: why
         self._told: set[int] = set()
 
-    def pixels(self, rows: np.ndarray) -> np.ndarray:
-        """Raw images: uint8 [len(rows), S, S, 3]; a bad one is black."""
-        images = np.take(self._split.images, rows, axis=0)
-        for image, row in zip(images, rows, strict=True):
-            if not self._intact(row, image):
-                self.bad[int(row)] = "its content has changed since it was prepared"
+    def new(self, count: int) -> np.ndarray:
+        """Memory for so many images: uint8 [count, S, S, 3]."""
+        return np.empty((count, *self._split.images.shape[1:]), np.uint8)
+
+    def read(self, rows: np.ndarray, images: np.ndarray) -> None:
+        """Puts the images of these rows into uint8 [len(rows), S, S, 3]; a bad one is black."""
+        for row, image in zip(rows.tolist(), images, strict=True):
+            if fault := self._fault(row, image):
+                self.bad[row] = fault
                 image[:] = 0
-        return images
 
-    def jpegs(self, rows: np.ndarray) -> np.ndarray:
-        """JPEG files: bytes [len(rows)]; in place of a bad one that of a black image."""
-        try:
-            files = self._split.images.read(rows)
-        except (RuntimeError, ValueError, OSError):
-            files = [self._jpeg(row) for row in rows]
-        for place, row in enumerate(rows):
-            if files[place] and not self._intact(row, files[place]):
-                self.bad[int(row)] = "its content has changed since it was prepared"
-            if int(row) in self.bad:
-                files[place] = black_jpeg(self._split.images.image_size)
-        return np.array(files, dtype=object)
-
-    def _jpeg(self, row: int) -> bytes:
-        try:
-            return self._split.images.read([row])[0]
-        except (RuntimeError, ValueError, OSError) as error:
-            self.bad[int(row)] = str(error).splitlines()[0][:100]
-            return b""
-
-    def _intact(self, row: int, content: bytes | np.ndarray) -> bool:
+    def _fault(self, row: int, image: np.ndarray) -> str:
+        """Puts one image into uint8 [S, S, 3]; what is wrong with it, or nothing."""
         checksums = self._split.checksums
-        return checksums is None or zlib.crc32(content) == checksums[row]
+        try:
+            content = stored(self._split.images, row, image)
+            if checksums is not None and crc32(content) != checksums[row]:
+                return "its content has changed since it was prepared"
+            if content is not image and decode_jpeg(content, buffer=image).shape != image.shape:
+                return "it is of another size"
+        except (RuntimeError, ValueError, OSError) as error:
+            return (str(error) or repr(error)).splitlines()[0][:100]
+        return ""
 
     def usable(self, indices: np.ndarray) -> np.ndarray:
         """Which of these images of the split, which have been read, are good: bool [N].
@@ -86,11 +75,20 @@ class Records:
             print(f"{text}: left out of training, {len(self._told)} so far", flush=True)
 
     def _name(self) -> str:
-        images = self._split.images
-        return str(getattr(images, "path", None) or getattr(images, "filename", "memory"))
+        return str(getattr(self._split.images, "path", "memory"))
 
 
-@functools.cache
-def black_jpeg(side: int) -> bytes:
-    """A JPEG file of side × side black pixels."""
-    return encode_jpeg(np.zeros((side, side, 3), np.uint8))
+def stored(
+    images: np.ndarray | RawRecords | JpegRecords, row: int, image: np.ndarray
+) -> bytes | np.ndarray:
+    """What is stored of an image: a JPEG file, or `image` itself, into which the pixels were put.
+
+    Raises RuntimeError, ValueError or OSError where it cannot be read.
+    """
+    if isinstance(images, JpegRecords):
+        return images.read([row])[0]
+    if isinstance(images, RawRecords):
+        images.read_into(row, image)
+    else:
+        image[:] = images[row]
+    return image

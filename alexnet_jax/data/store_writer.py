@@ -5,15 +5,11 @@ that is finished has a split.json. The manifest comes last and these files then 
 """
 
 import functools
-import os
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from isal.isal_zlib import crc32
 from tqdm import tqdm
 
 from alexnet_jax.checksums import of_file
@@ -29,6 +25,7 @@ from alexnet_jax.data.store import (
     VERSION,
     digest_of,
 )
+from alexnet_jax.data.threads import THREADS, in_order
 from alexnet_jax.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 
@@ -132,7 +129,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     size, classes = original.sizes[split], len(original.class_names)
     work = functools.partial(to_stored, form=form, classes=classes, with_products=split == "train")
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
-        results = in_order(work, original.read(split))
+        results = in_order(work, original.read(split), AHEAD * THREADS)
         for image in tqdm(results, split, size, unit=" images", mininterval=1):
             if image.fault:
                 skipped.append(refuse(image, form.skip_bad))
@@ -181,25 +178,7 @@ def to_stored(
     pixels = np.ascontiguousarray(pixels)
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
     products = statistics.colour_products(pixels) if with_products else None
-    return StoredImage(name, original.label, pixels, record, zlib.crc32(record), products)
-
-
-def in_order(
-    work: Callable[[OriginalImage], StoredImage], originals: Iterable[OriginalImage]
-) -> Iterator[StoredImage]:
-    """Results of `work` in the order of the originals, from as many threads as there are cores."""
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        try:
-            for original in originals:
-                waiting.append(pool.submit(work, original))
-                if len(waiting) >= AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return StoredImage(name, original.label, pixels, record, crc32(record), products)
 
 
 def write_statistics(directory: Path, sums: statistics.Sums) -> None:
