@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
+from alexnet_jax import environment
 from alexnet_jax.errors import MISTAKE, UserError
 from alexnet_jax.full_disk import is_full
 
@@ -92,6 +93,7 @@ def run(
     if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
         print(help_text(define_flags, doc, with_config=with_config))
         sys.exit(0)
+    environment.keep_freed_memory()
     logging.set_verbosity(logging.FATAL)  # orbax warns of what is meant and logs what it raises
     try:
         sys.exit(main(parse(sys.argv, define_flags, with_config=with_config)))

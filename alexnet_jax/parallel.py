@@ -381,5 +381,5 @@ def global_norm(tree: dict[str, dict[str, Array]], net: Net, layout: Layout) -> 
     for layer, leaves in param_specs(net, layout).items():
         for name, spec in leaves.items():
             axes, leaf = tuple(axis for axis in spec if axis), tree[layer][name]
-            sums[axes] = sums.get(axes, 0.0) + jnp.sum(leaf * leaf)
+            sums[axes] = sums.get(axes, 0.0) + jnp.vdot(leaf, leaf)
     return jnp.sqrt(sum(lax.psum(x, axes) if axes else x for axes, x in sums.items()))

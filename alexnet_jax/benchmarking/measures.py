@@ -20,6 +20,7 @@ STEP, LOADER, BOTH = (
 )
 ROOF, DECODER = "matmul_gflops", "decoder_images_per_second"
 TORCH, TORCH_LOADER = "torch_images_per_second", "torch_loader_images_per_second"
+TORCH_KEEPING = "torch_keeping_memory_images_per_second"
 Measures = dict[str, Callable[[], float]]
 
 
@@ -41,13 +42,14 @@ def of_torch(
 ) -> Measures:
     """PyTorch's step from the same weights, and its loader of the split's images as JPEG files."""
     from alexnet_jax.benchmarking.torch_loader import loader_rate
-    from alexnet_jax.benchmarking.torch_twin import step_rate
+    from alexnet_jax.benchmarking.torch_process import step_rate
 
     paths = write_jpegs(folder, jpegs(split))
-    step = step_rate(config, training.params(), cores(), training.on_gpu)
+    work = config, training.params(), cores(), training.on_gpu
     data = config.data
     return {
-        TORCH: partial(step, seconds),
+        TORCH: partial(step_rate(*work, keep=False), seconds),
+        TORCH_KEEPING: partial(step_rate(*work, keep=True), seconds),
         TORCH_LOADER: loader_rate(paths, data.crop_size, data.batch_size),
     }
 
@@ -63,5 +65,6 @@ def ratios(rates: Rates, flops_per_image: int) -> Rates:
         found["loader_decoder_fraction"] = quotients(rates[LOADER], rates[DECODER])
     if TORCH in rates:
         found["ratio"] = quotients(rates[STEP], rates[TORCH])
+        found["ratio_keeping_memory"] = quotients(rates[STEP], rates[TORCH_KEEPING])
         found["torch_loader_ratio"] = quotients(rates[LOADER], rates[TORCH_LOADER])
     return found

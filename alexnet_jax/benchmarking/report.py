@@ -28,6 +28,8 @@ LABELS = {  # of the keys in the JSON line, in the order of the table
     "end_to_end_fraction": "together ÷ step",
     "torch_images_per_second": "PyTorch: step, on one float batch that stays, images/s",
     "ratio": "step ÷ PyTorch's",
+    "torch_keeping_memory_images_per_second": "PyTorch, with freed memory kept as ours, images/s",
+    "ratio_keeping_memory": "step ÷ that",
     "torch_loader_images_per_second": "PyTorch: DataLoader of JPEG files, images/s",
     "torch_loader_ratio": "loader ÷ PyTorch's",
     "first_step_seconds": "process start to first step done, cold, s",

@@ -2,14 +2,14 @@
 
 The order of the training images is a function of (seed, epoch), so step k can be started from
 without what came before. A raw split that fits stays on the device; others are read and decoded by
-threads before they are asked for. Both give the same batches. A batch is a dict of `image` uint8
+tf.data before they are asked for. Both give the same batches. A batch is a dict of `image` uint8
 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B]: 1 for an image, 0 for what pads the last
 batch of a pass and for a corrupt image that is skipped. Where several processes train together each
 reads only the `share` of the images that its devices need; labels and mask are of the whole batch.
 """
 
 import functools
-import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
-from alexnet_jax.data.threads import THREADS, in_order
 
 Batch = dict[str, np.ndarray | jax.Array]
 Order = Callable[[int], np.ndarray]  # the numbers of the images in a batch, int64
 WHOLE = slice(None)
+THREADS = os.cpu_count() or 1
 BATCHES_AHEAD = 4  # read and decoded before they are asked for
 
 _ON_DEVICE: weakref.WeakKeyDictionary[Split, tuple[jax.Array, dict[int, str]]]
@@ -139,19 +140,19 @@ def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:
-    """Images read and decoded before they are asked for; all threads share each batch."""
+    """Images read, checked, decoded and batched ahead by tf.data, several batches at a time."""
+    tf = tensorflow()
 
-    def parts() -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
-        for step in steps:
-            rows = rows_of(split, order(step))
-            batch, size = records.new(len(rows)), -(-len(rows) // THREADS)
-            for i in range(THREADS):
-                yield batch, rows, slice(i * size, (i + 1) * size)
+    def read(step: np.int64) -> np.ndarray:
+        rows = rows_of(split, order(int(step)))
+        images = records.new(len(rows))
+        records.read(rows, images)
+        return images
 
-    def fill(part: tuple[np.ndarray, np.ndarray, slice]) -> np.ndarray:
-        batch, rows, place = part
-        records.read(rows[place], batch[place])
-        return batch
-
-    filled = in_order(fill, parts(), BATCHES_AHEAD * THREADS)
-    return itertools.islice(filled, THREADS - 1, None, THREADS)  # when its last part is there
+    source = tf.data.Dataset.range(steps.start, steps.stop)
+    dataset = source.map(
+        lambda step: tf.numpy_function(read, [step], tf.uint8),
+        num_parallel_calls=THREADS,
+        deterministic=True,
+    )
+    return dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()
