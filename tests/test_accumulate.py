@@ -60,7 +60,7 @@ def test_parts_take_less_memory() -> None:
     """What XLA sets aside for the step, of which activations are nearly all in this small net."""
     whole, parts = (compiled(n)[0].memory_analysis().temp_size_in_bytes for n in (1, 2))
     print(whole, parts)
-    assert parts < 0.7 * whole
+    assert parts < 0.8 * whole
 
 
 @pytest.mark.slow

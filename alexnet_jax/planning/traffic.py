@@ -65,7 +65,7 @@ def _reads(
 
 
 def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
-    """Gradients of the parameters that the devices along "data" hold alike: one of each tower.
+    """Gradients of the parameters that the devices along "data" hold alike, their towers stacked.
 
     The hybrid scheme's dense layers are not among them: their units are split, and the classifier
     is computed alike, for the whole batch, on every device.
@@ -77,9 +77,9 @@ def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
         if not shape.kernel or (layout.hybrid and isinstance(shape.layer, Dense)):
             continue
         for name, array in (("kernel", shape.kernel), ("bias", shape.bias)):
-            towers, *each = local_shape(array, shape.layer, layout)
+            here = local_shape(array, shape.layer, layout)
             what = f"{shape.layer.name} {name} gradient"
-            found += [Transfer("all-reduce", layout.data, tuple(each), what=what)] * towers
+            found.append(Transfer("all-reduce", layout.data, here, what=what))
     return found
 
 
