@@ -86,6 +86,14 @@ def test_a_record_that_is_no_image_of_its_size_is_named(tmp_path, bad):
         list(pipeline.evaluation_batches(split, 2, device_bytes=0))
 
 
+def test_a_file_without_any_record_is_named(jpeg_store):
+    path = jpeg_store / "train" / "images.array_record"
+    path.write_bytes(bytes(path.stat().st_size))
+    split = store.open_store(jpeg_store).splits["train"]
+    with pytest.raises(UserError, match=r"image 0 of .*images\.array_record cannot be used"):
+        list(pipeline.evaluation_batches(split, 8, device_bytes=0))
+
+
 def test_fewer_images_than_announced(tmp_path):
     with store_files.raw_writer(tmp_path, 10**12, 32) as write_record:
         for image in PICTURES[:3]:

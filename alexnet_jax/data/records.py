@@ -7,6 +7,8 @@ from simplejpeg import decode_jpeg
 from alexnet_jax.data.store import JpegRecords, RawRecords, Split
 from alexnet_jax.errors import UserError
 
+FAULTS = (RuntimeError, ValueError, IndexError, OSError)  # of a file that cannot be read
+
 
 def rows_of(split: Split, indices: np.ndarray) -> np.ndarray:
     """Where the images of these numbers stand in split.images."""
@@ -44,7 +46,7 @@ class Records:
                 return "its content has changed since it was prepared"
             if content is not image and decode_jpeg(content, buffer=image).shape != image.shape:
                 return "it is of another size"
-        except (RuntimeError, ValueError, OSError) as error:
+        except FAULTS as error:
             return (str(error) or repr(error)).splitlines()[0][:100]
         return ""
 
@@ -83,7 +85,7 @@ def stored(
 ) -> bytes | np.ndarray:
     """What is stored of an image: a JPEG file, or `image` itself, into which the pixels were put.
 
-    Raises RuntimeError, ValueError or OSError where it cannot be read.
+    Raises one of FAULTS where it cannot be read.
     """
     if isinstance(images, JpegRecords):
         return images.read([row])[0]

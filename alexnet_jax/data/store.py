@@ -53,7 +53,7 @@ class JpegRecords:
         return ArrayRecordReader(str(self.path), "readahead_buffer_size:0,max_parallelism:0")
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
-        """The JPEG files of these rows. Raises RuntimeError or ValueError for a broken file.
+        """The JPEG files of these rows. Raises RuntimeError, ValueError or IndexError if broken.
 
         One by one, for a list of rows costs ArrayRecord time for every record of the file.
         """
