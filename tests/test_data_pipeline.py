@@ -107,16 +107,13 @@ def test_the_device_copy_is_made_once():
     assert pipeline._ON_DEVICE[split] is kept
 
 
-@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_training_reads_a_store_without_tensorflow(tmp_path, encoding):
-    write_store(tmp_path, {"train": 10}, encoding)
+def test_what_is_held_on_the_device_needs_no_tensorflow(tmp_path):
+    write_store(tmp_path, {"train": 10}, "raw")
     program = (
         "import pathlib, sys\n"
         "from alexnet_jax.data import pipeline, store\n"
         f"split = store.open_store(pathlib.Path({str(tmp_path)!r})).splits['train']\n"
-        "for device_bytes in (0, 10**9):\n"
-        "    next(pipeline.training_batches(\n"
-        "        split, 8, seed=0, first_step=0, device_bytes=device_bytes))\n"
+        "next(pipeline.training_batches(split, 8, seed=0, first_step=0, device_bytes=10**9))\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -129,4 +126,5 @@ def test_a_stream_reads_only_so_far_ahead(tmp_path):
     batches = pipeline.evaluation_batches(Split(counted, split.labels), 10, device_bytes=0)
     for taken in range(1, 40):
         next(batches)
-        assert len(counted.read) <= 10 * (taken + pipeline.BATCHES_AHEAD + 1)
+        ahead = pipeline.BATCHES_AHEAD + pipeline.THREADS + 1  # waiting, being read, handed over
+        assert len(counted.read) <= 10 * (taken + ahead)
