@@ -95,17 +95,9 @@ def response_norm(
 
     The sum runs over `size` neighbours (odd) along each of `axes`, cut off at the ends: the maps
     (axis 3) for the paper's, both directions of one map (axes 1, 2) for cuda-convnet's `rnorm`.
-    alpha multiplies the sum as it is; it is not divided by the number of neighbours. Worked out in
-    float32 at least.
+    alpha multiplies the sum as it is; it is not divided by the number of neighbours.
     """
-    wide = _at_least_float32(x)
-    return (wide * _powers(k + alpha * _window_sum(wide * wide, axes, size), beta)[0]).astype(
-        x.dtype
-    )
-
-
-def _at_least_float32(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x * _powers(k + alpha * _window_sum(x * x, axes, size), beta)[0]
 
 
 def _response_norm_forward(x: Array, *how: float) -> tuple[Array, Array]:
@@ -116,10 +108,9 @@ def _response_norm_backward(
     axes: tuple[int, ...], size: int, k: float, alpha: float, beta: float, x: Array, g: Array
 ) -> tuple[Array]:
     # Only x is kept: working out the denominator again costs less than reading it from memory.
-    dtype, x, g = x.dtype, _at_least_float32(x), _at_least_float32(g)
     scale, next_power = _powers(k + alpha * _window_sum(x * x, axes, size), beta)
     inner = _window_sum(g * x * next_power, axes, size)
-    return ((g * scale - (2 * alpha * beta) * x * inner).astype(dtype),)
+    return (g * scale - (2 * alpha * beta) * x * inner,)
 
 
 response_norm.defvjp(_response_norm_forward, _response_norm_backward)
