@@ -147,6 +147,16 @@ def on_mesh(
     )
 
 
+def device_kind(mesh: Mesh) -> str:
+    """What its devices are called."""
+    return mesh.devices.flat[0].device_kind
+
+
+def on_gpu(mesh: Mesh) -> bool:
+    """Whether its devices are GPUs."""
+    return mesh.devices.flat[0].platform == "gpu"
+
+
 def born_on(make: Callable[[], Any], mesh: Mesh, specs: Any) -> Callable[[], Any]:
     """The function, compiled so that each device makes only its own part of the result."""
     where = jax.tree.map(
@@ -381,5 +391,5 @@ def global_norm(tree: dict[str, dict[str, Array]], net: Net, layout: Layout) -> 
     for layer, leaves in param_specs(net, layout).items():
         for name, spec in leaves.items():
             axes, leaf = tuple(axis for axis in spec if axis), tree[layer][name]
-            sums[axes] = sums.get(axes, 0.0) + jnp.vdot(leaf, leaf)
+            sums[axes] = sums.get(axes, 0.0) + jnp.sum(leaf * leaf)
     return jnp.sqrt(sum(lax.psum(x, axes) if axes else x for axes, x in sums.items()))

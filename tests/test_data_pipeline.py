@@ -107,7 +107,22 @@ def test_the_device_copy_is_made_once():
     assert pipeline._ON_DEVICE[split] is kept
 
 
-def test_what_is_held_on_the_device_needs_no_tensorflow(tmp_path):
+def test_digits_need_no_tensorflow():
+    program = (
+        "import sys\n"
+        "from alexnet_jax import data\n"
+        "from alexnet_jax.data import pipeline\n"
+        "from configs import base\n"
+        "settings = base.get_config().data\n"
+        "data.check_available(settings)\n"
+        "split = data.open_dataset(settings).splits['train']\n"
+        "next(pipeline.training_batches(split, 8, seed=0, first_step=0, device_bytes=10**9))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_raw_store_held_on_the_device_needs_no_tensorflow(tmp_path):
     write_store(tmp_path, {"train": 10}, "raw")
     program = (
         "import pathlib, sys\n"

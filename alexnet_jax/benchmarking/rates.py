@@ -1,7 +1,6 @@
 """Rates that are measured in turn, so that a machine's moods meet all of them alike."""
 
 import itertools
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -44,8 +43,3 @@ def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> Rates:
 def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """Their ratios, repeat by repeat."""
     return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def medians(rates: Rates) -> dict[str, float]:
-    """The median of every rate."""
-    return {name: statistics.median(values) for name, values in rates.items()}

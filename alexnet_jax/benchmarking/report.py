@@ -12,7 +12,7 @@ from alexnet_jax.benchmarking.rates import Rates
 from alexnet_jax.benchmarking.starts import Seen
 from alexnet_jax.benchmarking.training import flops_per_image
 from alexnet_jax.data import Split
-from alexnet_jax.data.pipeline import raw_bytes
+from alexnet_jax.data.pipeline import is_held
 from alexnet_jax.data.store import JpegRecords
 from alexnet_jax.planning.report import columns
 
@@ -43,7 +43,6 @@ LABELS = {  # of the keys in the JSON line, in the order of the table
 def circumstances(config: ConfigDict, split: Split, mesh: parallel.Mesh) -> dict[str, Any]:
     """What was measured, of which images, on which machine."""
     jpeg = isinstance(split.images, JpegRecords)
-    on_device = raw_bytes(split) <= config.data.device_megabytes * MEGA
     return {
         "model": config.model.name,
         "width": config.model.width,
@@ -54,9 +53,9 @@ def circumstances(config: ConfigDict, split: Split, mesh: parallel.Mesh) -> dict
         "images": len(split),
         "image_size": config.data.image_size,
         "encoding": "jpeg" if jpeg else "raw",
-        "held_on_device": bool(on_device),
+        "held_on_device": is_held(split, config.data.device_megabytes * 10**6),
         "devices": mesh.size,
-        "device": mesh.devices.flat[0].device_kind,
+        "device": parallel.device_kind(mesh),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "processor": processor(),
         "cores": cores(),

@@ -67,7 +67,7 @@ class Training:
     @property
     def on_gpu(self) -> bool:
         """Whether it runs on GPUs."""
-        return self.mesh.devices.flat[0].platform == "gpu"
+        return parallel.on_gpu(self.mesh)
 
     def _advanced(self, batch: Any) -> Any:
         self.state, scalars = self._step(self.state, batch, self._pixels)

@@ -9,7 +9,7 @@ reads only the `share` of the images that its devices need; labels and mask are 
 """
 
 import functools
-import os
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ import numpy as np
 from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
+from alexnet_jax.data.threads import THREADS
 
 Batch = dict[str, np.ndarray | jax.Array]
 Order = Callable[[int], np.ndarray]  # the numbers of the images in a batch, int64
 WHOLE = slice(None)
-THREADS = os.cpu_count() or 1
 BATCHES_AHEAD = 4  # read and decoded before they are asked for
 
 _ON_DEVICE: weakref.WeakKeyDictionary[Split, tuple[jax.Array, dict[int, str]]]
@@ -99,12 +99,13 @@ def batches(
     skip: bool = False,
 ) -> Iterator[Batch]:
     """The batches of the image numbers order(step) for each of the steps, padded to batch_size."""
-    on_device, records = raw_bytes(split) <= device_bytes, Records(split, skip)
+    records = Records(split, skip)
 
     def to_read(step: int) -> np.ndarray:
         return padded(order(step), batch_size)[share]
 
-    images = (gathered if on_device else streamed)(split, records, to_read, steps)
+    read = gathered if is_held(split, device_bytes) else streamed
+    images = read(split, records, to_read, steps)
     for step, image in zip(steps, images, strict=True):
         indices = order(step)
         mask = np.zeros(batch_size, np.float32)
@@ -113,11 +114,11 @@ def batches(
         yield {"image": image, "label": labels, "mask": mask}
 
 
-def raw_bytes(split: Split) -> float:
-    """Bytes of the split's pixels; infinite where they are not stored raw."""
+def is_held(split: Split, device_bytes: int) -> bool:
+    """Whether the split is held on the device: its pixels are raw and fit."""
     if isinstance(split.images, JpegRecords):
-        return float("inf")
-    return len(split) * np.prod(split.images.shape[1:], dtype=float)
+        return False
+    return len(split) * math.prod(split.images.shape[1:]) <= device_bytes
 
 
 def gathered(split: Split, records: Records, order: Order, steps: range) -> Iterator[jax.Array]:
