@@ -86,8 +86,9 @@ def _watched(
             raise UserError(f"training ended by itself: {log.read_text()[-500:]}")
         done, now = _lines(metrics), time.perf_counter() - begun
         first = first or (now if done else 0.0)
-        floors += [math.inf] * (done + 1 - len(floors))
-        floors[-1] = min(floors[-1], _private(process))
+        memory = _private(process)
+        floors += [memory] * (done + 1 - len(floors))  # of steps too quick for a look of their own
+        floors[-1] = min(floors[-1], memory)
         if first and done > FEWEST and now - first >= seconds:
             return first, floors[:-1]
         time.sleep(LOOK)
