@@ -1,6 +1,6 @@
 """What each layer computes: pure functions of NHWC float arrays and of one tower's parameters."""
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,9 @@ def _pool(
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: Array, size: int, stride: int, over: int) -> Array:
-    return _pool(x, -jnp.inf, lax.max, size, stride, over)
+    """Of shifted slices, for a reduce_window is not vectorised on a CPU."""
+    places = (x.shape[1] + over - size) // stride + 1
+    return reduce(jnp.maximum, _shifted(x, places, size, stride))
 
 
 def _max_pool_forward(x: Array, *how: int) -> tuple[Array, tuple[Array, Array]]:
@@ -164,17 +166,20 @@ def _max_pool_backward(
     return (grid[:, :side, :side],)
 
 
-def _winners(x: Array, y: Array, size: int, stride: int) -> Array:
-    """int8: the first place (row by row) in each window that holds its maximum."""
-    places, side = y.shape[1], x.shape[1]
+def _shifted(x: Array, places: int, size: int, stride: int) -> list[Array]:
+    """What stands at each place, row by row, of the size×size windows: [N, places, places, C]."""
     span = (places - 1) * stride + 1
-    short = max(0, span + size - 1 - side)
+    short = max(0, span + size - 1 - x.shape[1])
     edges = ((0, 0, 0), (0, short, 0), (0, short, 0), (0, 0, 0))
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
+    corners = (divmod(place, size) for place in range(size * size))
+    return [x[:, i : i + span : stride, j : j + span : stride] for i, j in corners]
+
+
+def _winners(x: Array, y: Array, size: int, stride: int) -> Array:
+    """int8: the first place (row by row) in each window that holds its maximum."""
     winners = jnp.full(y.shape, size * size, jnp.int8)
-    for place in reversed(range(size * size)):
-        row, column = divmod(place, size)
-        here = x[:, row : row + span : stride, column : column + span : stride]
+    for place, here in reversed(list(enumerate(_shifted(x, y.shape[1], size, stride)))):
         winners = jnp.where(here == y, jnp.int8(place), winners)
     return lax.optimization_barrier(winners)  # read many times, so worked out once
 

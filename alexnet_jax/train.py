@@ -289,8 +289,8 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
 
     The order is: restore → evaluate → save → next batch → step → write the previous step's
     metrics. A checkpoint is saved before the next batch is taken, so that its step is the place in
-    the data; a step's metrics are fetched when the next step is under way, so that the device never
-    waits for the host.
+    the data; a step's metrics are fetched when the next step is under way, so that a GPU never
+    waits for the host (a CPU takes one step at a time).
     """
     split = dataset.splits["train"]
     epoch_steps, total = lengths(config, len(split))
@@ -309,6 +309,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
             print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
             return step
         train_step = compiled_step(config, model, mesh, epoch_steps, total)
+        train_step = parallel.one_at_a_time(train_step, mesh)
         after_validation = make_after_validation(config)
         batches = training_batches_on_mesh(config, split, mesh, step)
         begun = parallel.reporting_folder(workdir), step, evaluated, notes["seconds"]

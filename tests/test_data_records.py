@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 from commands import error_line, lines, run, start
@@ -10,6 +11,7 @@ from image_files import jpeg, picture, write_folder
 
 from alexnet_jax import command, prepare
 from alexnet_jax.data import pipeline, store
+from alexnet_jax.data.records import Records
 from alexnet_jax.errors import UserError
 
 DEVICE, STREAM = 10**9, 0
@@ -185,3 +187,11 @@ def test_corruption_under_a_run_is_found(tmp_path):
     out, err = process.communicate(timeout=60)
     line = error_line(subprocess.CompletedProcess([], process.returncode, out, err))
     assert process.returncode == 2 and f"image {COUNT - 1} of" in line
+
+
+def test_batches_are_read_in_place_by_jax(directory):
+    """Memory for a batch is aligned as jax needs it to take it over without a copy."""
+    split = store.open_store(directory).splits["train"]
+    pixels = Records(split, skip=False).new(3)
+    assert pixels.shape == (3, SIDE, SIDE, 3)
+    assert jax.device_put(pixels).unsafe_buffer_pointer() == pixels.ctypes.data

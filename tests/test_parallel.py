@@ -9,6 +9,7 @@ import pytest
 from commands import SMALL, error_line, lines, run
 from devices import abstract, assert_same, prepared, small, trained
 
+from alexnet_jax import parallel
 from alexnet_jax.model import build_model
 
 STEPS = 20
@@ -188,3 +189,13 @@ def test_the_step_lowers_for_cuda_without_one() -> None:
     calls = set(re.findall(r"custom_call @(\w+)", text))
     assert calls <= {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}, calls
     assert "cpu" not in text.lower()
+
+
+def test_a_cpu_does_one_step_at_a_time() -> None:
+    """What comes back is done, so its memory serves the next call; the numbers are the same."""
+    mesh = parallel.make_mesh(parallel.Layout())
+    double = parallel.on_mesh(lambda x: x @ x, mesh, parallel.EVERYWHERE, parallel.EVERYWHERE)
+    x = jax.numpy.eye(2000) * 2
+    result = parallel.one_at_a_time(double, mesh)(x)
+    assert result.is_ready()
+    np.testing.assert_array_equal(result, 4 * np.eye(2000))

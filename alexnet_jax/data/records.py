@@ -1,5 +1,8 @@
 """Reads a split's records, each checked against its CRC-32; what is done about a bad one."""
 
+import math
+import mmap
+
 import numpy as np
 from isal.isal_zlib import crc32
 from simplejpeg import decode_jpeg
@@ -27,8 +30,13 @@ class Records:
         self._told: set[int] = set()
 
     def new(self, count: int) -> np.ndarray:
-        """Memory for so many images: uint8 [count, S, S, 3]."""
-        return np.empty((count, *self._split.images.shape[1:]), np.uint8)
+        """Memory for so many images: uint8 [count, S, S, 3].
+
+        Pages of their own, as jax and TensorFlow read them in place (both want 64-byte alignment)
+        and no hole is torn into the memory that a training step uses again and again.
+        """
+        shape = (count, *self._split.images.shape[1:])
+        return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
     def read(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Puts the images of these rows into uint8 [len(rows), S, S, 3]; a bad one is black."""
