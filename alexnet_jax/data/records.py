@@ -1,5 +1,6 @@
 """Reads a split's records, each checked against its CRC-32; what is done about a bad one."""
 
+import contextlib
 import math
 import mmap
 
@@ -10,6 +11,7 @@ from simplejpeg import decode_jpeg
 from alexnet_jax.data.store import JpegRecords, RawRecords, Split
 from alexnet_jax.errors import UserError
 
+OWN_PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 FAULTS = (RuntimeError, ValueError, IndexError, OSError)  # of a file that cannot be read
 
 
@@ -33,10 +35,15 @@ class Records:
         """Memory for so many images: uint8 [count, S, S, 3].
 
         Pages of their own, as jax and TensorFlow read them in place (both want 64-byte alignment)
-        and no hole is torn into the memory that a training step uses again and again.
+        and no hole is torn into the memory that a training step uses again and again. Large pages
+        where there are any: those of 4 kB cost a third of the time that it takes to fill them.
         """
         shape = (count, *self._split.images.shape[1:])
-        return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+        memory = mmap.mmap(-1, math.prod(shape), flags=OWN_PAGES)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel that was built without them
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(memory, np.uint8).reshape(shape)
 
     def read(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Puts the images of these rows into uint8 [len(rows), S, S, 3]; a bad one is black."""
