@@ -183,7 +183,6 @@ class Reporter:
         """Takes a step that was just dispatched; writes the one before."""
         if step == self._first + 1:  # dispatching it took as long as compiling it
             self._say(f"first step: {time.monotonic() - self._started:.1f} s with compilation")
-            self._restart_rate()
         self.flush()
         self._pending = (step, scalars)
 
@@ -209,6 +208,8 @@ class Reporter:
             self._restart_rate()
             self._write(step, {f"train/{name}": x for name, x in values.items()})
             self._show(step, values)
+        if step == self._first + 1:
+            self._restart_rate()  # the rates of later steps do not count compilation
 
     def learnt(self, step: int) -> bool:
         """True if the epoch that ended at `step` reached train.stop_at_train_error."""

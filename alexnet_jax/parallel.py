@@ -155,7 +155,7 @@ def one_at_a_time(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     Two calls under way at once win nothing on a CPU, and hold the memory of both. The memory is
     given back by a thread of XLA's just after the result is there, hence the moment's pause.
     """
-    if mesh.devices.flat[0].platform != "cpu":
+    if not on_cpu(mesh):
         return run
 
     def run_and_wait(*inputs: Any) -> Any:
@@ -170,6 +170,11 @@ def one_at_a_time(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def device_kind(mesh: Mesh) -> str:
     """What its devices are called."""
     return mesh.devices.flat[0].device_kind
+
+
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether its devices are CPUs."""
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def on_gpu(mesh: Mesh) -> bool:

@@ -290,7 +290,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     The order is: restore → evaluate → save → next batch → step → write the previous step's
     metrics. A checkpoint is saved before the next batch is taken, so that its step is the place in
     the data; a step's metrics are fetched when the next step is under way, so that a GPU never
-    waits for the host (a CPU takes one step at a time).
+    waits for the host (a CPU takes one step at a time, and its metrics are written at once).
     """
     split = dataset.splits["train"]
     epoch_steps, total = lengths(config, len(split))
@@ -342,3 +342,5 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                 state, scalars = train_step(state, batch, pixels)
                 step += 1
                 reporter.push(step, scalars)
+                if parallel.on_cpu(mesh):  # the step is done
+                    reporter.flush()

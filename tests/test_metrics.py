@@ -156,6 +156,16 @@ def test_time_counts_on_over_a_restart(tmp_path):
     assert 100 <= line["time"] < 160
 
 
+def test_the_first_step_counts_its_compilation_and_the_next_rate_does_not(tmp_path):
+    with reporter_in(tmp_path, total=100, epoch_steps=100) as reporter:
+        time.sleep(0.5)  # compiling
+        for step in (1, 2):
+            reporter.push(step, scalars(0.5))
+            reporter.flush()
+    first, second = read(tmp_path / "metrics.jsonl")
+    assert first["train/images_per_second"] <= 32 / 0.5 < second["train/images_per_second"]
+
+
 def test_a_restored_run_goes_on_behind_what_it_keeps(tmp_path):
     written(tmp_path / "metrics.jsonl", *map(training, (1, 2, 3)))
     with reporter_in(tmp_path, step=2) as reporter:
