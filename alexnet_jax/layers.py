@@ -1,5 +1,6 @@
 """What each layer computes: pure functions of NHWC float arrays and of one tower's parameters."""
 
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import jax
@@ -36,7 +37,23 @@ def conv(
     x = lax.conv_general_dilated(
         x, kernel, (stride, stride), (edges, edges), dimension_numbers=DIMENSIONS
     )
+    return add_bias(x, bias)
+
+
+@jax.custom_vjp
+def add_bias(x: Array, bias: Array) -> Array:
+    """[N, H, W, F] plus one number a map, [F]."""
     return x + bias
+
+
+def _add_bias_backward(_: None, g: Array) -> tuple[Array, Array]:
+    # As a product with ones: XLA's own sum over all places takes five times as long on a CPU. At
+    # the highest precision, for GPUs would else round to TF32.
+    rows = g.reshape(-1, g.shape[-1])
+    return g, jnp.dot(jnp.ones(len(rows), g.dtype), rows, precision="highest")
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _add_bias_backward)
 
 
 def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
@@ -116,75 +133,92 @@ def _response_norm_backward(
 response_norm.defvjp(_response_norm_forward, _response_norm_backward)
 
 
-def _pool(
-    x: Array, init: float, combine: jax.typing.ArrayLike, size: int, stride: int, over: int
-) -> Array:
-    edges = ((0, 0), (0, over), (0, over), (0, 0))
-    window, strides = (1, size, size, 1), (1, stride, stride, 1)
-    return lax.reduce_window(x, init, combine, window, strides, edges)
+@dataclass(frozen=True)
+class Windows:
+    """Where pooling windows lie along either direction: so many places, each `size` pixels."""
+
+    places: int
+    size: int
+    stride: int
+
+    @property
+    def cells(self) -> int:
+        """Strides that the windows, and the pixels they may hang over, take up."""
+        return self.places + (self.size - 1) // self.stride
+
+    def taps(self, x: Array, axis: int, outside: float) -> list[Array]:
+        """What stands first, second, … in every window along one axis."""
+        span = (self.places - 1) * self.stride + 1
+        edges = [(0, 0, 0)] * x.ndim
+        edges[axis] = (0, max(0, span + self.size - 1 - x.shape[axis]), 0)
+        x = lax.pad(x, jnp.array(outside, x.dtype), edges)
+        return [lax.slice_in_dim(x, i, i + span, self.stride, axis) for i in range(self.size)]
+
+    def spread(self, taps: list[Array], axis: int, length: int) -> Array:
+        """The transpose of `taps`: at each place along the axis the sum of what windows have there.
+
+        Places with the same remainder by the stride are worked out together, of shifted slices;
+        XLA's own transposes of strided slices and of maxima take several times as long on a CPU.
+        """
+        cells = max(self.cells, -(-length // self.stride))
+        before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]
+        zero = jnp.zeros((), taps[0].dtype)
+        totals = [jnp.broadcast_to(zero, (*before, cells, *after))] * self.stride
+        for i, tap in enumerate(taps):
+            edges = [(0, 0, 0)] * tap.ndim
+            edges[axis] = (i // self.stride, cells - self.places - i // self.stride, 0)
+            totals[i % self.stride] += lax.pad(tap, zero, edges)
+        grid = jnp.stack(totals, axis + 1).reshape(*before, cells * self.stride, *after)
+        return lax.slice_in_dim(grid, 0, length, axis=axis)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool(x: Array, size: int, stride: int, over: int) -> Array:
-    """Of shifted slices, for a reduce_window is not vectorised on a CPU."""
-    places = (x.shape[1] + over - size) // stride + 1
-    return reduce(jnp.maximum, _shifted(x, places, size, stride))
+def _windows(x: Array, size: int, stride: int, over: int) -> Windows:
+    return Windows((x.shape[1] + over - size) // stride + 1, size, stride)
 
 
-def _max_pool_forward(x: Array, *how: int) -> tuple[Array, tuple[Array, Array]]:
-    y = _max_pool(x, *how)
-    return y, (x, y)
+def _max_along(x: Array, axis: int, windows: Windows) -> Array:
+    return reduce(jnp.maximum, windows.taps(x, axis, -jnp.inf))
 
 
-def _max_pool_backward(
-    size: int, stride: int, over: int, saved: tuple[Array, Array], g: Array
-) -> tuple[Array]:
-    # XLA's own is a scatter, three times slower on a CPU. Here every input sees which windows it
-    # won: inputs with the same remainder by the stride lie in windows at the same places, so each
-    # such class is a few shifted reads of the map of winners.
-    x, y = saved
-    number, side, _, maps = x.shape
-    winners, places = _winners(x, y, size, stride), y.shape[1]
-    cells = max(-(-side // stride), places + (size - 1) // stride)
-
-    def won(row: int, column: int) -> Array:
-        edges = ((row // stride, cells), (column // stride, cells))
-        pads = [(0, 0, 0), *((near, to - places - near, 0) for near, to in edges), (0, 0, 0)]
-        won_here = jnp.where(winners == row * size + column, g, 0)
-        return lax.pad(won_here, jnp.zeros((), g.dtype), pads)
-
-    def of_class(first_row: int, first_column: int) -> Array:
-        total = jnp.zeros((number, cells, cells, maps), g.dtype)
-        for row in range(first_row, size, stride):
-            for column in range(first_column, size, stride):
-                total = total + won(row, column)
-        return total
-
-    remainders = range(stride)
-    rows = [jnp.stack([of_class(i, j) for j in remainders], axis=3) for i in remainders]
-    grid = jnp.stack(rows, axis=2).reshape(number, cells * stride, cells * stride, maps)
-    return (grid[:, :side, :side],)
+def _max_along_backward(x: Array, y: Array, g: Array, axis: int, windows: Windows) -> Array:
+    """The gradient by x of its maxima y: each window's goes to the first place that holds it."""
+    won, free = [], True
+    for here in windows.taps(x, axis, -jnp.inf):
+        won.append(jnp.where(free & (here == y), g, 0))
+        free &= here != y
+    return windows.spread(won, axis, x.shape[axis])
 
 
-def _shifted(x: Array, places: int, size: int, stride: int) -> list[Array]:
-    """What stands at each place, row by row, of the size×size windows: [N, places, places, C]."""
-    span = (places - 1) * stride + 1
-    short = max(0, span + size - 1 - x.shape[1])
-    edges = ((0, 0, 0), (0, short, 0), (0, short, 0), (0, 0, 0))
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
-    corners = (divmod(place, size) for place in range(size * size))
-    return [x[:, i : i + span : stride, j : j + span : stride] for i, j in corners]
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: Array, windows: Windows) -> Array:
+    return _max_along(_max_along(x, 2, windows), 1, windows)
 
 
-def _winners(x: Array, y: Array, size: int, stride: int) -> Array:
-    """int8: the first place (row by row) in each window that holds its maximum."""
-    winners = jnp.full(y.shape, size * size, jnp.int8)
-    for place, here in reversed(list(enumerate(_shifted(x, y.shape[1], size, stride)))):
-        winners = jnp.where(here == y, jnp.int8(place), winners)
-    return lax.optimization_barrier(winners)  # read many times, so worked out once
+def _max_pool_backward(windows: Windows, x: Array, g: Array) -> tuple[Array]:
+    # One direction after the other a window has so few places that to compare them again costs
+    # less than to keep who has won.
+    across = _max_along(x, 2, windows)
+    g = _max_along_backward(across, _max_along(across, 1, windows), g, 1, windows)
+    return (_max_along_backward(x, across, g, 2, windows),)
 
 
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(lambda x, windows: (_max_pool(x, windows), x), _max_pool_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _sum_pool(x: Array, windows: Windows) -> Array:
+    for axis in (2, 1):
+        x = sum(windows.taps(x, axis, 0))
+    return x
+
+
+def _sum_pool_backward(windows: Windows, side: int, g: Array) -> tuple[Array]:
+    for axis in (1, 2):
+        g = windows.spread([g] * windows.size, axis, side)
+    return (g,)
+
+
+_sum_pool.defvjp(lambda x, windows: (_sum_pool(x, windows), x.shape[1]), _sum_pool_backward)
 
 
 def max_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
@@ -192,13 +226,14 @@ def max_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
 
     Of equal inputs the first, row by row, gets the gradient.
     """
-    return _max_pool(x, size, stride, over)
+    return _max_pool(x, _windows(x, size, stride, over))
 
 
 def avg_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
     """Mean over the part of each window inside the map (cuda-convnet, `conv_util.cu`)."""
-    counts = _pool(jnp.ones_like(x[:1, :, :, :1]), 0.0, lax.add, size, stride, over)
-    return _pool(x, 0.0, lax.add, size, stride, over) / counts
+    windows = _windows(x, size, stride, over)
+    counts = _sum_pool(jnp.ones_like(x[:1, :, :, :1]), windows)
+    return _sum_pool(x, windows) / counts
 
 
 def dropout(x: Array, kept: Array | None, *, rate: float, inverted: bool) -> Array:

@@ -296,12 +296,16 @@ def test_avg_pool_of_ones_is_one_up_to_the_corner():
 
 
 @pytest.mark.parametrize("name", ["max_pool", "avg_pool"])
-def test_pool_gradients_by_differences(name):
-    x, weights = random(1, 6, 6, 2), random(1, 3, 3, 2, seed=1)
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "over"), [*POOLS[:2], (7, 2, 2, 1), (8, 2, 3, 0), (5, 3, 1, 0)]
+)
+def test_pool_gradients_by_differences(name, side, size, stride, over):
     pool, combine = getattr(layers, name), np.max if name == "max_pool" else np.mean
+    x = random(1, side, side, 2)
+    weights = random(*pool_by_loops(x, size, stride, over, combine).shape, seed=1)
     np.testing.assert_allclose(
-        gradient(lambda x: pool(x, size=3, stride=2, over=1), x, weights),
-        by_differences(lambda x: pool_by_loops(x, 3, 2, 1, combine), x, weights),
+        gradient(lambda x: pool(x, size=size, stride=stride, over=over), x, weights),
+        by_differences(lambda x: pool_by_loops(x, size, stride, over, combine), x, weights),
         atol=1e-8,
     )
 

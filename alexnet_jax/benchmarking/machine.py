@@ -1,18 +1,10 @@
 """What a measurement has to say of the machine that it was made on."""
 
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
 PACKAGES = ("jax", "jaxlib", "tensorflow-cpu", "tensorflow", "torch", "pillow")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

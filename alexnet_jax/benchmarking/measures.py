@@ -7,11 +7,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax.benchmarking.jpegs import decoder_rate, jpegs, write_jpegs
-from alexnet_jax.benchmarking.machine import cores
 from alexnet_jax.benchmarking.rates import Rates, quotients
 from alexnet_jax.benchmarking.training import Training, roof
 from alexnet_jax.data import Split
 from alexnet_jax.data.store import JpegRecords
+from alexnet_jax.data.threads import THREADS
 
 STEP, LOADER, BOTH = (
     "step_images_per_second",
@@ -33,7 +33,7 @@ def of_training(training: Training, split: Split, seconds: float) -> Measures:
         BOTH: partial(training.from_store, seconds),
     }
     if isinstance(split.images, JpegRecords):
-        measures[DECODER] = partial(decoder_rate(jpegs(split), cores()), seconds)
+        measures[DECODER] = partial(decoder_rate(jpegs(split), THREADS), seconds)
     return measures
 
 
@@ -45,7 +45,7 @@ def of_torch(
     from alexnet_jax.benchmarking.torch_process import step_rate
 
     paths = write_jpegs(folder, jpegs(split))
-    work = config, training.params(), cores(), training.on_gpu
+    work = config, training.params(), THREADS, training.on_gpu
     data = config.data
     return {
         TORCH: partial(step_rate(*work, keep=False), seconds),

@@ -7,13 +7,14 @@ import jax
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
-from alexnet_jax.benchmarking.machine import cores, processor, versions
+from alexnet_jax.benchmarking.machine import processor, versions
 from alexnet_jax.benchmarking.rates import Rates
 from alexnet_jax.benchmarking.starts import Seen
 from alexnet_jax.benchmarking.training import flops_per_image
 from alexnet_jax.data import Split
 from alexnet_jax.data.pipeline import is_held
 from alexnet_jax.data.store import JpegRecords
+from alexnet_jax.data.threads import THREADS
 from alexnet_jax.planning.report import columns
 
 MEGA = 1e6
@@ -58,7 +59,7 @@ def circumstances(config: ConfigDict, split: Split, mesh: parallel.Mesh) -> dict
         "device": parallel.device_kind(mesh),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "processor": processor(),
-        "cores": cores(),
+        "cores": THREADS,
         "versions": versions(),
     }
 
