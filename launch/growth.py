@@ -40,7 +40,12 @@ AXES: dict[str, tuple[float, ...]] = {
     "devices": (1, 2, 3, 4),
     "images": (1_000, 10_000, 100_000, 1_000_000),
 }
-BRIEFLY = ("--repeats=1", "--seconds=0.5", "--config.data.name=synthetic")
+BRIEFLY = (
+    "--repeats=1",
+    "--seconds=0.5",
+    "--config.data.name=synthetic",
+    "--config.optim.learning_rate=1e-6",  # no batch size diverges
+)
 COSTS = {  # of a point: its unit
     "step_ms": "ms a step",
     "peak_mb": "MB at the peak, resident",

@@ -141,5 +141,5 @@ def test_a_stream_reads_only_so_far_ahead(tmp_path):
     batches = pipeline.evaluation_batches(Split(counted, split.labels), 10, device_bytes=0)
     for taken in range(1, 40):
         next(batches)
-        ahead = pipeline.BATCHES_AHEAD + pipeline.THREADS + 1  # waiting, being read, handed over
+        ahead = pipeline.BATCHES_AHEAD + pipeline.READERS + 1  # waiting, being read, handed over
         assert len(counted.read) <= 10 * (taken + ahead)

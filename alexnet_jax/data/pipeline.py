@@ -27,6 +27,7 @@ Batch = dict[str, np.ndarray | jax.Array]
 Order = Callable[[int], np.ndarray]  # the numbers of the images in a batch, int64
 WHOLE = slice(None)
 BATCHES_AHEAD = 4  # read and decoded before they are asked for
+READERS = THREADS + 1  # they wait for each other now and then: Python runs one at a time
 
 _ON_DEVICE: weakref.WeakKeyDictionary[Split, tuple[jax.Array, dict[int, str]]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
@@ -146,14 +147,14 @@ def streamed(split: Split, records: Records, order: Order, steps: range) -> Iter
 
     def read(step: np.int64) -> np.ndarray:
         rows = rows_of(split, order(int(step)))
-        images = records.new(len(rows))
+        images = records.again(len(rows))
         records.read(rows, images)
         return images
 
     source = tf.data.Dataset.range(steps.start, steps.stop)
     dataset = source.map(
         lambda step: tf.numpy_function(read, [step], tf.uint8),
-        num_parallel_calls=THREADS,
+        num_parallel_calls=READERS,
         deterministic=True,
     )
     return dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()

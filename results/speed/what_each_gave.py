@@ -99,7 +99,7 @@ def measured(changes: set[str]) -> dict[str, Any]:
         events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     passes: dict[str, float] = collections.Counter()
     for event in events:
-        name = event["name"]
+        name = event.get("name", "")
         if event.get("ph") == "X" and not name.startswith(("$", "Thunk", "Pjit")):
             passes[name.partition(".")[0]] += event["dur"] / 1000 / 2
     top = sorted(passes.items(), key=lambda x: -x[1])[:PASSES]
