@@ -35,19 +35,25 @@ def test_the_nets_products_are_of_this_type(name: str, short: str) -> None:
 
 @pytest.mark.slow
 def test_the_loss_falls_as_with_float32() -> None:
-    """On the digits from 2.7 to below 0.2; means of fifteen steps agree within 0.15.
+    """On the digits from 2.7 to below 0.2; means of fifteen steps and three seeds agree in 0.15.
 
-    A shallow net without dropout: a deep one stays on a plateau first and leaves it by chance.
+    A shallow net without dropout: a deep one stays on a plateau first and leaves it by chance. One
+    seed would not do: where the loss falls fastest two runs differ by up to 0.2, both ways.
     """
-    means = []
-    for name in ("float32", "bfloat16"):
-        config = of_dtype(name)
-        config.model.without, config.model.width = ("conv3", "conv4", "conv5", "fc7"), 1 / 8
-        config.model.dropout, config.optim.learning_rate = 0.0, 0.001
-        config.data.batch_size, config.data.augment = 64, base.get_config().data.augment
-        config.data.augment.crop = False
-        means.append(np.reshape(trained(config, 150)[1], (-1, 15)).mean(axis=1))
+    curves = {name: [curve(name, seed) for seed in range(3)] for name in ("float32", "bfloat16")}
+    assert not np.array_equal(*curves.values())
+    means = [np.mean(x, axis=0) for x in curves.values()]
     print(*means, sep="\n")
-    assert not np.array_equal(*means)
     np.testing.assert_allclose(*means, atol=0.15)
     assert max(mean[0] for mean in means) > 2 and max(mean[-1] for mean in means) < 0.2
+
+
+def curve(name: str, seed: int) -> np.ndarray:
+    """The loss of 150 steps in this type, means of fifteen."""
+    config = of_dtype(name)
+    config.seed = seed
+    config.model.without, config.model.width = ("conv3", "conv4", "conv5", "fc7"), 1 / 8
+    config.model.dropout, config.optim.learning_rate = 0.0, 0.001
+    config.data.batch_size, config.data.augment = 64, base.get_config().data.augment
+    config.data.augment.crop = False
+    return np.reshape(trained(config, 150)[1], (-1, 15)).mean(axis=1)
