@@ -8,7 +8,6 @@ statistics. In turn with them tf.data decodes the same files and resizes them wi
 shorter side 256, and keeps nothing.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from alexnet_jax import environment
 from alexnet_jax.data import folder, store_writer
 from alexnet_jax.data.lazy_tensorflow import tensorflow
+from alexnet_jax.data.threads import THREADS
 
 REPEATS, SIDE = 3, 256
 
@@ -40,7 +40,7 @@ def with_tensorflow(paths: list[str]) -> int:
         image = tf.image.resize(image, size, antialias=True)
         return tf.cast(tf.image.resize_with_crop_or_pad(image, SIDE, SIDE), tf.uint8)
 
-    images = tf.data.Dataset.from_tensor_slices(paths).map(resized, os.cpu_count())
+    images = tf.data.Dataset.from_tensor_slices(paths).map(resized, THREADS)
     return sum(1 for _ in images.prefetch(8).as_numpy_iterator())
 
 
