@@ -141,11 +141,6 @@ class Windows:
     size: int
     stride: int
 
-    @property
-    def cells(self) -> int:
-        """Strides that the windows, and the pixels they may hang over, take up."""
-        return self.places + (self.size - 1) // self.stride
-
     def taps(self, x: Array, axis: int, outside: float) -> list[Array]:
         """What stands first, second, … in every window along one axis."""
         span = (self.places - 1) * self.stride + 1
@@ -160,7 +155,7 @@ class Windows:
         Places with the same remainder by the stride are worked out together, of shifted slices;
         XLA's own transposes of strided slices and of maxima take several times as long on a CPU.
         """
-        cells = max(self.cells, -(-length // self.stride))
+        cells = max(self.places + (self.size - 1) // self.stride, -(-length // self.stride))
         before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]
         zero = jnp.zeros((), taps[0].dtype)
         totals = [jnp.broadcast_to(zero, (*before, cells, *after))] * self.stride
