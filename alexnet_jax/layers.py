@@ -1,7 +1,6 @@
 """What each layer computes: pure functions of NHWC float arrays and of one tower's parameters."""
 
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -131,104 +130,6 @@ def _response_norm_backward(
 
 
 response_norm.defvjp(_response_norm_forward, _response_norm_backward)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where pooling windows lie along either direction: so many places, each `size` pixels."""
-
-    places: int
-    size: int
-    stride: int
-
-    def taps(self, x: Array, axis: int, outside: float) -> list[Array]:
-        """What stands first, second, … in every window along one axis."""
-        span = (self.places - 1) * self.stride + 1
-        edges = [(0, 0, 0)] * x.ndim
-        edges[axis] = (0, max(0, span + self.size - 1 - x.shape[axis]), 0)
-        x = lax.pad(x, jnp.array(outside, x.dtype), edges)
-        return [lax.slice_in_dim(x, i, i + span, self.stride, axis) for i in range(self.size)]
-
-    def spread(self, taps: list[Array], axis: int, length: int) -> Array:
-        """The transpose of `taps`: at each place along the axis the sum of what windows have there.
-
-        Places with the same remainder by the stride are worked out together, of shifted slices;
-        XLA's own transposes of strided slices and of maxima take several times as long on a CPU.
-        """
-        cells = max(self.places + (self.size - 1) // self.stride, -(-length // self.stride))
-        before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]
-        zero = jnp.zeros((), taps[0].dtype)
-        totals = [jnp.broadcast_to(zero, (*before, cells, *after))] * self.stride
-        for i, tap in enumerate(taps):
-            edges = [(0, 0, 0)] * tap.ndim
-            edges[axis] = (i // self.stride, cells - self.places - i // self.stride, 0)
-            totals[i % self.stride] += lax.pad(tap, zero, edges)
-        grid = jnp.stack(totals, axis + 1).reshape(*before, cells * self.stride, *after)
-        return lax.slice_in_dim(grid, 0, length, axis=axis)
-
-
-def _windows(x: Array, size: int, stride: int, over: int) -> Windows:
-    return Windows((x.shape[1] + over - size) // stride + 1, size, stride)
-
-
-def _max_along(x: Array, axis: int, windows: Windows) -> Array:
-    return reduce(jnp.maximum, windows.taps(x, axis, -jnp.inf))
-
-
-def _max_along_backward(x: Array, y: Array, g: Array, axis: int, windows: Windows) -> Array:
-    """The gradient by x of its maxima y: each window's goes to the first place that holds it."""
-    won, free = [], True
-    for here in windows.taps(x, axis, -jnp.inf):
-        won.append(jnp.where(free & (here == y), g, 0))
-        free &= here != y
-    return windows.spread(won, axis, x.shape[axis])
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(x: Array, windows: Windows) -> Array:
-    return _max_along(_max_along(x, 2, windows), 1, windows)
-
-
-def _max_pool_backward(windows: Windows, x: Array, g: Array) -> tuple[Array]:
-    # One direction after the other a window has so few places that to compare them again costs
-    # less than to keep who has won.
-    across = _max_along(x, 2, windows)
-    g = _max_along_backward(across, _max_along(across, 1, windows), g, 1, windows)
-    return (_max_along_backward(x, across, g, 2, windows),)
-
-
-_max_pool.defvjp(lambda x, windows: (_max_pool(x, windows), x), _max_pool_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _sum_pool(x: Array, windows: Windows) -> Array:
-    for axis in (2, 1):
-        x = sum(windows.taps(x, axis, 0))
-    return x
-
-
-def _sum_pool_backward(windows: Windows, side: int, g: Array) -> tuple[Array]:
-    for axis in (1, 2):
-        g = windows.spread([g] * windows.size, axis, side)
-    return (g,)
-
-
-_sum_pool.defvjp(lambda x, windows: (_sum_pool(x, windows), x.shape[1]), _sum_pool_backward)
-
-
-def max_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
-    """Maximum over size×size windows; what hangs over the edge does not count (paper §3.4).
-
-    Of equal inputs the first, row by row, gets the gradient.
-    """
-    return _max_pool(x, _windows(x, size, stride, over))
-
-
-def avg_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
-    """Mean over the part of each window inside the map (cuda-convnet, `conv_util.cu`)."""
-    windows = _windows(x, size, stride, over)
-    counts = _sum_pool(jnp.ones_like(x[:1, :, :, :1]), windows)
-    return _sum_pool(x, windows) / counts
 
 
 def dropout(x: Array, kept: Array | None, *, rate: float, inverted: bool) -> Array:

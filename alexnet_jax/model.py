@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from alexnet_jax import layers, parallel
+from alexnet_jax import layers, parallel, pooling
 from alexnet_jax.architectures import (
     LRN,
     WEIGHTED,
@@ -186,9 +186,9 @@ def _without_weights(layer: Layer, x: Array) -> Array:
         case MapLRN():
             return layers.response_norm(x, (1, 2), layer.size, layer.k, layer.alpha, layer.beta)
         case MaxPool():
-            pool = layers.max_pool
+            pool = pooling.max_pool
         case AvgPool():
-            pool = layers.avg_pool
+            pool = pooling.avg_pool
         case Activation():
             return _activated(x, layer.activation)
     return pool(x, size=layer.size, stride=layer.stride, over=_over(layer, x))

@@ -77,43 +77,30 @@ def after(known: Any, x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(first), first, x)
 
 
-def make_train_step(
-    config: ConfigDict, model: AlexNet, epoch_steps: int, total_steps: int
-) -> Callable[[TrainState, Batch, Pixels], tuple[TrainState, Scalars]]:
-    """One step: augment, forward, backward, update. Pure; jit it and donate the state.
+def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
+    """A function (params, images, batch, dropout_key) → ((loss, errors, examples), gradients).
 
-    The batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
-    padding; the gradient is the mean over the batch's real images (paper §5). All randomness is a
-    function of (config.seed, step, layer, place in the batch). With a model on several devices
-    (`on_devices`) this is what one of them does, with its part of the state and the batch.
+    The loss is the mean over the batch's real images (paper §5), of which errors counts the wrong
+    ones and examples all; these and the gradients are of all devices together.
 
     The batch is worked through in train.accumulate_steps parts, one after the other. They are
     unrolled: XLA's convolutions are eight times slower in a loop on a CPU (jax issue 12868).
     """
     parts, dtype = config.train.accumulate_steps, config.train.compute_dtype
-    optimizer, layout = optim.make_optimizer(config.optim, model.net), model.layout
-    rates_at = optim.rates(config.optim, model.net, epoch_steps, total_steps)
-    rate_at = optim.schedule(config.optim, epoch_steps, total_steps)
-    colour_at = colour_scale(config.data, epoch_steps)
+    layout = model.layout
     own_copies = partial(parallel.own_copies, net=model.net, layout=layout)
-    gathered = layout.data if layout.hybrid else 1  # devices whose rows the logits have
+    row_devices = layout.data if layout.hybrid else 1  # devices whose rows the logits have
 
-    def step(state: TrainState, batch: Batch, pixels: Pixels) -> tuple[TrainState, Scalars]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        input_key, dropout_key = jax.random.split(key)
-        colour = colour_at(state.step)
-        images = training_input(batch["image"], input_key, config.data, pixels, colour, layout)
+    def gradients(params: Any, images: jax.Array, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
         labels, mask = (parallel.of_logits(batch[x], layout) for x in ("label", "mask"))
         examples = parallel.batch_total(mask.sum(), layout)
-
-        copies, over_devices = jax.vjp(own_copies, state.params)
 
         def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
             params, x = jax.tree.map(
                 lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
             )
-            wanted, real = (parallel.part_rows(x, part, gathered) for x in (labels, mask))
-            rngs = {"dropout": dropout_key}
+            wanted, real = (parallel.part_rows(x, part, row_devices) for x in (labels, mask))
+            rngs = {"dropout": key}
             logits, _ = model.apply({"params": params}, x, train=True, rngs=rngs, part=part)
             logits = logits.astype(jnp.float32)
             losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, wanted)
@@ -121,18 +108,48 @@ def make_train_step(
             return (losses * real).sum() / examples, errors
 
         gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+        copies, over_devices = jax.vjp(own_copies, params)
         sums = gradients_of(copies, images, (0, parts))
         for i in range(1, parts):
             found = gradients_of(copies, after(sums, images), (i, parts))
             sums = jax.tree.map(jnp.add, sums, found)
         (loss, errors), grads = sums
         loss, errors = (parallel.batch_total(x, layout) for x in (loss, errors))
-        (grads,) = over_devices(grads)
+        return (loss, errors, examples), over_devices(grads)[0]
+
+    return gradients
+
+
+def make_train_step(
+    config: ConfigDict, model: AlexNet, epoch_steps: int, total_steps: int
+) -> Callable[[TrainState, Batch, Pixels], tuple[TrainState, Scalars]]:
+    """One step: augment, forward, backward, update. Pure; jit it and donate the state.
+
+    The batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
+    padding. All randomness is a function of (config.seed, step, layer, place in the batch). With a
+    model on several devices (`on_devices`) this is what one of them does, with its part of the
+    state and the batch.
+    """
+    optimizer, layout = optim.make_optimizer(config.optim, model.net), model.layout
+    gradients = make_gradients(config, model)
+    rates_at = optim.rates(config.optim, model.net, epoch_steps, total_steps)
+    rate_at = optim.schedule(config.optim, epoch_steps, total_steps)
+    colour_at = colour_scale(config.data, epoch_steps)
+
+    def added(state: TrainState, new: Scalars) -> Scalars:
+        """The epoch's sums with those of this step."""
+        first = state.step % epoch_steps == 0
+        return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+
+    def step(state: TrainState, batch: Batch, pixels: Pixels) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        input_key, dropout_key = jax.random.split(key)
+        colour = colour_at(state.step)
+        images = training_input(batch["image"], input_key, config.data, pixels, colour, layout)
+        (loss, errors, examples), grads = gradients(state.params, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
         steps, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
-        first = state.step % epoch_steps == 0
-        new = {"loss": loss * examples, "errors": errors, "examples": examples}
-        sums = {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+        sums = added(state, {"loss": loss * examples, "errors": errors, "examples": examples})
         scalars = {
             "loss": loss,
             "top1_error": errors / examples,

@@ -2,10 +2,19 @@
 and no soak test unless it is asked for.
 """
 
+from collections.abc import Iterator
+
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Numbers of 64 bits in jax too."""
+    with jax.enable_x64(True):
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

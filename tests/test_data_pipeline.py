@@ -143,3 +143,20 @@ def test_a_stream_reads_only_so_far_ahead(tmp_path):
         next(batches)
         ahead = pipeline.BATCHES_AHEAD + pipeline.READERS + 1  # waiting, being read, handed over
         assert len(counted.read) <= 10 * (taken + ahead)
+
+
+def test_a_program_ends_while_it_reads(tmp_path):
+    """It keeps the iterator to its end, as a script or a notebook does."""
+    write_store(tmp_path, {"train": 256}, side=128)
+    program = f"""
+from pathlib import Path
+from alexnet_jax.data import pipeline, store
+split = store.open_store(Path({str(tmp_path)!r})).splits["train"]
+batches = pipeline.training_batches(split, 256, seed=0, first_step=0, device_bytes=0)
+print(next(batches)["image"].shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "(256, 128, 128, 3)\n", done.stderr
+    assert done.returncode == 0

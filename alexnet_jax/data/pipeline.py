@@ -87,7 +87,7 @@ def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
 
 def padded(indices: np.ndarray, batch_size: int) -> np.ndarray:
     """The indices, the first of them repeated at the end until there are batch_size."""
-    return np.pad(indices, (0, batch_size - len(indices)), constant_values=indices[0])
+    return np.append(indices, np.full(batch_size - len(indices), indices[0]))
 
 
 def batches(
@@ -142,7 +142,11 @@ def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:
-    """Images read, checked, decoded and batched ahead by tf.data, several batches at a time."""
+    """Images read, checked, decoded and batched ahead by tf.data, several batches at a time.
+
+    The reading ends with the iterator, or with the program: Python would else wait at its end for
+    tf.data's threads, and they for Python.
+    """
     tf = tensorflow()
 
     def read(step: np.int64) -> np.ndarray:
@@ -157,4 +161,7 @@ def streamed(split: Split, records: Records, order: Order, steps: range) -> Iter
         num_parallel_calls=READERS,
         deterministic=True,
     )
-    return dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()
+    reading = [dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()]
+    images = (next(reading[0]) for _ in steps)
+    weakref.finalize(images, reading.clear)
+    return images

@@ -30,14 +30,14 @@ CHANGES = {
     "keep": "freed memory kept (`environment.keep_freed_memory`)",
     "one": "one step at a time (`parallel.one_at_a_time`)",
     "norm": "LRN with a gradient of its own, by square roots (`layers.response_norm`)",
-    "pool": "max pooling one way after the other, own gradient (`layers.max_pool`)",
+    "pool": "max pooling one way after the other, own gradient (`pooling.max_pool`)",
     "bias": "the bias's gradient as a product with ones (`layers.add_bias`)",
 }
 
 
 def undo(changes: set[str]) -> None:
     """Takes these changes back in this process, before jax has begun."""
-    from alexnet_jax import environment, layers, parallel
+    from alexnet_jax import environment, layers, parallel, pooling
 
     if "flags" in changes:
         os.environ["XLA_FLAGS"] = ""
@@ -48,7 +48,7 @@ def undo(changes: set[str]) -> None:
     if "norm" in changes:
         layers.response_norm = plain_norm
     if "pool" in changes:
-        layers.max_pool = plain_pool
+        pooling.max_pool = plain_pool
     if "bias" in changes:
         layers.add_bias = operator.add
 
