@@ -8,8 +8,7 @@ taken off it, and the step's rate if nothing were left.
 """
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,18 @@ NETS = {
 
 
 def milliseconds(work: Callable[..., Any], *inputs: Any) -> float:
-    """Of a call of the compiled function, at least two of them."""
+    """Of a call of the compiled function, one after the other, each result forgotten at once."""
     import jax
 
+    from alexnet_jax.benchmarking.rates import rate
+
     run = jax.jit(work)
-    jax.block_until_ready(run(*inputs))
-    begun = time.perf_counter()
-    for calls in range(1, 10**9):
+
+    def call() -> None:
         jax.block_until_ready(run(*inputs))
-        spent = time.perf_counter() - begun
-        if calls > 1 and spent > SECONDS:
-            return 1000 * spent / calls
+
+    call()
+    return 1000 / rate(call, 1, SECONDS)
 
 
 def passes(layer: Any, side: int, kernel_shape: tuple[int, ...]) -> list[float]:
@@ -70,37 +70,42 @@ def passes(layer: Any, side: int, kernel_shape: tuple[int, ...]) -> list[float]:
     return [towers * x for x in found]
 
 
+def of_net(name: str, crop: int) -> Iterator[tuple[str, list[float], float]]:
+    """Each convolution of a net: its name, the milliseconds of its passes, their multiply-adds."""
+    from alexnet_jax.architectures import Conv
+    from alexnet_jax.shapes import walk
+    from alexnet_jax.variants import resolve
+    from configs import base
+
+    config, read = base.get_config().model, (crop, crop, 3)
+    config.name, config.width, config.num_classes = name, 1.0, 10
+    for shape in walk(resolve(config, crop), crop):
+        if isinstance(shape.layer, Conv):
+            found = passes(shape.layer, read[0], shape.kernel)
+            yield shape.layer.name, found, BATCH * shape.macs * sum(x > 0 for x in found)
+        read = shape.out
+
+
 def main() -> None:
     """Prints a table of all convolutions, then a line a net."""
     environment.keep_freed_memory()
     environment.set_cpu_flags()
     from alexnet_jax import parallel
-    from alexnet_jax.architectures import Conv
     from alexnet_jax.benchmarking.training import roof
-    from alexnet_jax.shapes import walk
-    from alexnet_jax.variants import resolve
-    from configs import base
 
-    product = roof(parallel.make_mesh(parallel.Layout()))
-    config, sums = base.get_config().model, {}
-    config.width, config.num_classes = 1.0, 10
+    product, sums = roof(parallel.make_mesh(parallel.Layout())), dict.fromkeys(NETS, 0.0)
     print("| net | layer | forward ms | by input ms | by kernel ms | GFLOP/s | ÷ product's |")
     print("|---|---|--:|--:|--:|--:|--:|")
-    for name, crop in NETS.items():
-        config.name, read, sums[name] = name, (crop, crop, 3), 0.0
-        for shape in walk(resolve(config, crop), crop):
-            if isinstance(shape.layer, Conv):
-                found = passes(shape.layer, read[0], shape.kernel)
-                flops = 2 * BATCH * shape.macs * sum(x > 0 for x in found)
-                rate, sums[name] = flops / sum(found) / 1e6, sums[name] + sum(found)
-                cells = " | ".join(f"{x:.1f}" if x else "–" for x in found)
-                of_roof = rate / product(0.5)
-                print(f"| {name} | {shape.layer.name} | {cells} | {rate:.0f} | {of_roof:.2f} |")
-            read = shape.out
+    for net, crop in NETS.items():
+        for layer, found, macs in of_net(net, crop):
+            sums[net] += sum(found)
+            cells = " | ".join(f"{x:.1f}" if x else "–" for x in found)
+            speed = 2 * macs / sum(found) / 1e6
+            print(f"| {net} | {layer} | {cells} | {speed:.0f} | {speed / product(0.5):.2f} |")
     print("\n| net | all convolutions, ms a batch | images/s if there were nothing else |")
     print("|---|--:|--:|")
-    for name, total in sums.items():
-        print(f"| {name} | {total:.0f} | {1000 * BATCH / total:,.0f} |")
+    for net, total in sums.items():
+        print(f"| {net} | {total:.0f} | {1000 * BATCH / total:,.0f} |")
 
 
 if __name__ == "__main__":
