@@ -17,9 +17,11 @@ of the cause the cost rose from the point before: above 1 it grew faster than it
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,14 +113,16 @@ def arguments_of(axis: str, value: float) -> list[str]:
 
 
 def run(arguments: Sequence[str]) -> str:
-    """What the command prints; UserError with what it says if it fails."""
+    """What the command prints, with nothing compiled before; UserError with what it says if not."""
     module, *rest = arguments
-    done = subprocess.run(
-        [sys.executable, "-m", f"alexnet_jax.{module}", *rest],
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-    )
+    with tempfile.TemporaryDirectory(prefix="alexnet_growth-") as cache:
+        done = subprocess.run(
+            [sys.executable, "-m", f"alexnet_jax.{module}", *rest],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
+        )
     if done.returncode:
         raise UserError(f"{' '.join(arguments)} failed: {done.stderr[-500:]}")
     return done.stdout

@@ -79,7 +79,7 @@ def training_indices(num_images: int, batch_size: int, seed: int, step: int) -> 
     return permutation(num_images, seed, epoch)[step * batch_size : (step + 1) * batch_size]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # the next one is begun before the last is done with
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: int64 [num_images]."""
     return np.random.default_rng((seed, epoch)).permutation(num_images)
