@@ -48,8 +48,7 @@ class Windows:
     def spread(self, taps: list[Array], axis: int, length: int) -> Array:
         """The transpose of `taps`: at each place along the axis the sum of what windows have there.
 
-        Places with the same remainder by the stride are worked out together, of shifted slices;
-        XLA's own transposes of strided slices and of maxima take several times as long on a CPU.
+        Places with the same remainder by the stride are worked out together, of shifted slices.
         """
         cells = max(self.places + (self.size - 1) // self.stride, -(-length // self.stride))
         before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]

@@ -3,8 +3,7 @@
 Command:   python results/speed/convolutions.py > results/speed/convolutions.md
 
 Of each net's convolutions at batch 128, all towers one after the other as in the step: the forward
-pass and both gradients, each compiled alone. Beside them what is left of the step once they are
-taken off it, and the step's rate if nothing were left.
+pass and both gradients, each compiled alone. At the end each net's rate if there were nothing else.
 """
 
 import sys
