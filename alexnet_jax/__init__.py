@@ -18,11 +18,11 @@ __all__ = ["build_model", "load"]
 def __getattr__(name: str) -> Any:
     # Imported when asked for: a wrong flag should be told before jax and flax have loaded.
     if name == "build_model":
-        from alexnet_jax.model import build_model
+        from alexnet_jax.nets.model import build_model
 
         return build_model
     if name == "load":
-        from alexnet_jax.restore import load
+        from alexnet_jax.runs.restore import load
 
         return load
     raise AttributeError(f"module 'alexnet_jax' has no attribute {name!r}")

@@ -21,12 +21,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import command, foreign, run_checks, workdir
-from alexnet_jax.architectures import NETS, Net
+from alexnet_jax.cli import checks, command
 from alexnet_jax.errors import UserError
-from alexnet_jax.foreign.arrays import quoted
-from alexnet_jax.shapes import LayerShape, walk
-from alexnet_jax.variants import resolve, weighted_layers
+from alexnet_jax.nets.shapes import LayerShape, walk
+from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.zoo import NETS, Net
+from alexnet_jax.runs import workdir
+from alexnet_jax.weights import readers
+from alexnet_jax.weights.readers.arrays import quoted
 
 Arrays = dict[str, np.ndarray]
 Params = dict[str, dict[str, np.ndarray]]
@@ -92,7 +94,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> int:
     """Converts the file that the flags name; nothing is written unless all of it is right."""
     layout, model, directory = check(values)
-    arrays = foreign.read(Path(values["from"].value))
+    arrays = readers.read(Path(values["from"].value))
     config = make_config(layout, model, arrays)
     net = resolve(config.model, config.data.crop_size)
     check_arrays(arrays, expected_shapes(layout, net), values["from"].value)
@@ -122,7 +124,7 @@ def check(values: flags.FlagValues) -> tuple[Layout, str, Path]:
         )
     if not Path(values["from"].value).exists():
         raise UserError(f"--from={values['from'].value} does not exist; give a file of weights")
-    run_checks.check_writable(directory)
+    checks.check_writable(directory)
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")
     return layout, model, directory
@@ -229,9 +231,9 @@ def save(directory: Path, config: ConfigDict, params: Params) -> None:
     import jax
 
     from alexnet_jax import train
-    from alexnet_jax.checkpoint import Checkpoints
-    from alexnet_jax.model import build_model
-    from alexnet_jax.run_lock import only_run
+    from alexnet_jax.nets.model import build_model
+    from alexnet_jax.runs.checkpoint import Checkpoints
+    from alexnet_jax.runs.lock import only_run
 
     initial = train.make_initial_state(config, build_model(config))
     training = jax.jit(lambda: initial().replace(params=None))()

@@ -7,6 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
+from alexnet_jax.cli.checks import Run
 from alexnet_jax.data import open_dataset
 from alexnet_jax.durable import write_text
 from alexnet_jax.evaluate import (
@@ -18,9 +19,8 @@ from alexnet_jax.evaluate import (
     write_probabilities,
     write_submission,
 )
-from alexnet_jax.restore import input_pixels, load_on
-from alexnet_jax.run_checks import Run
-from alexnet_jax.workdir import good_step, step_folder, workdir_of
+from alexnet_jax.runs.restore import input_pixels, load_on
+from alexnet_jax.runs.workdir import good_step, step_folder, workdir_of
 
 
 def evaluate_checkpoints(

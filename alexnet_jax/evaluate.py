@@ -11,10 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
-from alexnet_jax.augment import VIEWS, Pixels, view_input
 from alexnet_jax.data import Split
 from alexnet_jax.data.pipeline import evaluation_batches
-from alexnet_jax.model import AlexNet, on_devices
+from alexnet_jax.nets.model import AlexNet, on_devices
+from alexnet_jax.preprocess import VIEWS, Pixels, view_input
 
 Predict = Callable[[jax.Array], np.ndarray]
 

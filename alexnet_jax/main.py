@@ -11,8 +11,9 @@ import contextlib
 
 from absl import flags
 
-from alexnet_jax import command, parallel
-from alexnet_jax.run_checks import Run, check
+from alexnet_jax import parallel
+from alexnet_jax.cli import command
+from alexnet_jax.cli.checks import Run, check
 
 FLAGS = {
     "workdir": ("", "Folder of the run; empty = runs/<config>-<time>."),
@@ -36,8 +37,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def describe(run: Run) -> None:
     """Prints the layer table and the resolved config."""
-    from alexnet_jax.shapes import layer_table
-    from alexnet_jax.variants import resolve
+    from alexnet_jax.nets.shapes import layer_table
+    from alexnet_jax.nets.variants import resolve
 
     crop = run.config.data.crop_size
     print(layer_table(resolve(run.config.model, crop), crop), run.config, sep="\n\n")
@@ -45,13 +46,13 @@ def describe(run: Run) -> None:
 
 def train(run: Run) -> int:
     """Trains; the exit code is that of the signal that stopped it, or 0."""
-    from alexnet_jax.stopping import Stop
+    from alexnet_jax.runs.signals import Stop
 
     stop = Stop()  # first, so that a signal is heeded while jax is being imported
     from alexnet_jax import train as training
     from alexnet_jax.data import open_dataset
-    from alexnet_jax.run_lock import only_run
-    from alexnet_jax.workdir import write_config
+    from alexnet_jax.runs.lock import only_run
+    from alexnet_jax.runs.workdir import write_config
 
     dataset = open_dataset(run.config.data)
     run.workdir.mkdir(parents=True, exist_ok=True)

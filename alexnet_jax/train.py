@@ -13,22 +13,16 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from alexnet_jax import optim, parallel
-from alexnet_jax.augment import Pixels, colour_scale, make_pixels, training_input
-from alexnet_jax.checkpoint import Checkpoints, restore_params
 from alexnet_jax.data import Dataset, Split
 from alexnet_jax.data.pipeline import steps_per_epoch, training_batches
 from alexnet_jax.errors import UserError
-from alexnet_jax.evaluate import (
-    Evaluation,
-    averaged,
-    batches_on_mesh,
-    evaluate,
-    view_probabilities,
-)
-from alexnet_jax.finite import check_finite
-from alexnet_jax.metrics import Reporter
-from alexnet_jax.model import AlexNet, build_model, on_devices
-from alexnet_jax.stopping import Stop, Stopped
+from alexnet_jax.evaluate import Evaluation, averaged, batches_on_mesh, evaluate, view_probabilities
+from alexnet_jax.nets.model import AlexNet, build_model, on_devices
+from alexnet_jax.preprocess import Pixels, colour_scale, make_pixels, training_input
+from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
+from alexnet_jax.runs.finite import check_finite
+from alexnet_jax.runs.metrics import Reporter
+from alexnet_jax.runs.signals import Stop, Stopped
 
 Batch = dict[str, Any]
 Scalars = dict[str, jax.Array]

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
 
     config.model = model = ConfigDict()
-    model.name = "alexnet"  # see alexnet_jax/architectures.py
+    model.name = "alexnet"  # see alexnet_jax/nets/zoo.py
     model.width = 0.25  # multiplies the units of every layer but the last
     model.num_classes = config_dict.placeholder(int)  # classes; unset = what the data says
     # Unset = what the net itself says:

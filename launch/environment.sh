@@ -3,7 +3,7 @@
 
 environment() {
   local stamp=.venv/installed wanted
-  wanted=$(cat requirements.txt tests/requirements.txt | cksum)
+  wanted=$(cat pyproject.toml requirements.txt tests/requirements.txt | cksum)
   if [ ! -x .venv/bin/python ]; then
     echo "Making .venv"
     "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -23,4 +23,9 @@ environment() {
       echo "$file $wanted" >> "$stamp"
     fi
   done
+  # The package itself, so that it can be imported from any folder.
+  if ! grep -qsxF "package $wanted" "$stamp"; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . || return 1
+    echo "package $wanted" >> "$stamp"
+  fi
 }

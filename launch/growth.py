@@ -27,11 +27,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from absl import flags
 
-from alexnet_jax import command
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
 
 TOP = Path(__file__).resolve().parent.parent
@@ -212,7 +210,7 @@ def main(values: flags.FlagValues) -> int:
     """Measures every point and writes what the head of this file says; returns the exit code."""
     output = Path(values.output)
     points = chosen(values.points)
-    from alexnet_jax.run_checks import check_writable
+    from alexnet_jax.cli.checks import check_writable
 
     check_writable(output, "output")
     output.mkdir(parents=True, exist_ok=True)

@@ -35,16 +35,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from absl import flags
 from jax.extend.backend import clear_backends
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import command, main, metrics, settings
+from alexnet_jax import main
+from alexnet_jax.cli import command, rules
+from alexnet_jax.cli.checks import MAY_CHANGE, check
 from alexnet_jax.errors import UserError
-from alexnet_jax.run_checks import MAY_CHANGE, check
-from alexnet_jax.stopping import Stop
+from alexnet_jax.runs import metrics
+from alexnet_jax.runs.signals import Stop
 
 TOP = Path(__file__).resolve().parent.parent
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
@@ -224,7 +224,7 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
     old, new = ConfigDict(json.loads((folder / SWEEP).read_text())), ConfigDict(as_json(config))
-    changed = [x for x in settings.differences(old, new) if not x.startswith(MAY_CHANGE)]
+    changed = [x for x in rules.differences(old, new) if not x.startswith(MAY_CHANGE)]
     if changed:
         raise UserError(
             f"{folder} holds a sweep of another config ({'; '.join(changed[:3])}); "

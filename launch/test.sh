@@ -9,4 +9,4 @@ cd "$(dirname "$0")/.."
 environment requirements.txt tests/requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest -c .pytest.ini --rootdir=. -n 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from alexnet_jax import build_model
-from alexnet_jax.augment import Pixels
 from alexnet_jax.evaluate import (
     averaged,
     evaluate,
@@ -17,6 +16,7 @@ from alexnet_jax.evaluate import (
     write_submission,
 )
 from alexnet_jax.parallel import Layout, make_mesh
+from alexnet_jax.preprocess import Pixels
 from configs.base import get_config
 
 PROBABILITIES = np.array(

@@ -5,7 +5,7 @@ store (`images`, `statistics`, `store_writer`, `store_files`, `threads`). Traini
 `store`, `embedded`) and takes batches from it (`pipeline`), each image verified (`records`).
 """
 
-from alexnet_jax.data.open import Summary, check_available, open_dataset, summary
+from alexnet_jax.data.catalogue import Summary, check_available, open_dataset, summary
 from alexnet_jax.data.store import Dataset, Split
 
 __all__ = ["Dataset", "Split", "Summary", "check_available", "open_dataset", "summary"]

@@ -6,12 +6,8 @@ Of each net's convolutions at batch 128, all towers one after the other as in th
 pass and both gradients, each compiled alone. At the end each net's rate if there were nothing else.
 """
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from alexnet_jax import environment
 
@@ -28,7 +24,7 @@ def milliseconds(work: Callable[..., Any], *inputs: Any) -> float:
     """Of a call of the compiled function, one after the other, each result forgotten at once."""
     import jax
 
-    from alexnet_jax.benchmarking.rates import rate
+    from alexnet_jax.benchmark.rates import rate
 
     run = jax.jit(work)
 
@@ -43,19 +39,17 @@ def passes(layer: Any, side: int, kernel_shape: tuple[int, ...]) -> list[float]:
     """Milliseconds of all towers: forward, gradient by the input, gradient by the kernel."""
     import jax
 
-    from alexnet_jax import layers
-    from alexnet_jax.shapes import window_places
+    from alexnet_jax.nets import ops
+    from alexnet_jax.nets.shapes import window_places
 
-    over = layers.overhang(
-        side, window_places(side, layer), layer.size, layer.stride, layer.padding
-    )
+    over = ops.overhang(side, window_places(side, layer), layer.size, layer.stride, layer.padding)
     key, (towers, *one) = jax.random.key(0), kernel_shape
     x = jax.random.normal(key, (BATCH, side, side, one[2]))
     kernel, bias = jax.random.normal(key, one), jax.numpy.zeros(one[3])
 
     def forward(x: Any, kernel: Any) -> Any:
         how = {"stride": layer.stride, "padding": layer.padding, "over": over}
-        return layers.conv(x, kernel, bias, **how)
+        return ops.conv(x, kernel, bias, **how)
 
     def by_input(x: Any, kernel: Any, g: Any) -> Any:
         return jax.vjp(lambda x: forward(x, kernel), x)[1](g)
@@ -71,9 +65,9 @@ def passes(layer: Any, side: int, kernel_shape: tuple[int, ...]) -> list[float]:
 
 def of_net(name: str, crop: int) -> Iterator[tuple[str, list[float], float]]:
     """Each convolution of a net: its name, the milliseconds of its passes, their multiply-adds."""
-    from alexnet_jax.architectures import Conv
-    from alexnet_jax.shapes import walk
-    from alexnet_jax.variants import resolve
+    from alexnet_jax.nets.shapes import walk
+    from alexnet_jax.nets.variants import resolve
+    from alexnet_jax.nets.zoo import Conv
     from configs import base
 
     config, read = base.get_config().model, (crop, crop, 3)
@@ -90,7 +84,7 @@ def main() -> None:
     environment.keep_freed_memory()
     environment.set_cpu_flags()
     from alexnet_jax import parallel
-    from alexnet_jax.benchmarking.training import roof
+    from alexnet_jax.benchmark.training import roof
 
     product, sums = roof(parallel.make_mesh(parallel.Layout())), dict.fromkeys(NETS, 0.0)
     print("| net | layer | forward ms | by input ms | by kernel ms | GFLOP/s | ÷ product's |")

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from alexnet_jax import environment
-from alexnet_jax.data import folder, store_writer
 from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.threads import THREADS
+from alexnet_jax.prepare import store_writer
+from alexnet_jax.prepare.originals import folder
 
 REPEATS, SIDE = 3, 256
 

@@ -22,22 +22,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 SECONDS, REPEATS, PASSES = 6, 3, 16
 CHANGES = {
     "flags": "XLA's flags (`environment.CPU_FLAGS`)",
     "keep": "freed memory kept (`environment.keep_freed_memory`)",
     "one": "one step at a time (`parallel.one_at_a_time`)",
-    "norm": "LRN with a gradient of its own, by square roots (`layers.response_norm`)",
+    "norm": "LRN with a gradient of its own, by square roots (`ops.response_norm`)",
     "pool": "max pooling one way after the other, own gradient (`pooling.max_pool`)",
-    "bias": "the bias's gradient as a product with ones (`layers.add_bias`)",
+    "bias": "the bias's gradient as a product with ones (`ops.add_bias`)",
 }
 
 
 def undo(changes: set[str]) -> None:
     """Takes these changes back in this process, before jax has begun."""
-    from alexnet_jax import environment, layers, parallel, pooling
+    from alexnet_jax import environment, parallel
+    from alexnet_jax.nets import ops, pooling
 
     if "flags" in changes:
         os.environ["XLA_FLAGS"] = ""
@@ -46,11 +45,11 @@ def undo(changes: set[str]) -> None:
     if "one" in changes:
         parallel.one_at_a_time = lambda run, mesh: run
     if "norm" in changes:
-        layers.response_norm = plain_norm
+        ops.response_norm = plain_norm
     if "pool" in changes:
         pooling.max_pool = plain_pool
     if "bias" in changes:
-        layers.add_bias = operator.add
+        ops.add_bias = operator.add
 
 
 def plain_norm(
@@ -79,7 +78,7 @@ def measured(changes: set[str]) -> dict[str, Any]:
     undo(changes)
     import jax
 
-    from alexnet_jax.benchmarking.training import Training, flops_per_image, roof
+    from alexnet_jax.benchmark.training import Training, flops_per_image, roof
     from alexnet_jax.data import open_dataset
     from configs import imagenet
 

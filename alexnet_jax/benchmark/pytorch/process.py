@@ -1,0 +1,40 @@
+"""The PyTorch twin in a process of its own, as its users run it."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.environment import keep_freed_memory
+
+_rate: Callable[[float], float]  # in the child, once it is prepared
+
+
+def step_rate(
+    config: ConfigDict,
+    params: Mapping[str, Mapping[str, np.ndarray]],
+    threads: int,
+    on_gpu: bool,
+    *,
+    keep: bool,
+) -> Callable[[float], float]:
+    """A function that measures images a second of the twin's step for so many seconds.
+
+    keep: the process keeps freed memory, as our commands do; PyTorch by itself does not.
+    """
+    pool = ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if keep else None)
+    pool.submit(_prepare, config, params, threads, on_gpu).result()
+    return lambda seconds: pool.submit(_measure, seconds).result()
+
+
+def _prepare(*work: object) -> None:
+    from alexnet_jax.benchmark.pytorch import twin
+
+    global _rate
+    _rate = twin.step_rate(*work)
+
+
+def _measure(seconds: float) -> float:
+    return _rate(seconds)

@@ -1,0 +1,246 @@
+"""The same net in PyTorch, to measure against: eager, NCHW, float32, in PyTorch's own layers.
+
+Built from the same tuple of layers. Towers are groups of a convolution, where our program has a
+plain convolution each: what one would write in PyTorch.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alexnet_jax import optim
+from alexnet_jax.benchmark.rates import rate
+from alexnet_jax.nets.ops import overhang
+from alexnet_jax.nets.shapes import LayerShape, walk, window_places
+from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.zoo import (
+    LRN,
+    WEIGHTED,
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Exchange,
+    Layer,
+    Local,
+    MapLRN,
+    MaxPool,
+    Net,
+)
+
+ACTIVATIONS = {"relu": nn.ReLU(inplace=True), "tanh": nn.Tanh()}
+
+
+class ResponseNorm(nn.Module):
+    """LRN over the maps of each group of maps; PyTorch divides alpha by the size."""
+
+    def __init__(self, layer: LRN, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, maps, H, W] to the same shape."""
+        number, maps, *place = x.shape
+        return self.norm(x.view(number * self.groups, maps // self.groups, *place)).view_as(x)
+
+
+class MapResponseNorm(nn.Module):
+    """The norm over places of one map."""
+
+    def __init__(self, layer: MapLRN) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, maps, H, W] to the same shape."""
+        layer = self.layer
+        mean = F.avg_pool2d(x * x, layer.size, stride=1, padding=layer.size // 2)
+        return x * (layer.k + layer.alpha * layer.size**2 * mean) ** -layer.beta
+
+
+class Unshared(nn.Module):
+    """A convolution whose kernel differs from place to place."""
+
+    def __init__(self, layer: Local, shape: LayerShape, groups: int) -> None:
+        super().__init__()
+        towers, height, width, inputs, features = shape.kernel
+        self.weight = nn.Parameter(torch.empty(towers, height * width, inputs, features))
+        self.bias = nn.Parameter(torch.empty(towers * features, height, width))
+        self.unfold = nn.Unfold(layer.size, padding=layer.padding)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, maps, H, W] to [N, features, H', W']."""
+        number, maps, *place = x.shape
+        patches = self.unfold(x.view(number * self.groups, maps // self.groups, *place))
+        patches = patches.view(number, self.groups, *patches.shape[1:])
+        y = torch.einsum("ntpl,tlpf->ntfl", patches, self.weight)
+        return y.reshape(number, *self.bias.shape) + self.bias
+
+
+class Dropped(nn.Module):
+    """Dropout; PyTorch's is inverted, the paper's is not."""
+
+    def __init__(self, layer: Dropout) -> None:
+        super().__init__()
+        self.dropout, self.scale = nn.Dropout(layer.rate), 1 - layer.rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """To the same shape; the paper's mean activity."""
+        return self.dropout(x) * self.scale
+
+
+def twin(net: Net) -> nn.Sequential:
+    """The net as a PyTorch module: float32 [N, 3, crop, crop] to logits [N, classes].
+
+    What has weights has our layer's name; the weights of `Unshared` are still to be loaded.
+    """
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    shapes, read = walk(net, net.crop), (net.crop, net.crop, 3)
+    groups = 1  # of the next layer with weights: every tower reads the whole image
+    for layer in net.layers:
+        if isinstance(layer, Exchange):
+            groups = 1
+            continue
+        shape = next(shapes)
+        modules |= _modules(layer, shape, read, groups, net.towers)
+        activation = getattr(layer, "activation", None)
+        if activation:
+            modules[f"{layer.name}_activation"] = ACTIVATIONS[activation]
+        read, groups = shape.out, net.towers if isinstance(layer, WEIGHTED) else groups
+    return nn.Sequential(modules)
+
+
+def _modules(
+    layer: Layer, shape: LayerShape, read: tuple[int, ...], groups: int, towers: int
+) -> dict[str, nn.Module]:
+    """One layer that reads (height, width, maps) or (units,), without its activation."""
+    match layer:
+        case Conv():
+            return _convolution(layer, read, groups)
+        case Dense():
+            return _dense(layer, read, groups)
+        case Local():
+            module = Unshared(layer, shape, groups)
+        case LRN():
+            module = ResponseNorm(layer, 1 if layer.across_towers else towers)
+        case MapLRN():
+            module = MapResponseNorm(layer)
+        case MaxPool():
+            module = nn.MaxPool2d(layer.size, layer.stride, ceil_mode=layer.ceil)
+        case AvgPool():
+            module = nn.AvgPool2d(layer.size, layer.stride, ceil_mode=layer.ceil)
+        case Dropout():
+            module = nn.Dropout(layer.rate) if layer.inverted else Dropped(layer)
+        case _:
+            return {}
+    return {layer.name: module}
+
+
+def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
+    side, _, maps = read
+    near = layer.padding
+    over = overhang(side, window_places(side, layer), layer.size, layer.stride, near)
+    pad = {f"{layer.name}_pad": nn.ZeroPad2d((near, near + over) * 2)} if over else {}
+    padding = 0 if over else near
+    conv = nn.Conv2d(maps, layer.features, layer.size, layer.stride, padding, groups=groups)
+    return {**pad, layer.name: conv}
+
+
+def _dense(layer: Dense, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
+    """Linear; for towers that do not exchange a grouped convolution over the whole map."""
+    flat = {f"{layer.name}_flat": nn.Flatten()}
+    if groups == 1:
+        return {**flat, layer.name: nn.Linear(math.prod(read), layer.features)}
+    side, maps = _side(read), read[-1]
+    shaped = {f"{layer.name}_map": nn.Unflatten(1, (maps, side, side))}
+    conv = nn.Conv2d(maps, layer.features, side, groups=groups)
+    return {**flat, **shaped, layer.name: conv}
+
+
+def _side(read: tuple[int, ...]) -> int:
+    return read[0] if len(read) == 3 else 1
+
+
+def load(module: nn.Sequential, net: Net, params: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Gives the twin our weights: axes turned over, numbers as they are."""
+    read = (net.crop, net.crop, 3)
+    for shape in walk(net, net.crop):
+        if shape.kernel:
+            own, ours = module.get_submodule(shape.layer.name), params[shape.layer.name]
+            both = (np.asarray(ours[x]) for x in ("kernel", "bias"))
+            kernel, bias = _turned(shape.layer, read, *both)
+            own.weight.data = torch.tensor(kernel).view_as(own.weight)
+            own.bias.data = torch.tensor(bias).view_as(own.bias)
+        read = shape.out
+
+
+def _turned(
+    layer: Conv | Local | Dense, read: tuple[int, ...], kernel: np.ndarray, bias: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Our kernel and bias, tower axis first and maps last, in PyTorch's order."""
+    towers, features = kernel.shape[0], kernel.shape[-1]
+    if isinstance(layer, Local):
+        places = kernel.shape[1] * kernel.shape[2]
+        windows = kernel.reshape(towers, places, layer.size, layer.size, -1, features)
+        return np.moveaxis(windows, 4, 2).copy(), np.moveaxis(bias, -1, 1).copy()
+    if isinstance(layer, Dense):
+        kernel = kernel.reshape(towers, _side(read), _side(read), -1, features)
+    return kernel.transpose(0, 4, 3, 1, 2).copy(), bias
+
+
+def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> torch.optim.SGD:
+    """SGD with momentum, and rate and weight decay by layer as config.optim has them at first."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    decays = optim.decays(settings, net)
+    for name, layer in weighted_layers(net).items():
+        own, rate = module.get_submodule(name), settings.learning_rate * layer.rate
+        groups.setdefault((rate, decays[name]["kernel"]), []).append(own.weight)
+        groups.setdefault((rate * settings.bias_multiplier, 0.0), []).append(own.bias)
+    return torch.optim.SGD(
+        [{"params": x, "lr": rate, "weight_decay": decay} for (rate, decay), x in groups.items()],
+        momentum=settings.momentum,
+    )
+
+
+def make_step(
+    config: ConfigDict, net: Net, params: Mapping[str, Mapping[str, np.ndarray]], device: str
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A training step: (float32 [N, 3, crop, crop], int64 labels [N]) on the device → the loss."""
+    module = twin(net)
+    load(module, net, params)
+    module.to(device).train()
+    optimizer = make_optimizer(module, net, config.optim)
+
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def step_rate(
+    config: ConfigDict, params: Mapping[str, Mapping[str, np.ndarray]], threads: int, on_gpu: bool
+) -> Callable[[float], float]:
+    """A function that measures images a second of the step for so many seconds, on one batch.
+
+    The batch is floats that lie ready on the device: nothing is cropped, mirrored or converted.
+    """
+    torch.set_num_threads(threads)
+    net, number = resolve(config.model, config.data.crop_size), config.data.batch_size
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    step = make_step(config, net, params, device)
+    images = 60 * torch.randn(number, 3, net.crop, net.crop, device=device)
+    labels = torch.randint(config.model.num_classes, (number,), device=device)
+    step(images, labels)
+    return lambda seconds: rate(lambda: step(images, labels), number, seconds, Tensor.item)

@@ -1,0 +1,137 @@
+"""Which values a config may have: checked before anything is imported, compiled or written."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.zoo import NETS
+
+Rule = tuple[Callable[[Any], bool], str]  # is it allowed, and what is
+AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
+NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
+POSITIVE = (lambda x: x > 0, "more than 0")
+FRACTION = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
+THREE = (
+    lambda x: len(x) == 3 and all(map(_is_number, x)),
+    "three numbers, such as (1.0, 1.0, 1.0)",
+)
+
+
+def _one_of(*names: Any) -> Rule:
+    return (lambda x: x in names, "one of " + ", ".join(repr(name) for name in names))
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and math.isfinite(x)
+
+
+def _is_change(row: Any, head: tuple[type, ...]) -> bool:
+    """A tuple of what `head` says, then an epoch and a value from 0 up."""
+    return (
+        isinstance(row, tuple)
+        and len(row) == len(head) + 2
+        and all(map(isinstance, row, head))
+        and all(_is_number(x) and x >= 0 for x in row[-2:])
+    )
+
+
+def _changes(form: str, *head: type) -> Rule:
+    """Tuples of this form, their epochs rising (those of one layer, where layers are named)."""
+
+    def fits(rows: Any) -> bool:
+        if not isinstance(rows, tuple) or not all(_is_change(row, head) for row in rows):
+            return False
+        ordered = sorted(rows, key=lambda row: row[:-2])
+        return all(a[-2] < b[-2] for a, b in itertools.pairwise(ordered) if a[:-2] == b[:-2])
+
+    return fits, f"a tuple of {form} tuples, epochs rising"
+
+
+LISTED = _changes("(epoch, value)")
+RULES: dict[str, Rule] = {
+    "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4294967295"),
+    "data.image_size": AT_LEAST_1,
+    "data.crop_size": AT_LEAST_1,
+    "data.batch_size": AT_LEAST_1,
+    "data.val_fraction": FRACTION,
+    "data.on_bad_record": _one_of("fail", "skip"),
+    "data.device_megabytes": NOT_NEGATIVE,
+    "data.synthetic_images": AT_LEAST_1,
+    "data.synthetic_classes": (lambda x: x >= 2, "at least 2"),
+    "data.input_mean": THREE,
+    "data.input_scale": THREE,
+    "data.augment.colour": _one_of("none", "paper", "code"),
+    "data.augment.colour_scale": NOT_NEGATIVE,
+    "data.augment.colour_listed": LISTED,
+    "model.name": _one_of(*NETS),
+    "model.width": POSITIVE,
+    "model.num_classes": AT_LEAST_1,
+    "model.towers": AT_LEAST_1,
+    "model.activation": _one_of("relu", "tanh"),
+    "model.pool_size": AT_LEAST_1,
+    "model.dropout": FRACTION,
+    "optim.name": _one_of("paper", "sgd"),
+    "optim.learning_rate": NOT_NEGATIVE,
+    "optim.bias_multiplier": NOT_NEGATIVE,
+    "optim.momentum": FRACTION,
+    "optim.weight_decay": NOT_NEGATIVE,
+    "optim.schedule": _one_of("plateau", "listed", "dexp", "constant", "cosine"),
+    "optim.plateau_factor": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "optim.plateau_patience": AT_LEAST_1,
+    "optim.plateau_drops": NOT_NEGATIVE,
+    "optim.listed": LISTED,
+    "optim.listed_layers": _changes("(layer, epoch, rate)", str),
+    "optim.dexp_target": POSITIVE,
+    "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
+    "train.epochs": NOT_NEGATIVE,
+    "train.steps": NOT_NEGATIVE,
+    "train.accumulate_steps": AT_LEAST_1,
+    "train.compute_dtype": _one_of("float32", "bfloat16"),
+    "train.log_every_steps": AT_LEAST_1,
+    "train.stop_at_train_error": FRACTION,
+    "parallel.data": AT_LEAST_1,
+    "parallel.tower": AT_LEAST_1,
+    "parallel.scheme": _one_of("plain", "hybrid"),
+    "eval.views": _one_of(1, 10),
+    "eval.every_epochs": AT_LEAST_1,
+    "eval.split": _one_of("", "test", "val"),
+    "eval.batch_size": AT_LEAST_1,
+    "checkpoint.every_steps": NOT_NEGATIVE,
+    "checkpoint.keep": AT_LEAST_1,
+    "checkpoint.on_full_disk": _one_of("stop", "continue"),
+}
+
+
+def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting as (`data.batch_size`, value)."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for the first value that no run can have, with what it may be."""
+    for key, value in flat(config):
+        if value is None or key not in RULES:
+            continue
+        fits, may_be = RULES[key]
+        if (isinstance(value, float) and not math.isfinite(value)) or not fits(value):
+            raise UserError(f"{key}={value!r} has to be {may_be}")
+    if not config.train.steps and not config.train.epochs:
+        raise UserError("train.epochs=0 and train.steps=0 train nothing; set one of them")
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """The settings in which two configs differ, as `key: old → new`."""
+    before, after = dict(flat(old)), dict(flat(new))
+    return [
+        f"{key}: {before.get(key, 'not there')!r} → {after.get(key, 'not there')!r}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,1 @@
+"""Reads a data set's originals once and writes its store."""

@@ -1,0 +1,118 @@
+"""Any image-classification data set of TensorFlow Datasets (TFDS)."""
+
+import contextlib
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from alexnet_jax.data.lazy_tensorflow import tensorflow
+from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.originals.base import Original, OriginalImage
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+SPLITS = {"train": ("train",), "val": ("validation", "val", "dev"), "test": ("test",)}
+OPEN_FILES = 65536  # TFDS opens about a thousand when it shuffles ImageNet
+
+
+def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
+    """TFDS's builder of a data set, which works in this folder; does not import TensorFlow.
+
+    Raises UserError for a data set that has no image or no label.
+    """
+    import tensorflow_datasets as tfds
+
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of what is usual and checked here
+    try:
+        builder = tfds.builder(name, data_dir=str(directory))
+    except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"TFDS has no data set {name!r}: {reason}") from error
+    features = builder.info.features or {}
+    labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
+    if "image" not in features or not labelled:
+        raise UserError(f"{name} is not an image-classification data set: it needs image and label")
+    return builder
+
+
+def prepare_builder(builder: "tfds.core.DatasetBuilder", manual: Path | None) -> None:
+    """Lets TFDS download the data set, or read it from the folder `manual`, once.
+
+    What an earlier attempt left behind is removed. Raises UserError where that is impossible.
+    """
+    import tensorflow_datasets as tfds
+
+    tensorflow()
+    raise_open_files()
+    for leftover in Path(builder.data_path).parent.glob("*incomplete*"):
+        shutil.rmtree(leftover)
+    config = tfds.download.DownloadConfig(manual_dir=str(manual) if manual else None)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except (OSError, AssertionError, tfds.download.DownloadError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"TFDS cannot prepare {builder.name}: {reason}; where it cannot be downloaded, give "
+            "the folder with the originals as --source"
+        ) from error
+
+
+def raise_open_files() -> None:
+    """Lets this process open as many files as the system allows, up to OPEN_FILES."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def original_of_builder(builder: "tfds.core.DatasetBuilder") -> Original:
+    """The labelled splits train, validation and test of what TFDS has prepared."""
+    names = {}
+    for ours, theirs in SPLITS.items():
+        found = [name for name in theirs if name in builder.info.splits]
+        if found and next(examples(builder, found[0]))["label"] >= 0:
+            names[ours] = found[0]
+    if "train" not in names:
+        raise UserError(f"{builder.name} has no split `train` with labels")
+    features = builder.info.features
+
+    def read(split: str) -> Iterator[OriginalImage]:
+        for index, example in enumerate(examples(builder, names[split])):
+            file_name = example.get("file_name", str(index).encode()).decode()
+            yield OriginalImage(f"{split} image {file_name}", example["image"], example["label"])
+
+    height, width = features["image"].shape[:2]
+    return Original(
+        tuple(features["label"].names),
+        {ours: builder.info.splits[theirs].num_examples for ours, theirs in names.items()},
+        read,
+        (height, width) if height and width else None,
+    )
+
+
+def examples(
+    builder: "tfds.core.DatasetBuilder", split: str, *, decoded: bool = False
+) -> Iterator[dict]:
+    """The examples of a split in TFDS's order, which is fixed; images as encoded files or pixels.
+
+    Features besides image, label, file_name and id are left out.
+    """
+    import tensorflow_datasets as tfds
+
+    tensorflow()
+    wanted = {"image", "label", "file_name", "id"} & set(builder.info.features)
+    dataset = builder.as_dataset(
+        split=split,
+        decoders=tfds.decode.PartialDecoding(
+            dict.fromkeys(wanted, True),
+            decoders=None if decoded else {"image": tfds.decode.SkipDecoding()},
+        ),
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    return dataset.as_numpy_iterator()

@@ -1,0 +1,1 @@
+"""A run on disk: workdir, checkpoints, metrics, lock and signals."""

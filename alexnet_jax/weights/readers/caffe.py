@@ -1,0 +1,131 @@
+"""Caffe's .caffemodel: a NetParameter in protobuf's wire format (Caffe's `caffe.proto`).
+
+Only the fields that hold weights are read. `layer` is today's form, `layers` that of 2013 and 2014,
+in which the published nets of Caffe's model zoo are.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from alexnet_jax.weights.readers.arrays import Broken, floats, quoted, shaped
+
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types
+LONGEST_VARINT = 10  # bytes
+MOST_FIELDS = 2000  # in one message, so that a file of empty fields is no endless work
+MOST_BLOBS = 4  # in one layer
+# In NetParameter, the field of a layer; and in such a layer, those of its name and its blobs.
+LAYER_FORMS = {100: (1, 7), 2: (4, 6)}
+LEGACY_AXES, DATA, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8  # of BlobProto
+DIM = 1  # of BlobShape
+
+Value = int | memoryview
+Message = list[tuple[int, Value]]
+
+
+def read(content: bytes) -> dict[str, np.ndarray]:
+    """Every layer's blobs as LAYER/0 (its weights) and LAYER/1 (its biases); raises Broken."""
+    arrays = {}
+    for number, layer in _message(memoryview(content)):
+        if number in LAYER_FORMS and isinstance(layer, memoryview):
+            for name, blob in _blobs(layer, *LAYER_FORMS[number]):
+                if name in arrays:
+                    raise Broken(f"{quoted(name)} is in it twice")
+                arrays[name] = _array(blob, name)
+    return arrays
+
+
+def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
+    """The number that begins at this place, and the place behind it."""
+    value = 0
+    for i, byte in enumerate(buffer[at : at + LONGEST_VARINT]):
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return value, at + i + 1
+    raise Broken(f"a number is cut off {len(buffer) - at} bytes before the end")
+
+
+def _message(buffer: memoryview) -> Message:
+    """The fields of a message: (field number, number or bytes), in order."""
+    fields, at = [], 0
+    while at < len(buffer):
+        if len(fields) == MOST_FIELDS:
+            raise Broken(f"a message in it has more than {MOST_FIELDS} fields")
+        key, at = _varint(buffer, at)
+        if key < 8:
+            raise Broken("a field in it has the number 0")
+        value, at = _value(buffer, at, key & 7)
+        fields.append((key >> 3, value))
+    return fields
+
+
+def _value(buffer: memoryview, at: int, wire: int) -> tuple[Value, int]:
+    """What a field holds, and the place behind it."""
+    if wire == VARINT:
+        return _varint(buffer, at)
+    if wire == BYTES:
+        length, at = _varint(buffer, at)
+    elif wire in (EIGHT_BYTES, FOUR_BYTES):
+        length = 8 if wire == EIGHT_BYTES else 4
+    else:
+        raise Broken(f"a field in it has the wire type {wire}")
+    if length > len(buffer) - at:
+        raise Broken(f"a field in it states {length:,} bytes where {len(buffer) - at:,} are left")
+    return buffer[at : at + length], at + length
+
+
+def _blobs(layer: memoryview, name_at: int, blobs_at: int) -> Iterator[tuple[str, memoryview]]:
+    """A layer's blobs by their names."""
+    fields = _message(layer)
+    names = [value for number, value in fields if number == name_at]
+    blobs = [value for number, value in fields if number == blobs_at]
+    if not blobs:
+        return
+    if len(names) != 1 or not all(isinstance(x, memoryview) for x in names + blobs):
+        raise Broken("a layer in it has weights and no name")
+    if len(blobs) > MOST_BLOBS:
+        raise Broken(f"a layer in it has {len(blobs)} blobs")
+    name = bytes(names[0]).decode("utf-8", "replace")
+    yield from ((f"{name}/{i}", blob) for i, blob in enumerate(blobs))
+
+
+def _array(blob: memoryview, name: str) -> np.ndarray:
+    """A BlobProto as float32, in the shape that it states.
+
+    The form of 2013 always has four axes; its leading axes of 1 are left out, as Caffe does.
+    """
+    fields = _message(blob)
+    numbers = [(number, value) for number, value in fields if number in (DATA, DOUBLES)]
+    if len(numbers) != 1 or not isinstance(numbers[0][1], memoryview):
+        raise Broken(f"{quoted(name)} does not hold its numbers in one piece")
+    number, raw = numbers[0]
+    flat = floats(raw, "float64" if number == DOUBLES else "float32")
+    shapes = [value for number, value in fields if number == SHAPE]
+    if shapes:
+        return shaped(flat, _dims(shapes[-1], name), name)
+    legacy = dict(fields)
+    shape = [legacy.get(axis, 1) for axis in LEGACY_AXES]
+    while len(shape) > 1 and shape[0] == 1:
+        shape.pop(0)
+    return shaped(flat, shape, name)
+
+
+def _dims(shape: Value, name: str) -> list[int]:
+    """The sides in a BlobShape, packed into one field or not."""
+    if not isinstance(shape, memoryview):
+        raise Broken(f"{quoted(name)} has no shape that an array can have")
+    dims = []
+    for number, value in _message(shape):
+        if number == DIM:
+            dims += [value] if isinstance(value, int) else _packed(value)
+    return dims
+
+
+def _packed(buffer: memoryview) -> list[int]:
+    values, at = [], 0
+    while at < len(buffer):
+        if len(values) == MOST_FIELDS:
+            raise Broken(f"a shape in it has more than {MOST_FIELDS} sides")
+        value, at = _varint(buffer, at)
+        values.append(value)
+    return values

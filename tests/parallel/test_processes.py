@@ -1,0 +1,206 @@
+"""Several processes train and evaluate together as one does; one that is lost ends them all."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import SMALL, TOP, error_line, lines, run, start, wait_for_step
+from devices import small
+
+from alexnet_jax.data import open_dataset
+from alexnet_jax.data.pipeline import evaluation_batches, training_batches
+
+STEPS = 12
+TRAIN = (*SMALL, f"--config.train.steps={STEPS}")
+TOWERS_APART = ("--config.parallel.tower=2",)
+TWO_BY_TWO = ("--config.parallel.data=2", "--config.parallel.tower=2")
+LAYOUTS = pytest.mark.parametrize(
+    ("devices", "layout"),
+    [
+        pytest.param(1, TOWERS_APART, marks=pytest.mark.slow),  # as the runs that are stopped
+        (2, (*TWO_BY_TWO, "--config.data.device_megabytes=0")),
+    ],
+    ids=["a tower each", "two devices each, streamed"],
+)
+READS = """
+import hashlib, json, sys
+from devices import small
+from alexnet_jax import parallel
+from alexnet_jax.data import open_dataset
+from alexnet_jax.data.pipeline import evaluation_batches, training_batches
+coordinator, process = sys.argv[1:]
+parallel.join(coordinator, 2, int(process), 60)
+layout = parallel.Layout(data=2, tower=2)
+share = parallel.share(parallel.make_mesh(layout), layout, 32)
+splits = open_dataset(small().data).splits
+training = training_batches(
+    splits["train"], 32, seed=0, first_step=40, device_bytes=0, share=share)
+batches = [next(training), next(training)]
+batches += evaluation_batches(splits["val"], 32, device_bytes=0, share=share)
+print(json.dumps([[hashlib.sha256(x).hexdigest() for x in b["image"]] for b in batches]),
+      file=sys.stderr)
+"""
+
+Processes = list[subprocess.Popen[str]]
+
+
+def coordinator() -> str:
+    """An address whose port is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def pair(*arguments: object, devices: int = 1) -> Processes:
+    """The main command as two processes of so many devices each."""
+    which = (f"--coordinator={coordinator()}", "--num_processes=2")
+    env = {"JAX_NUM_CPU_DEVICES": str(devices)}
+    return [start("main", *arguments, *which, f"--process_id={i}", env=env) for i in (0, 1)]
+
+
+def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
+    """Both outputs, once both have ended with this code."""
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [code, code], outputs
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a single process with one device, trained and evaluated."""
+    workdir = tmp_path_factory.mktemp("alone")
+    run("main", *TRAIN, f"--workdir={workdir}")
+    run("main", *TRAIN, f"--workdir={workdir}", "--mode=eval")
+    return workdir
+
+
+def assert_same_metrics(one: Path, other: Path) -> None:
+    """Every line once: losses within float32 rounding, errors equal."""
+    first, second = lines(one), lines(other)
+    assert [(x["step"], x.keys()) for x in first] == [(x["step"], x.keys()) for x in second]
+    for ours, theirs in zip(first, second, strict=True):
+        assert_same_numbers(ours, theirs)
+    assert [x["val/examples"] for x in first if "val/loss" in x] == [144, 144]
+
+
+def assert_same_numbers(ours: dict[str, float], theirs: dict[str, float]) -> None:
+    for name in ours:
+        if name.endswith("loss"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (ours, theirs)
+        elif "error" in name or name.endswith(("step", "examples", "views")):
+            assert ours[name] == theirs[name], (ours, theirs)
+
+
+@LAYOUTS
+def test_two_processes_are_the_same_run(
+    devices: int, layout: tuple[str, ...], alone: Path, tmp_path: Path
+) -> None:
+    arguments = (*TRAIN, *layout, f"--workdir={tmp_path}")
+    (out, _), (silent, _) = ended(pair(*arguments, devices=devices))
+    assert "validation at step 12" in out
+    assert "validation" not in silent
+    assert_same_metrics(alone, tmp_path)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    ended(pair(*arguments, "--mode=eval", devices=devices))
+    ours, theirs = (json.loads((x / "eval.json").read_text()) for x in (tmp_path, alone))
+    assert ours.keys() == theirs.keys()
+    assert ours["test/examples"] == 359
+    assert_same_numbers(ours, theirs)
+
+
+@pytest.mark.slow
+def test_each_process_reads_its_share_only() -> None:
+    """What both have read, one after the other, is what a single process reads."""
+    where = coordinator()
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": ".:tests/helpers"}
+    words = [[sys.executable, "-c", READS, where, str(i)] for i in (0, 1)]
+    processes = [
+        subprocess.Popen(x, cwd=TOP, env=env, stderr=subprocess.PIPE, text=True) for x in words
+    ]
+    shares = [json.loads(err.splitlines()[-1]) for _, err in ended(processes)]
+    splits = open_dataset(small().data).splits
+    training = training_batches(splits["train"], 32, seed=0, first_step=40, device_bytes=10**9)
+    batches = [next(training), next(training)]  # the last of an epoch, padded, and the first
+    batches += evaluation_batches(splits["val"], 32, device_bytes=10**9)
+    for batch, first, second in zip(batches, *shares, strict=True):
+        assert len(first) == len(second) == 16
+        whole = [hashlib.sha256(x).hexdigest() for x in np.asarray(batch["image"])]
+        assert first + second == whole
+
+
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_signal_to_one_stops_both_at_the_same_step(
+    which: int, alone: Path, tmp_path: Path
+) -> None:
+    arguments = (*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}")
+    processes = pair(*arguments)
+    wait_for_step(processes[0], tmp_path, 3)
+    processes[which].send_signal(signal.SIGTERM)
+    (out, _), _ = ended(processes, 143)
+    (step,) = (int(x.name) for x in (tmp_path / "checkpoints").iterdir())
+    assert 3 <= step < STEPS
+    assert f"saved step {step}" in out
+    ended(pair(*arguments))
+    assert_same_metrics(alone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_lost_process_ends_the_other_and_both_resume(
+    which: int, alone: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        *TRAIN,
+        *TOWERS_APART,
+        f"--workdir={tmp_path}",
+        "--config.checkpoint.every_steps=2",
+    )
+    processes = pair(*arguments)
+    wait_for_step(processes[0], tmp_path, 5)
+    processes[which].kill()
+    since = time.monotonic()
+    other = processes[1 - which]
+    other.communicate(timeout=60)
+    assert other.returncode > 0 or other.returncode == -signal.SIGABRT
+    print(f"the other ended with {other.returncode} after {time.monotonic() - since:.0f} s")
+    processes[which].communicate()
+    saved = max(int(x.name) for x in (tmp_path / "checkpoints").iterdir() if x.name.isdigit())
+    assert 2 <= saved < STEPS
+    ended(pair(*arguments))
+    assert_same_metrics(alone, tmp_path)
+
+
+@pytest.mark.parametrize("arrived", [0, 1])
+def test_a_process_that_never_arrives_is_one_line(arrived: int, tmp_path: Path) -> None:
+    done = run(
+        "main", *TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", "--num_processes=2",
+        f"--coordinator={coordinator()}", f"--process_id={arrived}", "--initialization_timeout=3",
+        code=2,
+    )  # fmt: skip
+    assert "not all processes of 127.0.0.1:" in error_line(done)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("main", *TRAIN, f"--coordinator=localhost:{port}", "--num_processes=2", code=2)
+    assert f"port {port} cannot be used" in error_line(done)
+
+
+@pytest.mark.parametrize("wrong", ["localhost", "localhost:", ":29500", "localhost:none"])
+def test_an_address_that_is_none_is_one_line(wrong: str) -> None:
+    line = error_line(run("main", *TRAIN, f"--coordinator={wrong}", "--num_processes=2", code=2))
+    assert f"--coordinator={wrong}" in line
+
+
+def test_a_single_process_in_an_allocation_of_several_is_alone() -> None:
+    """Without srun there is nobody to wait for."""
+    run("main", *SMALL, "--mode=describe", env={"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"})

@@ -1,0 +1,87 @@
+"""How cost grows: the points, the arithmetic by hand, and the command on two small points."""
+
+import json
+import subprocess
+import sys
+
+import growth
+import pytest
+from commands import TOP
+
+from alexnet_jax.errors import UserError
+
+PLAN = """\
+Sum: 1,500,000 bytes by 4 collectives; XLA puts several arrays in one.
+What one device holds, in bytes:
+parameters   4,000,000  whole net 8,000,000
+velocities   4,000,000  the optimizer's state
+activations  9,000,000  outputs of all layers, by arithmetic
+temporaries  2,000,000  activations, gradients, …: XLA's count for this program on CPU
+"""
+POINTS = ("--points=images=300", "--points=devices=1,2")
+
+
+def point(value, cause, **costs):
+    return {"axis": "batch", "value": value, "cause": cause, **costs}
+
+
+def test_the_issue_s_points_are_the_default():
+    points = growth.chosen([])
+    for axis, first, last in (
+        *(("batch", 1, 512), ("width", 1 / 8, 1), ("devices", 1, 4), ("images", 1e3, 1e6)),
+    ):
+        values = [value for name, value in points if name == axis]
+        assert values == sorted(values) and (values[0], values[-1]) == (first, last)
+
+
+def test_points_can_be_chosen():
+    chosen = growth.chosen(["batch=1,64", "width=0.5"])
+    assert chosen == [("batch", 1), ("batch", 64), ("width", 0.5)]
+
+
+@pytest.mark.parametrize("text", ["depth=1", "batch", "batch=", "batch=1.5", "batch=0", "width=x"])
+def test_an_unknown_point_is_named(text):
+    with pytest.raises(UserError, match=f"--points={text} "):
+        growth.chosen([text])
+
+
+def test_what_a_device_holds_is_read_off_the_plan():
+    assert growth.of_plan(2, PLAN, 3.0) == {
+        "cause": 2,
+        "held_mb": 10.0,
+        "sent_mb": 1.5,
+        "compile_s": 3.0,
+    }
+
+
+def test_the_power_of_the_cause():
+    one, two = point(1, 1, step_ms=2.0), point(4, 4, step_ms=32.0)
+    assert growth.power(one, two, "step_ms") == pytest.approx(2)  # 16 times for 4 times
+    assert growth.power(one, point(4, 4, step_ms=1.0), "step_ms") == 0
+    assert "| 4 | 4 | 32 (2.00) |" in growth.table([one, two])
+
+
+def test_a_failing_command_is_told():
+    with pytest.raises(UserError, match=r"data\.batch_size=48"):
+        growth.run(growth.arguments_of("devices", 5))
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "launch/growth.py", f"--output={tmp_path}", *POINTS],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in (tmp_path / "growth.jsonl").read_text().splitlines()]
+    assert [(x["axis"], x["value"]) for x in found] == [
+        *(("images", 300), ("devices", 1), ("devices", 2))
+    ]
+    assert found[0]["peak_mb"] > 100 and found[0]["step_ms"] > 0
+    alone, two = found[1:]
+    assert alone["sent_mb"] == 0 and two["sent_mb"] > 0
+    assert two["held_mb"] < alone["held_mb"]
+    assert "## images" in (tmp_path / "growth.md").read_text()
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

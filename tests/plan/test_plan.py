@@ -1,0 +1,334 @@
+"""The plan: what it reads off a compiled program, its arithmetic, and the command."""
+
+import itertools
+import re
+
+import pytest
+from commands import TOP, error_line, run
+from devices import small
+
+from alexnet_jax.nets.variants import resolve
+from alexnet_jax.parallel import Layout, layout_of
+from alexnet_jax.plan import __main__ as plan
+from alexnet_jax.plan import k20
+from alexnet_jax.plan.forecast import (
+    DEVICES,
+    Machine,
+    efficiency,
+    forecast,
+    forecasts,
+    output_bytes,
+    parameter_bytes,
+    scheme_layout,
+    step_flops,
+)
+from alexnet_jax.plan.hlo import Transfer, read_transfers
+from alexnet_jax.plan.report import communication, local_bytes
+from alexnet_jax.plan.traffic import agree, expected_transfers, wire_bytes
+from configs import imagenet
+
+# Eight devices. A combined all-reduce of six arrays, an asynchronous all-gather of two (the start's
+# type tells operands and results), a plain reduce-scatter, an asynchronous one wrapped in a
+# computation, a permutation, groups in the counted form and in none, and a decoy in a name.
+HLO = """\
+HloModule jit_step, is_scheduled=true, entry_computation_layout={()->f32[]}, num_partitions=8
+
+%wrapped (p: f32[16,8]) -> f32[4,8] {
+  %p = f32[16,8]{1,0} parameter(0)
+  ROOT %rs.2 = f32[4,8]{1,0} reduce-scatter(%p), channel_id=4, replica_groups=[2,4]<=[8], \
+dimensions={0}, to_apply=%add
+}
+
+ENTRY %main () -> f32[] {
+  %all-reduce.6 = (f32[3]{0}, f32[11,11,3,3]{3,2,1,0}, bf16[4]{0}, f32[], f32[2]{0}, \
+/*index=5*/f32[5]{0}) all-reduce(%a, %b, %c, %d, %e, /*index=5*/%f), channel_id=1, \
+replica_groups={{0,2},{1,3},{4,6},{5,7}}, to_apply=%add, metadata={op_name="jit(step)/psum"}
+  %ag = ((f32[4,8]{1,0}, s32[2]{0}), (f32[16,8]{1,0}, s32[8]{0})) all-gather-start(%g, %h), \
+channel_id=2, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}, metadata={op_name="gather"}
+  %done = (f32[16,8]{1,0}, s32[8]{0}) all-gather-done(((f32[4,8]{1,0}, s32[2]{0}), \
+(f32[16,8]{1,0}, s32[8]{0})) %ag)
+  %rs.1 = f32[32,128]{0,1:T(8,128)} reduce-scatter(%i), replica_groups={{0,1},{2,3},{4,5},{6,7}}, \
+dimensions={1}, to_apply=%add
+  %async = ((f32[16,8]), f32[4,8]) async-start(%j), calls=%wrapped
+  %async-done = f32[4,8]{1,0} async-done(%async)
+  %cp = f32[10]{0} collective-permute(%k), source_target_pairs={{0,1},{1,0}}
+  %ar.1 = f32[8]{0} all-reduce-start(%l), replica_groups={}, to_apply=%add
+  %ar.2 = f32[8]{0} all-reduce-done(%ar.1)
+  ROOT %add.1 = f32[] add(%d, %d), metadata={op_name="of = f32[9] all-reduce(%x)"}
+}
+"""
+
+
+def test_reads_tuples_and_asynchronous_pairs() -> None:
+    """Bytes on the wire, counted by hand."""
+    assert [(x.kind, x.group, x.shape, x.wire_bytes) for x in read_transfers(HLO)] == [
+        ("reduce-scatter", 4, (16, 8), 16 * 8 * 4 * 3 / 4),
+        ("all-reduce", 2, (3,), 12),
+        ("all-reduce", 2, (11, 11, 3, 3), 4356),
+        ("all-reduce", 2, (4,), 8),  # bfloat16
+        ("all-reduce", 2, (), 4),
+        ("all-reduce", 2, (2,), 8),
+        ("all-reduce", 2, (5,), 20),
+        ("all-gather", 4, (16, 8), 384),
+        ("all-gather", 4, (8,), 24),
+        ("reduce-scatter", 2, (32, 256), 32 * 256 * 4 / 2),
+        ("collective-permute", 2, (10,), 40),
+        ("all-reduce", 8, (8,), 56),
+    ]
+
+
+def test_instructions_keep_their_names() -> None:
+    found = read_transfers(HLO)
+    assert {x.what for x in found if x.kind == "all-gather"} == {"gather"}
+    assert len({x.name for x in found}) == 6
+
+
+@pytest.mark.parametrize(
+    "rest", ["replica_groups=?, dimensions={0}", "replica_groups={{0,1}}, to_apply=%add"]
+)
+def test_an_unknown_form_is_not_passed_over(rest: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown form|without its dimension"):
+        read_transfers(f"  %x = f32[4]{{0}} reduce-scatter(%y), {rest}\n")
+
+
+# --- the compiled step of a small net ----------------------------------------------------------
+
+LAYOUTS = {
+    "alone": ("alexnet", {}),
+    "data": ("alexnet", {"data": 4}),
+    "tower": ("alexnet", {"tower": 2}),
+    "tower and data": ("alexnet", {"data": 4, "tower": 2}),
+    "hybrid": ("alexnet", {"data": 4, "scheme": "hybrid"}),
+    "hybrid towers": ("alexnet", {"data": 2, "tower": 2, "scheme": "hybrid"}),
+    "hybrid one tower": ("one_weird_trick", {"data": 8, "scheme": "hybrid"}),
+    "conv6": ("alexnet_conv6", {"tower": 2}),
+    "no exchange before fc6": ("alexnet", {"data": 2, "tower": 2, "scheme": "hybrid"}),
+    "four towers": ("alexnet", {"data": 2, "tower": 2}),
+    "towers in parts": ("alexnet", {"data": 4, "tower": 2}),
+    "hybrid in parts": ("alexnet", {"data": 4, "scheme": "hybrid"}),
+    "unshared": ("cuda_convnet_11pct", {"data": 2, "scheme": "hybrid"}),
+}
+
+
+def config_of(name: str):
+    net, layout = LAYOUTS[name]
+    config = small(net, **layout)
+    if name == "no exchange before fc6":
+        config.model.exchange = ("conv3", "fc7", "fc8")
+    if name == "four towers":
+        config.model.towers, config.model.width = 4, 1 / 8
+    if "in parts" in name:
+        config.train.accumulate_steps = 2
+    if name == "unshared":
+        config.data.crop_size = 24
+    return config
+
+
+def sizes(config) -> tuple:
+    return (
+        resolve(config.model, config.data.crop_size),
+        layout_of(config.parallel),
+        config.data.batch_size,
+        config.train.accumulate_steps,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_arithmetic_says_what_was_compiled(name: str) -> None:
+    """Every array, of every kind of collective, as often: and so the bytes, to the last one."""
+    config = config_of(name)
+    compiled, state = plan.compile_step(config)
+    found, expected = read_transfers(compiled.as_text()), expected_transfers(*sizes(config))
+    assert agree(found, expected), communication(found, expected)
+    assert wire_bytes(found) == wire_bytes(expected)
+    net, layout, *_ = sizes(config)
+    assert local_bytes(state.params) == parameter_bytes(net, layout)
+    assert local_bytes(state.opt_state) == parameter_bytes(net, layout)
+
+
+def test_a_difference_is_said() -> None:
+    found, expected = [Transfer("all-gather", 2, (4,))], [Transfer("all-reduce", 2, (4,))]
+    assert not agree(found, expected)
+    assert "NOT the same arrays" in communication(found, expected)
+
+
+@pytest.mark.parametrize(("name", "exchanges"), [("tower", 4), ("conv6", 5)])
+def test_towers_communicate_only_where_they_exchange(name: str, exchanges: int) -> None:
+    """Activations before conv3, fc6, fc7, fc8 (conv6), fewer gradients back; no weight's."""
+    config = config_of(name)
+    found = read_transfers(plan.compile_step(config)[0].as_text())
+    kinds = [x.kind for x in found]
+    assert kinds.count("all-gather") == exchanges
+    assert kinds.count("reduce-scatter") <= exchanges
+    others = [x for x in found if x.kind not in ("all-gather", "reduce-scatter")]
+    assert {x.kind for x in others} == {"all-reduce"}
+    assert all(x.elements <= config.data.batch_size for x in others)
+
+
+def test_a_tower_holds_half_of_the_parameters() -> None:
+    net = resolve(imagenet.get_config().model, 224)
+    fc8 = 4 * (4096 * 1000 + 1000)
+    assert parameter_bytes(net, Layout()) == 4 * 60_965_224
+    halves = parameter_bytes(net, Layout(tower=2)) - fc8
+    assert 2 * halves == parameter_bytes(net, Layout()) - fc8
+
+
+def test_outputs_by_hand() -> None:
+    """four_layer: conv 32×32×32, pool 16 and relu, conv 16, pool 8, conv of 64, pool 4, fc10."""
+    config = small("four_layer")
+    config.model.width, config.data.crop_size = 1.0, 32
+    net = resolve(config.model, 32)
+    convolutions = 32 * (32**2 + 3 * 16**2 + 8**2) + 64 * (8**2 + 4**2)
+    assert output_bytes(net, Layout(), 6) == 4 * 6 * (convolutions + 10)
+    assert output_bytes(net, Layout(data=2), 6) == 4 * 3 * (convolutions + 10)
+    hybrid = Layout(data=2, hybrid=True)
+    assert output_bytes(net, hybrid, 6) == 4 * (3 * convolutions + 6 * 10)
+
+
+# --- the forecast ------------------------------------------------------------------------------
+
+MACHINE = Machine(link=6e9, flops=1e12)
+
+
+def papers_net():
+    return resolve(imagenet.get_config().model, 224)
+
+
+def test_flops_by_hand() -> None:
+    """724,406,816 multiply-adds, of which conv1's 105,415,200 need no gradient of their input."""
+    net = papers_net()
+    assert step_flops(net, Layout(), 1) == 6 * 724_406_816 - 2 * 105_415_200
+    fc8 = 6 * 4_096_000
+    split = (step_flops(net, Layout(), 1) - fc8) // 2
+    assert step_flops(net, Layout(tower=2), 1) == split + fc8
+    assert step_flops(net, Layout(data=2, hybrid=True), 2) == 2 * (split + fc8)
+
+
+def test_data_parallel_bytes_by_hand() -> None:
+    """A ring reduces 60,965,224 gradients and three sums: 2 × 3/4 of them from each of four."""
+    sent = wire_bytes(expected_transfers(papers_net(), Layout(data=4), 128))
+    assert sent == (60_965_224 + 3) * 4 * 2 * 3 / 4
+
+
+@pytest.mark.parametrize("scheme", ["data", "tower", "hybrid"])
+def test_more_devices_send_more_and_are_less_efficient(scheme: str) -> None:
+    net = papers_net()
+    found = forecasts(net, scheme, 128, MACHINE)
+    assert [x.layout.devices for x in found] == list(DEVICES)
+    assert [x.batch for x in found] == [128 * devices for devices in DEVICES]
+    shares = [efficiency(x, found[0]) for x in found]
+    assert shares[0] == 1 and found[0].sent == 0
+    assert all(a > b for a, b in itertools.pairwise(shares))
+    assert all(a.sent < b.sent for a, b in itertools.pairwise(found))
+
+
+def test_faster_machines_are_faster() -> None:
+    layout = Layout(data=4, tower=2)
+    slow = forecast(papers_net(), layout, 1024, MACHINE)
+    faster_link = forecast(papers_net(), layout, 1024, Machine(2 * MACHINE.link, MACHINE.flops))
+    faster = forecast(papers_net(), layout, 1024, Machine(MACHINE.link, 2 * MACHINE.flops))
+    assert faster_link.link == slow.link / 2 and faster_link.compute == slow.compute
+    assert faster.compute == slow.compute / 2 and faster.link == slow.link
+    assert slow.seconds == slow.compute + slow.link
+
+
+def test_towers_take_as_many_devices_as_they_are() -> None:
+    net = papers_net()
+    assert scheme_layout("tower", 1, net) == Layout()
+    assert scheme_layout("tower", 8, net) == Layout(4, 2)
+    assert scheme_layout("tower", 2, k20.one_weird_trick()) is None
+    config = imagenet.get_config()
+    config.model.towers = 4
+    assert scheme_layout("tower", 8, resolve(config.model, 224)) == Layout(2, 4)
+    config.model.towers, config.model.name = None, "caffenet"  # its norms read over the border
+    assert scheme_layout("tower", 2, resolve(config.model, 224)) is None
+
+
+def test_hybrid_stops_where_units_do_not_divide() -> None:
+    config = small()  # fc6 and fc7 of 256 units, 128 a tower
+    found = forecasts(resolve(config.model, 64), "hybrid", 32, MACHINE)
+    assert found[-1].layout.devices == 128
+
+
+def test_the_row_of_one_k20_is_reproduced() -> None:
+    for link in k20.LINKS:
+        assert k20.hours(1, True, link) == pytest.approx(98.05)
+    assert k20.calibrated(6.0).flops == pytest.approx(326.66 * 4.1446e9, rel=1e-3)
+
+
+def test_k20_forecasts_by_hand() -> None:
+    """Two GPUs: 391.84 ms for 128 images, fc8 for 128 more, and what they send at 6 GB/s.
+
+    Hybrid: all-reduce of 2,469,696 convolution parameters and a norm, gathers of 9216, 4096 and
+    4096 numbers an image, and back for the first two, labels and mask, each halved by the ring.
+    """
+    flops = k20.calibrated(6.0).flops
+    alone = 98.05 * 3600 * 128 / (90 * 1_281_167)
+    sent = 4 * (2_469_696 + 1) + 4 * 256 * (2 * 9216 + 3 * 4096 + 2) / 2
+    step = alone + 6 * 4_096_000 * 128 / flops + sent / 6e9
+    assert k20.hours(2, True, 6.0) == pytest.approx(98.05 / 2 * step / alone, rel=1e-9)
+    step = alone + 4 * (61_100_840 + 3) / 6e9
+    assert k20.hours(2, False, 6.0) == pytest.approx(98.05 / 2 * step / alone, rel=1e-9)
+
+
+def test_the_k20_table_names_its_source() -> None:
+    text = k20.report()
+    assert "as remembered, not verified" in text
+    for published in (98.05, 50.24, 50.90, 26.20, 26.78, 15.68, 15.91):
+        assert f" {published:.2f} " in text
+    assert len(re.findall(r"^\| \d", text, re.MULTILINE)) == 1 + 2 * 3
+
+
+# --- the command -------------------------------------------------------------------------------
+
+BASE = ("--config=configs/base.py", "--config.model.width=0.0625")
+
+
+@pytest.mark.parametrize(("env", "unused"), [({}, False), ({"JAX_NUM_CPU_DEVICES": "9"}, True)])
+def test_the_command_prints_the_plan(env: dict[str, str], unused: bool) -> None:
+    """The user's number of devices is kept if it suffices, raised if not."""
+    env = {"JAX_NUM_CPU_DEVICES": "2", **env}
+    out = run("plan", *BASE, "--devices=8", "--config.parallel.tower=2", env=env).stdout
+    assert "parallel.data=4, tower=2" in out
+    said = re.search(r"^Sum: ([\d,]+) bytes", out, re.MULTILINE)
+    assert f"sizes: {said[1]} bytes, the same arrays" in out
+    assert len(re.findall(r"^(?:data|tower|hybrid) +\d+ ", out, re.MULTILINE)) == 10 + 10 + 8
+    assert len(re.findall(r"^tower +8 .* ← layout compiled above$", out, re.MULTILINE)) == 1
+    assert ("not used: " in out) == unused
+
+
+def test_the_k20_table_is_printed_as_recorded() -> None:
+    out = run("plan", *BASE, "--table=k20").stdout
+    assert out == (TOP / "results/plan/k20.md").read_text()
+    assert out.strip() == k20.report()
+
+
+def test_help_says_the_units() -> None:
+    out = run("plan", "--help").stdout
+    assert "10^9 bytes, not bits" in out and "TFLOP (10^12) a second" in out
+    assert "--devices=8" in out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--devices=0"], "--devices=0"),
+        (["--devices=2", "--config.parallel.tower=4"], "--devices=2"),
+        (["--devices=6", "--config.parallel.data=4"], "parallel.data=4"),
+        (["--devices=8", "--config.parallel.tower=4"], "parallel.tower=4"),
+        (["--devices=8", "--config.data.batch_size=12"], "data.batch_size=12"),
+        (["--devices=1", "--config.parallel.scheme=hybrid"], "'hybrid'"),
+        (["--devices=2", "--link_gbps=0"], "--link_gbps=0"),
+        (["--devices=2", "--device_tflops=-1"], "--device_tflops=-1"),
+        (["--devices=2", "--link_gbps=nan"], "--link_gbps=nan"),
+        (["--devices=two"], "two"),
+        (["--devices=8", "--config.train.accumulate_steps=3"], "accumulate_steps=3"),
+        (["--config.train.compute_dtype=bfloat16"], "'bfloat16'"),
+        (["--config.data.crop_size=100"], "data.crop_size 100"),
+        (["--config.data.crop_size=100", "--config.model.num_classes=10"], "data.crop_size=100"),
+        (["--config.data.name=imagenet2012"], "imagenet2012"),
+    ],
+)
+def test_a_mistake_is_one_line(wrong: list[str], said: str) -> None:
+    assert said in error_line(run("plan", *BASE, *wrong, code=2))

@@ -1,0 +1,50 @@
+"""Two trainings in one workdir: the second refuses."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import SMALL, TOP, error_line, lines, run, start, wait_for_step
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.runs.lock import only_run
+
+HOLDER = """
+import sys, time, pathlib
+from alexnet_jax.run_lock import only_run
+with only_run(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_goes_with_its_process_however_that_ends(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], cwd=TOP, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another training is running") as refused:
+        only_run(tmp_path).__enter__()
+    assert str(tmp_path) in str(refused.value)
+    holder.kill()
+    holder.communicate()
+    for _ in range(2):  # let go of at the end of the block as well
+        with only_run(tmp_path):
+            pass
+
+
+def test_a_second_training_is_refused_and_an_evaluation_is_not(tmp_path):
+    arguments = (*SMALL, f"--workdir={tmp_path}")
+    first = start("main", *arguments, "--config.train.steps=100000")
+    wait_for_step(first, tmp_path, 10)  # a checkpoint is saved after step 9
+    config = (tmp_path / "config.json").read_bytes()
+    line = error_line(run("main", *arguments, "--config.train.steps=7", code=2))
+    assert f"workdir {tmp_path}" in line and "--workdir" in line
+    assert (tmp_path / "config.json").read_bytes() == config
+    run("main", *SMALL, "--mode=eval", f"--workdir={tmp_path}")
+    assert first.poll() is None
+    first.terminate()
+    first.communicate(timeout=60)
+    assert first.returncode == 143
+    steps = [line["step"] for line in lines(tmp_path) if "train/loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
