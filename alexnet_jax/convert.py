@@ -23,9 +23,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.cli import checks, command
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import LayerShape, walk
+from alexnet_jax.nets.shapes import LayerShape, layer_shapes
+from alexnet_jax.nets.spec import Net
 from alexnet_jax.nets.variants import resolve, weighted_layers
-from alexnet_jax.nets.zoo import NETS, Net
+from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import readers
 from alexnet_jax.weights.readers.arrays import quoted
@@ -164,7 +165,7 @@ def _keys(layout: Layout, layer: str) -> tuple[str, str]:
 def expected_shapes(layout: Layout, net: Net) -> dict[str, tuple[int, ...]]:
     """What the file must hold: kernels [out, in, rows, columns] or [out, in], biases [out]."""
     shapes = {}
-    for shape in (x for x in walk(net, net.crop) if x.kernel):
+    for shape in (x for x in layer_shapes(net, net.crop) if x.kernel):
         kernel, bias = _keys(layout, shape.layer.name)
         *window, maps, _ = shape.kernel[1:]
         shapes[kernel] = (shape.out[-1], maps, *window)
@@ -199,7 +200,7 @@ def _faults(arrays: Arrays, expected: dict[str, tuple[int, ...]]) -> Iterator[st
 def converted(layout: Layout, net: Net, arrays: Arrays) -> Params:
     """Our parameters, from arrays of the expected shapes."""
     params, read = {}, (net.crop, net.crop, 3)
-    for shape in walk(net, net.crop):
+    for shape in layer_shapes(net, net.crop):
         if shape.kernel:
             kernel, bias = (arrays[key] for key in _keys(layout, shape.layer.name))
             if shape.layer.name == "conv1" and layout.bgr:
@@ -230,21 +231,20 @@ def save(directory: Path, config: ConfigDict, params: Params) -> None:
     """Writes the workdir of a run at step 0 that has these parameters and has learnt nothing."""
     import jax
 
-    from alexnet_jax import train
     from alexnet_jax.nets.model import build_model
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.lock import only_run
+    from alexnet_jax.runs.record import RunRecord, random_generator
+    from alexnet_jax.step import make_initial_state
 
-    initial = train.make_initial_state(config, build_model(config))
-    training = jax.jit(lambda: initial().replace(params=None))()
-    notes = {"seconds": 0.0, "learnt": False, "data": "unknown: converted"}
+    state = jax.jit(make_initial_state(config, build_model(config)))()
+    state = state.replace(params=jax.tree.map(jax.numpy.asarray, params))
+    record = RunRecord(0.0, random_generator(), None)
     mean = np.asarray(config.data.input_mean, np.float32)
-    directory.mkdir(parents=True, exist_ok=True)
     with only_run(directory):
         workdir.write_config(directory, config)
         with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
-            params = jax.tree.map(jax.numpy.asarray, params)
-            checkpoints.save(0, params, training, mean, notes, None)
+            checkpoints.save(0, state, mean, record, None)
 
 
 if __name__ == "__main__":

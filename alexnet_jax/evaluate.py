@@ -14,91 +14,116 @@ from alexnet_jax import parallel
 from alexnet_jax.data import Split
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.nets.model import AlexNet, on_devices
-from alexnet_jax.preprocess import VIEWS, Pixels, view_input
+from alexnet_jax.nets.placement import param_specs
+from alexnet_jax.parallel import REPLICATED, Devices
+from alexnet_jax.preprocess import VIEWS, InputStats, view
+from alexnet_jax.runs.restore import load_on, restored_stats
+from alexnet_jax.runs.workdir import good_step, step_folder, workdir_of
 
 Predict = Callable[[jax.Array], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors are fractions of all images; loss is the mean −log of the label's probability."""
+    """The result of an evaluation.
+
+    Attributes:
+      loss: mean −log of the probability of the label.
+      top1_error, top5_error: fractions of all images.
+      examples: number of images.
+      views: 1 or 10.
+      probabilities: float32 [examples, classes].
+      labels: int32 [examples].
+    """
 
     loss: float
     top1_error: float
     top5_error: float
     examples: int
     views: int
-    probabilities: np.ndarray  # float32 [examples, classes]
-    labels: np.ndarray  # int32 [examples]
+    probabilities: np.ndarray
+    labels: np.ndarray
 
     def values(self, split: str) -> dict[str, float]:
-        """The numbers under their names in metrics.jsonl and eval.json."""
+        """Returns the numbers under their names in metrics.jsonl and eval.json."""
         names = ("loss", "top1_error", "top5_error", "examples", "views")
         return {f"{split}/{name}": getattr(self, name) for name in names}
 
 
-def view_probabilities(
-    model: AlexNet, mesh: parallel.Mesh, layout: parallel.Layout
-) -> Callable[..., jax.Array]:
-    """(params, uint8 images [N, S, S, 3], pixels, *view) → float32 [N, classes], compiled."""
-    here = on_devices(model, layout)
+def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the logarithm of the mean of several probabilities, float64 [N, classes].
 
-    def probabilities(
-        params: Any, images: jax.Array, pixels: Pixels, row: int, column: int, mirror: bool
+    Logarithms keep what would underflow: the loss of a very wrong image stays finite.
+    """
+    parts = [np.asarray(part, np.float64) for part in log_probabilities]
+    return np.logaddexp.reduce(parts, axis=0) - np.log(len(parts))
+
+
+def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., jax.Array]:
+    """Compiles (params, images, stats, row, column, mirror) → log-probabilities.
+
+    The images are uint8 [N, S, S, 3], row to mirror are those of `preprocess.view`, and the result
+    is float32 [N, classes].
+    """
+    per_device = on_devices(model, devices.layout)
+
+    def log_probabilities(
+        params: Any, images: jax.Array, stats: InputStats, row: int, column: int, mirror: bool
     ) -> jax.Array:
-        x = view_input(images, pixels, model.net.crop, row, column, mirror)
-        logits = here.apply({"params": params}, x)[0].astype(jnp.float32)
-        return parallel.all_rows(jax.nn.softmax(logits), layout)
+        x = view(images, stats, model.net.crop, row, column, mirror)
+        logits = per_device.apply({"params": params}, x)[0].astype(jnp.float32)
+        return parallel.gather_rows(jax.nn.log_softmax(logits), devices.layout)
 
-    batch, everywhere = parallel.batch_spec(layout), parallel.EVERYWHERE
-    inputs = (parallel.param_specs(model.net, layout), batch, *[everywhere] * 4)
-    return parallel.on_mesh(probabilities, mesh, inputs, everywhere)
+    batch = parallel.batch_spec(devices.layout)
+    specs = (param_specs(model.net, devices.layout), batch, *[REPLICATED] * 4)
+    return devices.compile(log_probabilities, specs, REPLICATED)
 
 
-def averaged(
-    probabilities: Callable[..., jax.Array], params: Any, pixels: Pixels, views: int
+def make_predict(
+    view_probabilities: Callable[..., jax.Array], params: Any, stats: InputStats, views: int
 ) -> Predict:
-    """One net's probabilities, averaged over 1 or 10 views (paper §4.1)."""
+    """Returns one net's prediction, averaged over 1 or 10 views (paper §4.1).
+
+    It maps uint8 images [N, S, S, 3] to log-probabilities, float64 [N, classes].
+    """
 
     def predict(images: jax.Array) -> np.ndarray:
-        parts = [probabilities(params, images, pixels, *view) for view in VIEWS[views]]
-        return np.mean([np.asarray(part, np.float64) for part in parts], axis=0)
+        parts = [view_probabilities(params, images, stats, *place) for place in VIEWS[views]]
+        return mean_probabilities(parts)
 
     return predict
 
 
-def batches_on_mesh(
-    config: ConfigDict, split: Split, mesh: parallel.Mesh
+def batches_on_devices(
+    config: ConfigDict, split: Split, devices: Devices
 ) -> Iterator[dict[str, Any]]:
-    """Every image of the split once, in order, laid on the mesh; labels and mask stay here."""
-    layout, size = parallel.layout_of(config.parallel), config.eval.batch_size
+    """Yields every image of the split once, in order, on the devices; labels stay on the host."""
+    size = config.eval.batch_size
     batches = evaluation_batches(
         split,
         size,
         device_bytes=config.data.device_megabytes * 10**6,
-        share=parallel.share(mesh, layout, size),
+        share=devices.process_slice(size),
     )
     for batch in batches:
-        yield {**batch, "image": parallel.put_batch(batch["image"], mesh, layout, size)}
+        yield {**batch, "image": devices.shard(batch["image"], size)}
 
 
-def top_k(probabilities: np.ndarray, k: int) -> np.ndarray:
-    """The k likeliest classes of each row, likeliest first; of equals the lower number first."""
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Returns the k highest classes of each row, in order; of equals the lower number first."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray, views: int) -> Evaluation:
-    """Errors of float [N, classes] probabilities against int [N] labels."""
-    best = top_k(probabilities, 5)
-    right = best == labels[:, None]
-    of_label = probabilities[np.arange(len(labels)), labels]
+def score(log_probabilities: np.ndarray, labels: np.ndarray, views: int) -> Evaluation:
+    """Returns the errors of float [N, classes] log-probabilities against int [N] labels."""
+    correct = top_k(log_probabilities, 5) == labels[:, None]
     return Evaluation(
-        loss=float(np.mean(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)))),
-        top1_error=float(1 - right[:, 0].mean()),
-        top5_error=float(1 - right.any(axis=1).mean()),
+        loss=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        top1_error=float(1 - correct[:, 0].mean()),
+        top5_error=float(1 - correct.any(axis=1).mean()),
         examples=len(labels),
         views=views,
-        probabilities=probabilities.astype(np.float32),
+        probabilities=np.exp(log_probabilities).astype(np.float32),
         labels=labels,
     )
 
@@ -110,30 +135,52 @@ def evaluate(
 
     Args:
       members: one or more nets' predictions.
-      batches: uint8 images, int32 labels, float32 mask (0 = padding).
-      examples: the size of the split.
+      batches: uint8 images, int32 labels, float32 mask (0 for padding).
+      examples: size of the split.
       views: 1 or 10, as the members were made.
 
     Raises:
       RuntimeError: the batches did not hold each image exactly once.
     """
-    probabilities, labels = [], []
+    found, labels = [], []
     for batch in batches:
         real = np.asarray(batch["mask"]) > 0
-        mean = np.mean([predict(batch["image"]) for predict in members], axis=0)
-        probabilities.append(mean[real])
+        mean = mean_probabilities([predict(batch["image"]) for predict in members])
+        found.append(mean[real])
         labels.append(np.asarray(batch["label"])[real])
     count = sum(map(len, labels))
     if count != examples:
         raise RuntimeError(f"evaluated {count} images of a split of {examples}")
-    return score(np.concatenate(probabilities), np.concatenate(labels), views)
+    return score(np.concatenate(found), np.concatenate(labels), views)
+
+
+def evaluate_checkpoints(
+    config: ConfigDict, paths: Sequence[Path], split: Split
+) -> tuple[Evaluation, list[int]]:
+    """Evaluates the averaged probabilities of checkpoints on every image of a split.
+
+    Each checkpoint brings its own net and input scale; config says devices, batches and views.
+    Returns the evaluation and the checkpoints' steps.
+    """
+    devices = parallel.make_devices(parallel.layout_of(config.parallel))
+    steps = [good_step(path) for path in paths]  # a training that goes on may save newer ones
+    members = []
+    for path, step in zip(paths, steps, strict=True):
+        model, variables, _ = load_on(step_folder(workdir_of(path), step), devices)
+        stats = devices.replicate(restored_stats(variables))
+        view_probabilities = make_view_probabilities(model, devices)
+        members.append(
+            make_predict(view_probabilities, variables["params"], stats, config.eval.views)
+        )
+    batches = batches_on_devices(config, split, devices)
+    return evaluate(members, batches, len(split), config.eval.views), steps
 
 
 def write_probabilities(path: Path, evaluation: Evaluation) -> None:
-    """An .npz with `probabilities` float32 [N, classes] and `labels` int32 [N]."""
+    """Writes an .npz with `probabilities` float32 [N, classes] and `labels` int32 [N]."""
     np.savez(path, probabilities=evaluation.probabilities, labels=evaluation.labels)
 
 
 def write_submission(path: Path, evaluation: Evaluation) -> None:
-    """ILSVRC's text form: a line an image, its five likeliest classes, counted from 1."""
+    """Writes ILSVRC's text form: a line an image with its five likeliest classes, from 1."""
     np.savetxt(path, top_k(evaluation.probabilities, 5) + 1, fmt="%d")

@@ -21,45 +21,33 @@ FLAGS = {
     "probabilities": ("", "To evaluate: an .npz for the probabilities and labels of all images."),
     "submission": ("", "To evaluate: a text file with the five likeliest classes of each image, "
                    "as positions in the store's labels.txt, counted from 1."),
-    "coordinator": ("", "One of several processes: host:port of process 0; not under SLURM."),
-    "num_processes": (1, "With --coordinator: how many processes there are."),
-    "process_id": (0, "With --coordinator: which of them this is, counted from 0."),
+    "coordinator": ("", "For several processes: host:port of process 0; not under SLURM."),
+    "num_processes": (1, "With --coordinator: number of processes."),
+    "process_id": (0, "With --coordinator: index of this process, counted from 0."),
     "initialization_timeout": (300, "Seconds to wait until all processes have arrived."),
 }  # fmt: skip
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """The flags besides --config."""
+    """Declares the flags besides --config."""
     modes = ["train", "eval", "describe"]
     flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
     command.define(values, FLAGS)
 
 
-def describe(run: Run) -> None:
-    """Prints the layer table and the resolved config."""
-    from alexnet_jax.nets.shapes import layer_table
-    from alexnet_jax.nets.variants import resolve
-
-    crop = run.config.data.crop_size
-    print(layer_table(resolve(run.config.model, crop), crop), run.config, sep="\n\n")
-
-
 def train(run: Run) -> int:
-    """Trains; the exit code is that of the signal that stopped it, or 0."""
+    """Trains; returns 0, or the exit code of the signal that stopped it."""
     from alexnet_jax.runs.signals import Stop
 
-    stop = Stop()  # first, so that a signal is heeded while jax is being imported
+    stop = Stop()  # first, so that a signal that arrives while jax is imported is not lost
     from alexnet_jax import train as training
     from alexnet_jax.data import open_dataset
     from alexnet_jax.runs.lock import only_run
-    from alexnet_jax.runs.workdir import write_config
 
     dataset = open_dataset(run.config.data)
-    run.workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
-        if parallel.is_first_process():
+        if parallel.is_lead_process():
             held.enter_context(only_run(run.workdir))
-            write_config(run.workdir, run.config)
         print(f"workdir: {run.workdir}", flush=True)
         step = training.train(run.config, dataset, run.workdir, stop)
     if stop.signal:
@@ -69,18 +57,24 @@ def train(run: Run) -> int:
 
 def main(values: flags.FlagValues) -> int:
     """Does what --mode says; returns the exit code."""
-    parallel.join(
-        values.coordinator, values.num_processes, values.process_id, values.initialization_timeout
-    )
+    if values.mode != "describe":
+        parallel.initialize_distributed(
+            values.coordinator,
+            values.num_processes,
+            values.process_id,
+            values.initialization_timeout,
+        )
     run = check(values)
     if values.mode == "train":
         return train(run)
     if values.mode == "describe":
-        describe(run)
-    else:
-        from alexnet_jax.ensemble import evaluate_and_write
+        from alexnet_jax.cli.describe import describe
 
-        evaluate_and_write(run, values.probabilities, values.submission)
+        print(describe(run.config))
+        return 0
+    from alexnet_jax.cli.evaluation import evaluate_and_write
+
+    evaluate_and_write(run, values.probabilities, values.submission)
     return 0
 
 

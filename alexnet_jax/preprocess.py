@@ -1,5 +1,6 @@
-"""From stored uint8 images to the net's input, inside the jitted step: crop, flip, mean, colour."""
+"""From stored uint8 images to the net's input, on the device: crop, flip, mean, colour noise."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,11 +10,9 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
-from alexnet_jax.optim import Schedule, listed
-from alexnet_jax.parallel import Layout, rows
+from alexnet_jax.optim.schedules import Schedule, listed
 
 Array = jax.Array
-COLOURS = ("none", "paper", "code")
 # The ten views of §4.1: crops at the four corners and the centre (in halves of the free margin),
 # each as it is and mirrored.
 CORNERS = ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2))
@@ -23,11 +22,13 @@ VIEWS = {
 }
 
 
-class Pixels(NamedTuple):
-    """What turns pixels into the net's input.
+class InputStats(NamedTuple):
+    """The numbers that turn pixels into the net's input.
 
-    mean: float32, 0–255, [crop, crop, 3] or [3]. scale: float32 [3].
-    noise: float32 [3, 3], RGB, 0–255; row i is one unit of colour component i (training only).
+    Attributes:
+      mean: float32 [crop, crop, 3] or [3], 0–255.
+      scale: float32 [3].
+      noise: float32 [3, 3], RGB, 0–255; row i is one unit of colour component i. None for tests.
     """
 
     mean: Array
@@ -35,99 +36,111 @@ class Pixels(NamedTuple):
     noise: Array | None = None
 
 
-def centre_crop(image: np.ndarray, crop: int) -> np.ndarray:
-    """The middle `crop`×`crop` pixels of [S, S, 3]; an odd margin leaves more below and right."""
-    start = (image.shape[0] - crop) // 2
-    return image[start : start + crop, start : start + crop]
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns the middle size×size pixels of [S, S, 3], rounded up and left."""
+    start = (image.shape[0] - size) // 2
+    return image[start : start + size, start : start + size]
 
 
-def make_pixels(data: ConfigDict, dataset: Dataset) -> Pixels:
-    """The input scale that config.data asks for, with this data set's mean and colours."""
+def input_stats(data: ConfigDict, dataset: Dataset) -> InputStats:
+    """Returns the mean, scale and colour noise that config.data asks for, of this data set."""
     stdevs, components = dataset.colour.stdevs, dataset.colour.components
     if data.input_mean is None:
         mean = centre_crop(dataset.mean_image, data.crop_size)
     else:
         mean = np.asarray(data.input_mean)
-    # The paper says eigenvalue of the covariance, which only makes sense for pixels of 0–1;
-    # the code that produced its results used the standard deviation of pixels of 0–255.
+    # The paper says eigenvalue of the covariance, which only makes sense for pixels of 0–1.
+    # The code that produced its results used the standard deviation of pixels of 0–255.
     strength = {"none": 0 * stdevs, "paper": stdevs**2 / 255, "code": stdevs}[data.augment.colour]
     noise = strength[:, None] * components
-    return Pixels(*(jnp.asarray(x, jnp.float32) for x in (mean, data.input_scale, noise)))
+    return InputStats(*(jnp.asarray(x, jnp.float32) for x in (mean, data.input_scale, noise)))
 
 
 def colour_scale(data: ConfigDict, steps_per_epoch: int) -> Schedule:
-    """Standard deviation of the colour noise, in components, as a function of the step."""
+    """Returns the colour noise's standard deviation, in components, as a function of the step."""
     augment = data.augment
-    first = augment.colour_scale if augment.colour != "none" else 0.0
-    changes = augment.colour_listed if augment.colour != "none" else ()
-    return listed(first, changes, steps_per_epoch)
+    if augment.colour == "none":
+        return listed(0.0, (), steps_per_epoch)
+    return listed(augment.colour_scale, augment.colour_listed, steps_per_epoch)
 
 
-def crop(images: Array, rows: Array, columns: Array, size: int) -> Array:
-    """[N, S, S, 3] → [N, size, size, 3], each from its own corner (rows, columns: int32 [N])."""
-
-    def one(image: Array, row: Array, column: Array) -> Array:
-        return lax.dynamic_slice(image, (row, column, 0), (size, size, 3))
-
-    return jax.vmap(one)(images, rows, columns)
+def crop(image: Array, row: Array | int, column: Array | int, size: int) -> Array:
+    """Returns size×size pixels of [S, S, 3] from the corner (row, column)."""
+    return lax.dynamic_slice(image, (row, column, 0), (size, size, 3))
 
 
-def normalise(images: Array, pixels: Pixels) -> Array:
-    """uint8 [N, crop, crop, 3] → the net's float32 input."""
-    return (images.astype(jnp.float32) - pixels.mean) * pixels.scale
+def make_augment(data: ConfigDict) -> Callable[..., Array]:
+    """Returns the random crop, flip and colour noise of one image (paper §4.1).
+
+    The result is a function of (image, key, stats, colour):
+      image: uint8 [S, S, 3] as stored.
+      key: of this image at this step; everything random is a function of it.
+      stats: as input_stats returns them.
+      colour: standard deviation of the noise at this step, in components; 0 turns it off.
+    It returns float32 [crop, crop, 3]. The mean image is cropped at the centre whatever the offset.
+    """
+    size, style = data.crop_size, data.augment.colour
+
+    def augment(image: Array, key: Array, stats: InputStats, colour: Array) -> Array:
+        crop_key, flip_key, colour_key = jax.random.split(key, 3)
+        margin = image.shape[0] - size
+        corner = jnp.full(2, margin // 2)
+        if data.augment.crop:
+            corner = jax.random.randint(crop_key, (2,), 0, margin + 1)
+        image = crop(image, *corner, size)
+        if data.augment.flip:
+            image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        x = image.astype(jnp.float32) - stats.mean
+        if style != "none":
+            x = x + colour * jax.random.normal(colour_key, (3,)) @ stats.noise
+        if style == "code":
+            x = x / (1 + colour)  # `convdata_jpeg.py` shrinks the batch while the noise is on
+        return x * stats.scale
+
+    return augment
 
 
-def training_input(
-    images: Array,
-    key: Array,
-    data: ConfigDict,
-    pixels: Pixels,
-    colour: Array,
-    layout: Layout = Layout(),  # noqa: B008, it is frozen
+def augment_batch(
+    images: Array, key: Array, examples: Array, data: ConfigDict, stats: InputStats, colour: Array
 ) -> Array:
-    """Random crops, flips and colour noise, each image by itself (paper §4.1).
+    """Augments every image of a batch on its own.
 
     Args:
       images: uint8 [N, S, S, 3] as stored.
-      key: of this step; everything random is a function of it and of the place in the batch.
+      key: of this step.
+      examples: int32 [N], the images' places in the batch, which with the key decide everything
+        random. So a batch divided over devices is augmented as on one.
       data: config.data.
-      pixels: as make_pixels made them.
-      colour: standard deviation of the noise at this step, in components; 0 = off.
-      layout: of the devices; images are this device's part of the batch.
+      stats, colour: as `make_augment` takes them.
 
     Returns:
-      float32 [N, crop, crop, 3]. The mean image is cropped at the centre whatever the offset.
+      float32 [N, crop, crop, 3].
     """
-    number, side = images.shape[0] * layout.data, images.shape[1]
-    margin = side - data.crop_size
-    place_key, flip_key, colour_key = jax.random.split(key, 3)
-    places = jnp.full((number, 2), margin // 2)
-    if data.augment.crop:
-        places = jax.random.randint(place_key, (number, 2), 0, margin + 1)
-    images = crop(images, *rows(places, layout).T, data.crop_size)
-    if data.augment.flip:
-        flips = rows(jax.random.bernoulli(flip_key, shape=(number, 1, 1, 1)), layout)
-        images = jnp.where(flips, images[:, :, ::-1], images)
-    x = images.astype(jnp.float32) - pixels.mean
-    if data.augment.colour != "none":
-        shift = colour * rows(jax.random.normal(colour_key, (number, 3)), layout) @ pixels.noise
-        x = x + shift[:, None, None, :]
-    if data.augment.colour == "code":
-        x = x / (1 + colour)  # `convdata_jpeg.py` shrinks the whole batch while the noise is on
-    return x * pixels.scale
+    augment = make_augment(data)
+
+    def of_example(image: Array, example: Array) -> Array:
+        return augment(image, jax.random.fold_in(key, example), stats, colour)
+
+    return jax.vmap(of_example)(images, examples)
 
 
-def view_input(
-    images: Array, pixels: Pixels, size: int, row: Array, column: Array, mirror: Array
+def view(
+    images: Array, stats: InputStats, size: int, row: Array, column: Array, mirror: Array
 ) -> Array:
-    """One of the views that a test averages over.
+    """Returns one of the views that a test averages over, as the net's input.
 
     Args:
-      images: uint8 [N, S, S, 3]. size: the crop's side.
-      row, column: 0, 1, 2 = the near, middle or far end of the margin. mirror: bool.
+      images: uint8 [N, S, S, 3].
+      stats: the mean and the scale.
+      size: side of the crop in pixels.
+      row, column: 0, 1 or 2 for the near end, the middle or the far end of the margin.
+      mirror: bool.
+
+    Returns:
+      float32 [N, size, size, 3].
     """
-    number, side = images.shape[:2]
-    margin = side - size
-    place = (jnp.broadcast_to(margin * at // 2, number) for at in (row, column))
-    images = crop(images, *place, size)
-    return normalise(jnp.where(mirror, images[:, :, ::-1], images), pixels)
+    margin = images.shape[1] - size
+    corner = (margin * row // 2, margin * column // 2)
+    images = jax.vmap(lambda image: crop(image, *corner, size))(images)
+    images = jnp.where(mirror, images[:, :, ::-1], images)
+    return (images.astype(jnp.float32) - stats.mean) * stats.scale

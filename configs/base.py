@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     model.dropout = config_dict.placeholder(float)  # probability of dropping a unit; 0 = none
     model.exchange = config_dict.placeholder(tuple)  # layers before which the towers exchange
     model.without = ()  # names of layers to leave out
+    model.initial = ()  # ((layer, std, bias), …): these layers' initial weights and biases
 
     config.optim = optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity) or sgd (outside, as optax.sgd)

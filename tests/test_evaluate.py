@@ -16,7 +16,7 @@ from alexnet_jax.evaluate import (
     write_submission,
 )
 from alexnet_jax.parallel import Layout, make_mesh
-from alexnet_jax.preprocess import Pixels
+from alexnet_jax.preprocess import InputStats
 from configs.base import get_config
 
 PROBABILITIES = np.array(
@@ -172,7 +172,7 @@ def net():
 def test_ten_views_are_averaged_as_probabilities(net):
     probabilities, params, logits = net
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-    pixels = Pixels(jnp.full((12, 12, 3), 100.0), jnp.full(3, 0.5))
+    pixels = InputStats(jnp.full((12, 12, 3), 100.0), jnp.full(3, 0.5))
     views = []
     for row, column in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)):
         piece = images[:, row : row + 12, column : column + 12]
@@ -186,7 +186,7 @@ def test_ten_views_are_averaged_as_probabilities(net):
 def test_one_view_is_the_centre(net):
     probabilities, params, logits = net
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-    predict = averaged(probabilities, params, Pixels(jnp.zeros(3), jnp.ones(3)), 1)
+    predict = averaged(probabilities, params, InputStats(jnp.zeros(3), jnp.ones(3)), 1)
     by_hand = softmax(logits(images[:, 2:14, 2:14]))
     np.testing.assert_allclose(predict(images), by_hand, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(predict(images).sum(1), 1, rtol=1e-5)

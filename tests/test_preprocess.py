@@ -9,11 +9,10 @@ from alexnet_jax.data import Dataset
 from alexnet_jax.data.statistics import ColourComponents
 from alexnet_jax.preprocess import (
     VIEWS,
-    Pixels,
+    InputStats,
     colour_scale,
-    make_pixels,
+    input_stats,
     training_input,
-    view_input,
 )
 from configs.base import get_config
 
@@ -41,7 +40,7 @@ def pixels_of(data, mean_image=None):
     mean = np.zeros((data.image_size,) * 2 + (3,)) if mean_image is None else mean_image
     colour = ColourComponents(STDEVS.astype(np.float32), COMPONENTS.astype(np.float32))
     dataset = Dataset("made", data.image_size, ("a", "b"), {}, mean.astype(np.float32), colour, "")
-    return make_pixels(data, dataset)
+    return input_stats(data, dataset)
 
 
 def made(images, data, pixels, seed=0, colour=0.0):
@@ -261,14 +260,14 @@ def test_style_none_has_no_noise_whatever_the_schedule():
 def test_the_ten_views_are_corners_and_centre_each_mirrored_too(side, crop, middle):
     images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
     mean = np.random.default_rng(1).uniform(0, 255, (crop, crop, 3)).astype(np.float32)
-    pixels = Pixels(jnp.asarray(mean), jnp.asarray([1.0, 0.5, 2.0]))
+    pixels = InputStats(jnp.asarray(mean), jnp.asarray([1.0, 0.5, 2.0]))
     margin = side - crop
     places = [(0, 0), (0, margin), (margin, 0), (margin, margin), (middle, middle)]
     expected = []
     for row, column in places:
         piece = images[:, row : row + crop, column : column + crop]
         expected += [(p - mean) * [1.0, 0.5, 2.0] for p in (piece, piece[:, :, ::-1])]
-    found = [np.asarray(view_input(images, pixels, crop, *view)) for view in VIEWS[10]]
+    found = [np.asarray(view(images, pixels, crop, *view)) for view in VIEWS[10]]
     assert len(found) == len(expected) == 10
     for view in expected:
         assert sum(np.allclose(view, x, rtol=1e-6, atol=1e-4) for x in found) == 1
@@ -276,6 +275,6 @@ def test_the_ten_views_are_corners_and_centre_each_mirrored_too(side, crop, midd
 
 def test_the_single_view_is_the_centre():
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
-    pixels = Pixels(jnp.zeros(3), jnp.ones(3))
+    pixels = InputStats(jnp.zeros(3), jnp.ones(3))
     (view,) = VIEWS[1]
-    np.testing.assert_array_equal(view_input(images, pixels, 224, *view), images[:, 16:240, 16:240])
+    np.testing.assert_array_equal(view(images, pixels, 224, *view), images[:, 16:240, 16:240])

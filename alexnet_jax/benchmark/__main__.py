@@ -158,7 +158,7 @@ def measured(
     found |= measures.ratios(found, flops_per_image(config))
     if values.profile:
         training.trace(Path(values.profile))
-    return report.record(found, once, report.circumstances(config, split, training.mesh))
+    return report.record(found, once, report.circumstances(config, split, training.devices))
 
 
 if __name__ == "__main__":

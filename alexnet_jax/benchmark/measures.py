@@ -27,7 +27,7 @@ Measures = dict[str, Callable[[], float]]
 def of_training(training: Training, split: Split, seconds: float) -> Measures:
     """The roof, the step, the loader, both, and for JPEGs their decoder; for so many seconds."""
     measures = {
-        ROOF: partial(roof(training.mesh), seconds),
+        ROOF: partial(roof(training.devices), seconds),
         STEP: partial(training.on_device, seconds),
         LOADER: partial(training.loader, seconds),
         BOTH: partial(training.from_store, seconds),

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import parallel
 from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.benchmark.rates import Rates
 from alexnet_jax.benchmark.starts import Seen
@@ -15,6 +14,7 @@ from alexnet_jax.data import Split
 from alexnet_jax.data.pipeline import is_held
 from alexnet_jax.data.store import JpegRecords
 from alexnet_jax.data.threads import THREADS
+from alexnet_jax.parallel import Devices
 from alexnet_jax.plan.report import columns
 
 MEGA = 1e6
@@ -41,7 +41,7 @@ LABELS = {  # of the keys in the JSON line, in the order of the table
 }
 
 
-def circumstances(config: ConfigDict, split: Split, mesh: parallel.Mesh) -> dict[str, Any]:
+def circumstances(config: ConfigDict, split: Split, devices: Devices) -> dict[str, Any]:
     """What was measured, of which images, on which machine."""
     jpeg = isinstance(split.images, JpegRecords)
     return {
@@ -55,8 +55,8 @@ def circumstances(config: ConfigDict, split: Split, mesh: parallel.Mesh) -> dict
         "image_size": config.data.image_size,
         "encoding": "jpeg" if jpeg else "raw",
         "held_on_device": is_held(split, config.data.device_megabytes * 10**6),
-        "devices": mesh.size,
-        "device": parallel.device_kind(mesh),
+        "devices": devices.mesh.size,
+        "device": devices.kind,
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "processor": processor(),
         "cores": THREADS,

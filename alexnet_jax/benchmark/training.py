@@ -7,13 +7,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax import parallel, train
 from alexnet_jax.benchmark.rates import rate
 from alexnet_jax.data import Dataset
-from alexnet_jax.nets.model import build_model
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.plan.forecast import step_flops
-from alexnet_jax.preprocess import make_pixels
+from alexnet_jax.session import open_session
 
 SIDE = 2048  # of the square matrices whose product is the roof
 PRODUCTS = 8  # in one call, so that on a GPU the host is no part of it
@@ -27,16 +26,10 @@ class Training:
 
     def __init__(self, config: ConfigDict, dataset: Dataset) -> None:
         """Compiles the step and takes two, after which nothing is left to be made."""
-        layout, split = parallel.layout_of(config.parallel), dataset.splits["train"]
-        model, self._images = build_model(config), config.data.batch_size
-        self.mesh = parallel.make_mesh(layout)
-        self._pixels = parallel.everywhere(make_pixels(config.data, dataset), self.mesh)
-        make = train.make_initial_state(config, model)
-        self.state = parallel.born_on(make, self.mesh, train.state_specs(model, layout))()
-        lengths = train.lengths(config, len(split))
-        step = train.compiled_step(config, model, self.mesh, *lengths)
-        self._step = parallel.one_at_a_time(step, self.mesh)
-        self._batches = train.training_batches_on_mesh(config, split, self.mesh, 0)
+        session = open_session(config, dataset)
+        self.devices, self._images = session.devices, config.data.batch_size
+        self.state, self._step = session.initial_state(), session.make_step()
+        self._batches = session.batches(dataset.splits["train"], first_step=0)
         self._resident = next(self._batches)
         self.on_device(0.0)
 
@@ -68,10 +61,10 @@ class Training:
     @property
     def on_gpu(self) -> bool:
         """Whether it runs on GPUs."""
-        return parallel.on_gpu(self.mesh)
+        return self.devices.is_gpu
 
     def _advanced(self, batch: Any) -> Any:
-        self.state, scalars = self._step(self.state, batch, self._pixels)
+        self.state, scalars = self._step(self.state, batch)
         return scalars
 
 
@@ -80,13 +73,14 @@ def flops_per_image(config: ConfigDict) -> int:
 
     Three times the forward pass, less the gradient of the images, which nobody needs.
     """
-    return step_flops(resolve(config.model, config.data.crop_size), parallel.Layout(), 1)
+    return step_flops(resolve(config.model, config.data.crop_size), Layout(), 1)
 
 
-def roof(mesh: parallel.Mesh) -> Callable[[float], float]:
-    """A function that measures GFLOP a second of float32 matrix products, on all devices at once.
+def roof(devices: Devices) -> Callable[[float], float]:
+    """Returns a function that measures GFLOP/s of float32 matrix products on all devices at once.
 
-    On NVIDIA GPUs from Ampere on these are TF32, as the step's are, unless jax is told otherwise.
+    On NVIDIA GPUs from Ampere on they are TF32, as the step's are, unless JAX is configured
+    otherwise.
     """
 
     def products(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -94,10 +88,9 @@ def roof(mesh: parallel.Mesh) -> Callable[[float], float]:
             x = x @ y
         return x
 
-    where = parallel.EVERYWHERE
-    run = parallel.on_mesh(products, mesh, (where, where), where)
+    run = devices.compile(products, (REPLICATED, REPLICATED), REPLICATED)
     matrix = jax.random.normal(jax.random.key(0), (SIDE, SIDE)) / SIDE**0.5
-    matrix = parallel.everywhere(matrix, mesh)
-    amount = mesh.size * PRODUCTS * 2 * SIDE**3 / 1e9
+    matrix = devices.replicate(matrix)
+    amount = devices.mesh.size * PRODUCTS * 2 * SIDE**3 / 1e9
     jax.block_until_ready(run(matrix, matrix))
     return lambda seconds: rate(lambda: run(matrix, matrix), amount, seconds)

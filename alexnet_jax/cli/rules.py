@@ -1,4 +1,4 @@
-"""Which values a config may have: checked before anything is imported, compiled or written."""
+"""The rules of single settings, checked before anything is compiled or written."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 
-Rule = tuple[Callable[[Any], bool], str]  # is it allowed, and what is
+Rule = tuple[Callable[[Any], bool], str]  # the test of a value, and the words for what passes
 AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
 NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
 POSITIVE = (lambda x: x > 0, "more than 0")
@@ -30,7 +30,7 @@ def _is_number(x: Any) -> bool:
 
 
 def _is_change(row: Any, head: tuple[type, ...]) -> bool:
-    """A tuple of what `head` says, then an epoch and a value from 0 up."""
+    """True for a tuple of values of these types, then an epoch and a value from 0 up."""
     return (
         isinstance(row, tuple)
         and len(row) == len(head) + 2
@@ -40,7 +40,7 @@ def _is_change(row: Any, head: tuple[type, ...]) -> bool:
 
 
 def _changes(form: str, *head: type) -> Rule:
-    """Tuples of this form, their epochs rising (those of one layer, where layers are named)."""
+    """Returns the rule for a tuple of tuples of this form, with rising epochs for each layer."""
 
     def fits(rows: Any) -> bool:
         if not isinstance(rows, tuple) or not all(_is_change(row, head) for row in rows):
@@ -49,6 +49,18 @@ def _changes(form: str, *head: type) -> Rule:
         return all(a[-2] < b[-2] for a, b in itertools.pairwise(ordered) if a[:-2] == b[:-2])
 
     return fits, f"a tuple of {form} tuples, epochs rising"
+
+
+def _are_initial(rows: Any) -> bool:
+    """True for a tuple of (layer, std ≥ 0, bias) tuples."""
+    return isinstance(rows, tuple) and all(
+        isinstance(row, tuple)
+        and len(row) == 3
+        and isinstance(row[0], str)
+        and all(map(_is_number, row[1:]))
+        and row[1] >= 0
+        for row in rows
+    )
 
 
 LISTED = _changes("(epoch, value)")
@@ -74,6 +86,7 @@ RULES: dict[str, Rule] = {
     "model.activation": _one_of("relu", "tanh"),
     "model.pool_size": AT_LEAST_1,
     "model.dropout": FRACTION,
+    "model.initial": (_are_initial, "a tuple of (layer, std, bias) tuples, std 0 or more"),
     "optim.name": _one_of("paper", "sgd"),
     "optim.learning_rate": NOT_NEGATIVE,
     "optim.bias_multiplier": NOT_NEGATIVE,
@@ -107,7 +120,7 @@ RULES: dict[str, Rule] = {
 
 
 def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting as (`data.batch_size`, value)."""
+    """Yields every setting as (`data.batch_size`, value)."""
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             yield from flat(value, f"{prefix}{key}.")
@@ -116,7 +129,7 @@ def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError for the first value that no run can have, with what it may be."""
+    """Raises UserError for the first value that no run can have; it says what the value may be."""
     for key, value in flat(config):
         if value is None or key not in RULES:
             continue
@@ -128,7 +141,7 @@ def check(config: ConfigDict) -> None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """The settings in which two configs differ, as `key: old → new`."""
+    """Returns the settings in which two configs differ, as `key: old → new`."""
     before, after = dict(flat(old)), dict(flat(new))
     return [
         f"{key}: {before.get(key, 'not there')!r} → {after.get(key, 'not there')!r}"

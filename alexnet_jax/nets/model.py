@@ -1,4 +1,4 @@
-"""The Linen module that runs a net, a tuple of layers, on one or several towers."""
+"""The Linen module that computes a net, a tuple of layers, on one or several towers."""
 
 import math
 import zlib
@@ -11,31 +11,39 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets import ops, pooling
-from alexnet_jax.nets.shapes import LayerShape, walk, window_places
-from alexnet_jax.nets.variants import resolve
-from alexnet_jax.nets.zoo import (
+from alexnet_jax.nets.placement import BATCH, TOWERS, UNITS, PlacedLayer, place
+from alexnet_jax.nets.shapes import overhang
+from alexnet_jax.nets.spec import (
     LRN,
-    WEIGHTED,
     Activation,
     AvgPool,
     Conv,
     Dense,
     Dropout,
-    Exchange,
     Layer,
     Local,
     MapLRN,
     MaxPool,
     Net,
+    Weighted,
 )
-from alexnet_jax.parallel import Layout, Part
+from alexnet_jax.nets.variants import resolve
+from alexnet_jax.parallel import Layout
 
 Array = jax.Array
-Towers = list[Array]
+Towers = list[Array]  # one array for each tower on this device
+GATHERS = {
+    UNITS: parallel.gather_units,
+    TOWERS: parallel.gather_towers,
+    BATCH: parallel.gather_batch,
+}
 
 
 def _normal(std: float) -> nn.initializers.Initializer:
-    """Normal numbers of this std. Drawn flat: the same ones compile ten times faster that way."""
+    """Returns an initialiser of normal numbers with this std.
+
+    They are drawn as a matrix: the same numbers compile ten times faster than with five axes.
+    """
 
     def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
         flat = shape if len(shape) <= 3 else (shape[0], math.prod(shape[1:]))
@@ -45,30 +53,26 @@ def _normal(std: float) -> nn.initializers.Initializer:
 
 
 class Parameters(nn.Module):
-    """One layer's kernel and bias, stacked on a leading axis over the towers that are held here."""
+    """One layer's kernel and bias, stacked on a leading axis over the towers on this device."""
 
-    shape: LayerShape
-    layout: Layout
+    placed: PlacedLayer
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        """Kernel and bias, in float32: this device's part of the shapes that `shape` states."""
-        layer = self.shape.layer
-        kernel, bias = (
-            parallel.local_shape(shape, layer, self.layout)
-            for shape in (self.shape.kernel, self.shape.bias)
-        )
+        """Returns this device's float32 kernel and bias."""
+        shape = self.placed.shape
+        kernel, bias = map(self.placed.shard_shape, (shape.kernel, shape.bias))
         return (
-            self.param("kernel", _normal(layer.std), kernel),
-            self.param("bias", nn.initializers.constant(layer.bias), bias),
+            self.param("kernel", _normal(shape.layer.std), kernel),
+            self.param("bias", nn.initializers.constant(shape.layer.bias), bias),
         )
 
 
 class AlexNet(nn.Module):
-    """Any net of architectures.py.
+    """Any net of `nets.zoo`.
 
-    The towers are looped over, each with plain convolutions: a grouped convolution, or a vmap
-    over the towers, is three to five times slower. With a `layout` of several devices this is
+    The towers are looped over, each with plain convolutions. A grouped convolution, or a vmap over
+    the towers, is three to five times slower. With a `layout` of several devices the module is
     what one of them computes, under jax.shard_map; parameters are initialised without one.
     """
 
@@ -77,14 +81,15 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Array, train: bool = False, part: Part = (0, 1)
+        self, images: Array, train: bool = False, examples: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """Classifies images.
 
         Args:
           images: float32 [N, crop, crop, 3], RGB, in the net's own input scale.
           train: drops units; then `rngs={"dropout": key}` is needed.
-          part: (i, n) = the images are the i-th of n equal parts of the batch.
+          examples: int32 [N], the images' places in the batch, which with the key decide the units
+            that are dropped; default 0 … N − 1.
 
         Returns:
           logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
@@ -98,89 +103,81 @@ class AlexNet(nn.Module):
                 f"images of shape {images.shape[1:]} for a net of "
                 f"{(self.net.crop, self.net.crop, 3)}; crop them or change data.crop_size"
             )
-        key = self.make_rng("dropout") if train and self._drops() else None
-        shapes = {shape.layer.name: shape for shape in walk(self.net, self.net.crop)}
+        drops = train and any(isinstance(layer, Dropout) for layer in self.net.layers)
+        key = self.make_rng("dropout") if drops else None
+        examples = jnp.arange(len(images)) if examples is None else examples
         towers = [images] * (self.net.towers // self.layout.tower)
-        endpoints, exchange, wide = {}, False, False
-        for layer in self.net.layers:
-            if isinstance(layer, Exchange):
-                exchange = True
-                continue
-            if isinstance(layer, WEIGHTED):
-                towers = self._read(layer, towers, exchange, wide)
-                exchange, wide = False, wide or (self.layout.hybrid and isinstance(layer, Dense))
-                parameters = Parameters(shapes[layer.name], self.layout, name=layer.name)()
+        endpoints = {}
+        for placed in place(self.net, self.layout):
+            layer = placed.shape.layer
+            if isinstance(layer, Weighted):
+                for gather in placed.gathers:
+                    towers = GATHERS[gather.of](towers, self.layout, placed.replicated)
+                    if drops and gather.of == BATCH:
+                        examples = parallel.gather_labels(examples, self.layout)
+                parameters = Parameters(placed, name=layer.name)()
                 towers = _weighted(layer, towers, parameters)
             elif isinstance(layer, Dropout):
-                towers = self._dropout(layer, towers, key, wide, part)
+                masks = self._masks(placed, towers, key, examples)
+                towers = [
+                    ops.dropout(x, mask, rate=layer.rate, inverted=layer.inverted)
+                    for x, mask in zip(towers, masks, strict=True)
+                ]
             else:
-                towers = _plain(layer, towers)
+                towers = _unweighted(layer, towers)
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
         return towers[0], endpoints
 
-    def _drops(self) -> bool:
-        return any(isinstance(layer, Dropout) for layer in self.net.layers)
+    def _masks(
+        self, placed: PlacedLayer, towers: Towers, key: Array | None, examples: Array
+    ) -> list[Array | None]:
+        """Returns one bool mask a tower, a function of (key, layer, example, tower); None to test.
 
-    def _read(self, layer: Layer, towers: Towers, exchange: bool, wide: bool) -> Towers:
-        """What a layer with weights reads on each tower.
-
-        wide: a dense layer of the hybrid scheme came before, so units are split, not the batch.
+        So the same units are dropped on any number of devices.
         """
-        whole, split = getattr(layer, "whole", False), isinstance(layer, Dense)
-        if self.layout.hybrid and split and wide:
-            towers = parallel.whole_units(towers, whole)
-        if exchange:
-            towers = parallel.exchanged(towers, self.layout, whole)
-        if self.layout.hybrid and split and not wide:
-            towers = parallel.whole_batch(towers, whole)
-        return towers
+        if key is None:
+            return [None] * len(towers)
+        layer, split = placed.shape.layer, placed.unit_shares > 1
+        key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+        shape = (*towers[0].shape[1:-1], towers[0].shape[-1] * placed.unit_shares)
 
-    def _dropout(
-        self, layer: Dropout, towers: Towers, key: Array | None, wide: bool, part: Part
-    ) -> Towers:
-        """One mask over the batch and all units, of which each device and tower takes its part."""
-        masks = [None] * len(towers)
-        if key is not None:
-            data = self.layout.data
-            examples, *places, units = towers[0].shape
-            units *= self.net.towers * (data if wide else 1)
-            shape = (examples * part[1] * (1 if wide else data), *places, units)
-            layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
-            mask = jax.random.bernoulli(layer_key, 1 - layer.rate, shape)
-            mask = mask if wide else parallel.rows(mask, self.layout)
-            mask = parallel.part_rows(mask, part, data if wide else 1)
-            masks = parallel.units(mask, self.net.towers, wide, self.layout)
-        return [
-            ops.dropout(x, kept, rate=layer.rate, inverted=layer.inverted)
-            for x, kept in zip(towers, masks, strict=True)
-        ]
+        def mask_of(example: Array, tower: Array) -> Array:
+            own = jax.random.fold_in(jax.random.fold_in(key, example), tower)
+            mask = jax.random.bernoulli(own, 1 - layer.rate, shape)
+            return parallel.own_units(mask, self.layout) if split else mask
+
+        of_tower = jax.vmap(mask_of, in_axes=(0, None))
+        indices = parallel.tower_indices(self.net.towers, self.layout)
+        return [of_tower(examples, index) for index in indices]
 
 
-def _weighted(layer: Layer, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
-    """A layer with weights on each tower; the whole classifier has a single one."""
-    kernels, biases = parameters
+def _weighted(layer: Weighted, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
+    """Computes a layer with weights on each tower. The classifier has a single tower's kernel."""
     outputs = []
-    for x, kernel, bias in zip(towers, kernels, biases, strict=False):
+    for x, kernel, bias in zip(towers, *parameters, strict=False):
         if isinstance(layer, Dense):
             y = ops.dense(x, kernel, bias)
         elif isinstance(layer, Local):
             y = ops.local(x, kernel, bias, padding=layer.padding)
         else:
-            y = ops.conv(
-                x, kernel, bias, stride=layer.stride, padding=layer.padding, over=_over(layer, x)
-            )
+            y = _conv(layer, x, kernel, bias)
         outputs.append(_activated(y, layer.activation))
     return outputs
 
 
-def _plain(layer: Layer, towers: Towers) -> Towers:
-    """A layer without weights or chance on each tower."""
+def _conv(layer: Conv, x: Array, kernel: Array, bias: Array) -> Array:
+    over = overhang(x.shape[1], layer)
+    return ops.conv(x, kernel, bias, stride=layer.stride, padding=layer.padding, over=over)
+
+
+def _unweighted(layer: Layer, towers: Towers) -> Towers:
+    """Computes a layer without weights or random numbers on each tower."""
     if isinstance(layer, LRN) and layer.across_towers:
-        return jnp.split(_without_weights(layer, jnp.concatenate(towers, -1)), len(towers), -1)
-    return [_without_weights(layer, x) for x in towers]
+        return jnp.split(_single(layer, jnp.concatenate(towers, -1)), len(towers), -1)
+    return [_single(layer, x) for x in towers]
 
 
-def _without_weights(layer: Layer, x: Array) -> Array:
+def _single(layer: Layer, x: Array) -> Array:
     match layer:
         case LRN():
             return ops.response_norm(x, (3,), layer.size, layer.k, layer.alpha, layer.beta)
@@ -192,24 +189,19 @@ def _without_weights(layer: Layer, x: Array) -> Array:
             pool = pooling.avg_pool
         case Activation():
             return _activated(x, layer.activation)
-    return pool(x, size=layer.size, stride=layer.stride, over=_over(layer, x))
+    over = overhang(x.shape[1], layer)
+    return pool(x, size=layer.size, stride=layer.stride, over=over)
 
 
 def _activated(x: Array, activation: str | None) -> Array:
     return ops.ACTIVATIONS[activation](x) if activation else x
 
 
-def _over(layer: Conv | MaxPool | AvgPool, x: Array) -> int:
-    padding = getattr(layer, "padding", 0)
-    places = window_places(x.shape[1], layer)
-    return ops.overhang(x.shape[1], places, layer.size, layer.stride, padding)
-
-
 def build_model(config: ConfigDict) -> AlexNet:
-    """The net that `config.model` and `config.data.crop_size` describe.
+    """Returns the net that config.model and config.data.crop_size describe.
 
     Raises:
-      UserError: num_classes unset, or whatever variants.resolve refuses.
+      UserError: num_classes is unset, or as `variants.resolve`.
     """
     if config.model.num_classes is None:
         raise UserError("model.num_classes is unset; set it, or let main take it from the data")
@@ -217,5 +209,5 @@ def build_model(config: ConfigDict) -> AlexNet:
 
 
 def on_devices(model: AlexNet, layout: Layout) -> AlexNet:
-    """The same net as one device of the layout computes it."""
+    """Returns the same net as one device of the layout computes it."""
     return AlexNet(model.net, layout)

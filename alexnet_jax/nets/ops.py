@@ -1,4 +1,4 @@
-"""What each layer computes: pure functions of NHWC float arrays and of one tower's parameters."""
+"""The layers' arithmetic: pure functions of NHWC arrays and of one tower's parameters."""
 
 from functools import partial
 
@@ -11,26 +11,21 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
-def overhang(side: int, places: int, size: int, stride: int, padding: int = 0) -> int:
-    """Pixels by which the last window hangs over the far edge of `side` + 2·padding pixels.
-
-    cuda-convnet rounds the number of windows up (released code, `layer.py`): 224 pixels, windows
-    of 11 and a stride of 4 make 55 windows, the last 3 pixels over the edge.
-    """
-    return max(0, (places - 1) * stride + size - (side + 2 * padding))
-
-
 def conv(
     x: Array, kernel: Array, bias: Array, *, stride: int = 1, padding: int = 0, over: int = 0
 ) -> Array:
-    """Cross-correlation with zeros around, plus one bias a map.
+    """Cross-correlates images with kernels and adds one bias a map.
 
     Args:
-      x: [N, H, W, C]. kernel: [size, size, C, F]. bias: [F].
-      stride: pixels. padding: zeros on every side. over: further zeros at the bottom and right.
+      x: float [N, H, W, C].
+      kernel: float [size, size, C, F].
+      bias: float [F].
+      stride: in pixels.
+      padding: zeros on every side, in pixels.
+      over: further zeros at the bottom and the right, in pixels.
 
     Returns:
-      [N, H', W', F].
+      float [N, H', W', F].
     """
     edges = (padding, padding + over)
     x = lax.conv_general_dilated(
@@ -41,13 +36,13 @@ def conv(
 
 @jax.custom_vjp
 def add_bias(x: Array, bias: Array) -> Array:
-    """[N, H, W, F] plus one number a map, [F]."""
+    """Adds one number a map, [F], to [N, H, W, F]."""
     return x + bias
 
 
 def _add_bias_backward(_: None, g: Array) -> tuple[Array, Array]:
-    # As a product with ones: XLA's own sum over all places takes five times as long on a CPU. At
-    # the highest precision, for GPUs would else round to TF32.
+    # A product with ones: XLA's own sum over all places takes five times as long on a CPU. The
+    # highest precision keeps a GPU from rounding the sum's terms to TF32.
     rows = g.reshape(-1, g.shape[-1])
     return g, jnp.dot(jnp.ones(len(rows), g.dtype), rows, precision="highest")
 
@@ -56,14 +51,16 @@ add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _add_bias_backward)
 
 
 def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
-    """A convolution (stride 1) with a kernel and a bias of its own at every place.
+    """Convolves with stride 1, with another kernel and bias at every place.
 
     Args:
-      x: [N, H, W, C]. kernel: [H', W', size²·C, F]; rows in the order (row, column, channel).
-      bias: [H', W', F]. padding: zeros on every side.
+      x: float [N, H, W, C].
+      kernel: float [H', W', size²·C, F]; axis 2 runs over (row, column, channel) of a window.
+      bias: float [H', W', F].
+      padding: zeros on every side, in pixels.
 
     Returns:
-      [N, H', W', F].
+      float [N, H', W', F].
     """
     height, width = kernel.shape[:2]
     size = x.shape[1] + 2 * padding - height + 1
@@ -75,14 +72,14 @@ def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
 
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
-    """[N, …] flattened to [N, D], times [D, F], plus [F]."""
+    """Flattens [N, …] to [N, D], multiplies by kernel [D, F] and adds bias [F]."""
     return x.reshape(x.shape[0], -1) @ kernel + bias
 
 
 def _window_sum(x: Array, axes: tuple[int, ...], size: int) -> Array:
-    """At each place the sum over `size` neighbours along each axis, cut off at the ends.
+    """Sums `size` neighbours (odd) along each axis, with fewer of them at the ends.
 
-    Shifted slices, which the compiler fuses; a reduce_window it does not fuse on a CPU.
+    XLA fuses the shifted slices of this sum on a CPU. It does not fuse a reduce_window.
     """
     half = size // 2
     for axis in axes:
@@ -95,7 +92,10 @@ def _window_sum(x: Array, axes: tuple[int, ...], size: int) -> Array:
 
 
 def _powers(d: Array, beta: float) -> tuple[Array, Array]:
-    """d^−beta and d^−(beta + 1); for the usual 0.75 by square roots, without power or division."""
+    """Returns d^−beta and d^−(beta + 1).
+
+    The usual beta of 0.75 needs square roots only, which are faster than a power or a division.
+    """
     if beta != 0.75:
         return d**-beta, d ** -(beta + 1)
     root = lax.rsqrt(d)
@@ -107,11 +107,17 @@ def _powers(d: Array, beta: float) -> tuple[Array, Array]:
 def response_norm(
     x: Array, axes: tuple[int, ...], size: int, k: float, alpha: float, beta: float
 ) -> Array:
-    """Local response normalisation: x ÷ (k + alpha Σ x²)^beta (paper §3.3).
+    """Normalises by the activity of neighbours: y = x ÷ (k + alpha Σ x²)^beta (paper §3.3).
 
-    The sum runs over `size` neighbours (odd) along each of `axes`, cut off at the ends: the maps
-    (axis 3) for the paper's, both directions of one map (axes 1, 2) for cuda-convnet's `rnorm`.
-    alpha multiplies the sum as it is; it is not divided by the number of neighbours.
+    Args:
+      x: float [N, H, W, C].
+      axes: axes that the sum runs over: (3,) for the paper's neighbouring maps, (1, 2) for
+        neighbouring places of one map (cuda-convnet's `rnorm`).
+      size: neighbours (odd) along each axis; fewer at the ends.
+      k, alpha, beta: the constants. alpha is not divided by the number of neighbours.
+
+    Returns:
+      float [N, H, W, C].
     """
     return x * _powers(k + alpha * _window_sum(x * x, axes, size), beta)[0]
 
@@ -123,7 +129,8 @@ def _response_norm_forward(x: Array, *how: float) -> tuple[Array, Array]:
 def _response_norm_backward(
     axes: tuple[int, ...], size: int, k: float, alpha: float, beta: float, x: Array, g: Array
 ) -> tuple[Array]:
-    # Only x is kept: working out the denominator again costs less than reading it from memory.
+    # Only x is kept for the backward pass: computing the denominator again costs less than reading
+    # it from memory.
     scale, next_power = _powers(k + alpha * _window_sum(x * x, axes, size), beta)
     inner = _window_sum(g * x * next_power, axes, size)
     return (g * scale - (2 * alpha * beta) * x * inner,)
@@ -136,10 +143,14 @@ def dropout(x: Array, kept: Array | None, *, rate: float, inverted: bool) -> Arr
     """Drops units (paper §4.2).
 
     Args:
-      x: [N, …]. kept: bool mask of the same shape in training, None in a test.
+      x: float [N, …].
+      kept: bool mask of the same shape in training; None in a test.
       rate: probability of being dropped.
-      inverted: False = training masks and tests multiply by 1 − rate, as in the paper;
-        True = training divides by 1 − rate and tests do nothing, as in Caffe and PyTorch.
+      inverted: False multiplies by 1 − rate in tests, as the paper does. True divides by 1 − rate
+        in training, as Caffe and PyTorch do.
+
+    Returns:
+      float [N, …].
     """
     scale = 1.0 - rate
     if kept is None:

@@ -1,7 +1,7 @@
-"""Pooling of NHWC float arrays: one direction after the other, with gradients of its own.
+"""Pooling of NHWC arrays: along rows, then along columns, with hand-written gradients.
 
-XLA's reduce_window is fused with nothing on a CPU, and the transposes of windows and of strided
-slices take several times as long there as what is here.
+On a CPU, XLA fuses its reduce_window with nothing, and the transposes of windows and of strided
+slices take several times as long as these functions.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,26 @@ Array = jax.Array
 
 
 def max_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
-    """Maximum over size×size windows; what hangs over the edge does not count (paper §3.4).
+    """Takes the maximum of size×size windows (paper §3.4).
 
     Of equal inputs the first, row by row, gets the gradient.
+
+    Args:
+      x: float [N, H, W, C].
+      size, stride: of the windows, in pixels.
+      over: pixels by which the last window reaches over the far edge; they do not count.
+
+    Returns:
+      float [N, H', W', C].
     """
     return _max_pool(x, _windows(x, size, stride, over))
 
 
 def avg_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
-    """Mean over the part of each window inside the map (cuda-convnet, `conv_util.cu`)."""
+    """Takes the mean of the part of each window inside the map (cuda-convnet, `conv_util.cu`).
+
+    The arguments and the result are those of `max_pool`.
+    """
     windows = _windows(x, size, stride, over)
     counts = _sum_pool(jnp.ones_like(x[:1, :, :, :1]), windows)
     return _sum_pool(x, windows) / counts
@@ -31,14 +42,14 @@ def avg_pool(x: Array, *, size: int, stride: int, over: int) -> Array:
 
 @dataclass(frozen=True)
 class Windows:
-    """Where pooling windows lie along either direction: so many places, each `size` pixels."""
+    """The windows along one direction: `places` of them, each `size` pixels, `stride` apart."""
 
     places: int
     size: int
     stride: int
 
     def taps(self, x: Array, axis: int, outside: float) -> list[Array]:
-        """What stands first, second, … in every window along one axis."""
+        """Returns the i-th element of every window along one axis, for i = 0 … size − 1."""
         span = (self.places - 1) * self.stride + 1
         edges = [(0, 0, 0)] * x.ndim
         edges[axis] = (0, max(0, span + self.size - 1 - x.shape[axis]), 0)
@@ -46,10 +57,16 @@ class Windows:
         return [lax.slice_in_dim(x, i, i + span, self.stride, axis) for i in range(self.size)]
 
     def spread(self, taps: list[Array], axis: int, length: int) -> Array:
-        """The transpose of `taps`: at each place along the axis the sum of what windows have there.
+        """Adds window elements back to the places they came from: the transpose of `taps`.
 
-        Places with the same remainder by the stride are worked out together, of shifted slices.
+        Args:
+          taps: `size` arrays with `places` entries along the axis.
+          axis: along which to spread them.
+          length: of the result along the axis.
         """
+        # Output position p receives element i of window w where p = w · stride + i. All positions
+        # with the same remainder p mod stride are one sum of shifted arrays; interleaving the
+        # remainders gives the positions in order.
         cells = max(self.places + (self.size - 1) // self.stride, -(-length // self.stride))
         before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]
         zero = jnp.zeros((), taps[0].dtype)
@@ -71,7 +88,7 @@ def _max_along(x: Array, axis: int, windows: Windows) -> Array:
 
 
 def _max_along_backward(x: Array, y: Array, g: Array, axis: int, windows: Windows) -> Array:
-    """The gradient by x of its maxima y: each window's goes to the first place that holds it."""
+    """Sends each window's gradient to the first element of x that equals its maximum y."""
     won, free = [], True
     for here in windows.taps(x, axis, -jnp.inf):
         won.append(jnp.where(free & (here == y), g, 0))
@@ -85,8 +102,8 @@ def _max_pool(x: Array, windows: Windows) -> Array:
 
 
 def _max_pool_backward(windows: Windows, x: Array, g: Array) -> tuple[Array]:
-    # One direction after the other a window has so few places that to compare them again costs
-    # less than to keep who has won.
+    # A window along one direction has so few elements that comparing them again costs less than
+    # storing which one was the maximum.
     across = _max_along(x, 2, windows)
     g = _max_along_backward(across, _max_along(across, 1, windows), g, 1, windows)
     return (_max_along_backward(x, across, g, 2, windows),)

@@ -1,43 +1,34 @@
-"""The arithmetic of a net's sizes: outputs, kernels, parameters, multiply-adds, the layer table."""
+"""The arithmetic of a net's sizes: outputs, kernels, parameters and multiply-adds."""
 
 import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alexnet_jax.nets.zoo import (
-    POOLS,
-    WEIGHTED,
-    AvgPool,
-    Conv,
-    Dense,
-    Exchange,
-    Layer,
-    Local,
-    MaxPool,
-    Net,
-)
+from alexnet_jax.nets.spec import Conv, Dense, Exchange, Layer, Local, Net, Pool, Weighted, Window
 
 
-class WindowTooLarge(Exception):
-    """A window does not fit into what it slides over."""
+class WindowTooLargeError(Exception):
+    """A window that does not fit into the map it slides over."""
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer's place in a net, for one image.
+    """The sizes of one layer in a net, for one image.
 
     Attributes:
       layer: the layer itself.
-      out: (height, width, maps) or (units,), over all towers.
+      reads: output of the layer below, (height, width, maps) or (units,) over all towers.
+      out: the same of this layer.
       per_tower: maps or units that one tower computes.
-      exchanged: the layer reads the maps of all towers.
+      exchanged: the layer reads the maps of all towers, not of its own only.
       fan_in: inputs of one unit; 0 without weights.
       kernel, bias: parameter shapes with their leading tower axis; () without weights.
       macs: multiply-adds over all towers.
     """
 
     layer: Layer
+    reads: tuple[int, ...]
     out: tuple[int, ...]
     per_tower: int
     exchanged: bool = False
@@ -48,119 +39,122 @@ class LayerShape:
 
     @property
     def params(self) -> int:
-        """Trainable numbers of this layer."""
+        """Returns the number of weights and biases."""
         return sum(math.prod(shape) for shape in (self.kernel, self.bias) if shape)
 
 
-def window_places(side: int, layer: Conv | Local | MaxPool | AvgPool) -> int:
-    """Places of a window along one axis of `side` pixels.
+def window_count(side: int, layer: Window) -> int:
+    """Returns the number of window positions along one axis of `side` pixels.
 
-    cuda-convnet rounds up, so that the last window may hang over (released code, `layer.py`).
+    With layer.ceil the number is rounded up (released code, `layer.py`).
 
     Raises:
-      WindowTooLarge: not even one place.
+      WindowTooLargeError: not a single window fits.
     """
-    room = side + 2 * getattr(layer, "padding", 0) - layer.size
+    room = side + 2 * layer.padding - layer.size
     if room < 0:
-        raise WindowTooLarge
-    rounding = math.ceil if getattr(layer, "ceil", False) else math.floor
-    return rounding(room / getattr(layer, "stride", 1)) + 1
+        raise WindowTooLargeError
+    rounding = math.ceil if layer.ceil else math.floor
+    return rounding(room / layer.stride) + 1
 
 
-def _dense_shape(layer: Dense, reads: int, towers: int, exchanged: bool) -> LayerShape:
-    split = 1 if layer.whole else towers
-    here = layer.features // split
-    kernel = (split, reads, here)
-    return LayerShape(
-        layer, (layer.features,), here, exchanged, reads, kernel, (split, here), math.prod(kernel)
-    )
+def overhang(side: int, layer: Window) -> int:
+    """Returns the pixels by which the last window reaches over the far edge of `side` pixels.
+
+    224 pixels, windows of 11 and a stride of 4 make 55 windows, the last 3 pixels over the edge.
+    """
+    reach = (window_count(side, layer) - 1) * layer.stride + layer.size
+    return max(0, reach - (side + 2 * layer.padding))
+
+
+def _dense_shape(
+    layer: Dense, reads: tuple[int, ...], fan_in: int, towers: int, exchanged: bool
+) -> LayerShape:
+    columns = towers if layer.divided else 1
+    units = layer.features // columns
+    kernel, bias = (columns, fan_in, units), (columns, units)
+    macs = math.prod(kernel)
+    return LayerShape(layer, reads, (layer.features,), units, exchanged, fan_in, kernel, bias, macs)
 
 
 def _window_shape(
-    layer: Conv | Local, side: int, maps: int, towers: int, exchanged: bool
+    layer: Conv | Local, reads: tuple[int, ...], maps: int, towers: int, exchanged: bool
 ) -> LayerShape:
-    places, fan_in, here = (
-        window_places(side, layer),
-        maps * layer.size**2,
-        layer.features // towers,
-    )
+    side, features = window_count(reads[0], layer), layer.features // towers
+    fan_in = maps * layer.size**2
     if isinstance(layer, Local):
-        kernel = (towers, places, places, fan_in, here)
-        bias, macs = (towers, places, places, here), math.prod(kernel)
+        kernel = (towers, side, side, fan_in, features)
+        bias, macs = (towers, side, side, features), math.prod(kernel)
     else:
-        kernel = (towers, layer.size, layer.size, maps, here)
-        bias, macs = (towers, here), math.prod(kernel) * places**2
-    out = (places, places, layer.features)
-    return LayerShape(layer, out, here, exchanged, fan_in, kernel, bias, macs)
+        kernel = (towers, layer.size, layer.size, maps, features)
+        bias, macs = (towers, features), math.prod(kernel) * side**2
+    out = (side, side, layer.features)
+    return LayerShape(layer, reads, out, features, exchanged, fan_in, kernel, bias, macs)
 
 
-def walk(net: Net, crop: int) -> Iterator[LayerShape]:
-    """The shape of every layer but the exchanges, for square RGB images of side `crop` pixels.
+def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
+    """Yields the shape of every layer but the exchanges, for RGB images of crop×crop pixels.
 
     Raises:
-      WindowTooLarge: a window does not fit.
+      WindowTooLargeError: a window does not fit.
     """
-    out, here, exchange = (crop, crop, 3), 3, False
+    out, per_tower, exchange = (crop, crop, 3), 3, False
     for layer in net.layers:
         if isinstance(layer, Exchange):
             exchange = net.towers > 1
             continue
-        if isinstance(layer, WEIGHTED):
-            maps = out[-1] if exchange else here
+        if isinstance(layer, Weighted):
+            maps = out[-1] if exchange else per_tower
             if isinstance(layer, Dense):
-                shape = _dense_shape(layer, maps * math.prod(out[:-1]), net.towers, exchange)
+                fan_in = maps * math.prod(out[:-1])
+                shape = _dense_shape(layer, out, fan_in, net.towers, exchange)
             else:
-                shape = _window_shape(layer, out[0], maps, net.towers, exchange)
+                shape = _window_shape(layer, out, maps, net.towers, exchange)
             exchange = False
-        elif isinstance(layer, POOLS):
-            places = window_places(out[0], layer)
-            shape = LayerShape(layer, (places, places, out[-1]), here)
+        elif isinstance(layer, Pool):
+            side = window_count(out[0], layer)
+            shape = LayerShape(layer, out, (side, side, out[-1]), per_tower)
         else:
-            shape = LayerShape(layer, out, here)
-        out, here = shape.out, shape.per_tower
+            shape = LayerShape(layer, out, out, per_tower)
+        out, per_tower = shape.out, shape.per_tower
         yield shape
 
 
 def smallest_crop(net: Net) -> int:
-    """The smallest side in pixels of the input at which every window fits."""
+    """Returns the smallest side in pixels of the input at which every window fits."""
 
     def fits(crop: int) -> bool:
         try:
-            return bool(list(walk(net, crop)))
-        except WindowTooLarge:
+            return bool(list(layer_shapes(net, crop)))
+        except WindowTooLargeError:
             return False
 
     sides = range(1, 2**40)
     return sides[bisect.bisect_left(sides, True, key=fits)]
 
 
-def _row(shape: LayerShape, towers: int) -> tuple[str, ...]:
-    """One line of the layer table."""
-    whole = getattr(shape.layer, "whole", False)
-    weights = bool(shape.kernel)
+TABLE_HEADER = (
+    "layer", "output", "a tower has", "reads", "kernel", "parameters", "multiply-adds",
+)  # fmt: skip
+
+
+def _table_row(shape: LayerShape, towers: int) -> tuple[str, ...]:
+    weighted = isinstance(shape.layer, Weighted)
+    divided = towers > 1 and (not weighted or shape.layer.divided)
     return (
         shape.layer.name,
         "×".join(map(str, shape.out)),
-        "whole" if whole or towers == 1 else f"{shape.per_tower} of {shape.out[-1]}",
-        ("all towers" if shape.exchanged else "its own") if weights and towers > 1 else "",
+        f"{shape.per_tower} of {shape.out[-1]}" if divided else "all",
+        ("all towers" if shape.exchanged else "its own") if weighted and towers > 1 else "",
         "×".join(map(str, shape.kernel[1:])),
-        f"{shape.params:,}" if weights else "",
-        f"{shape.macs:,}" if weights else "",
+        f"{shape.params:,}" if weighted else "",
+        f"{shape.macs:,}" if weighted else "",
     )
 
 
-def layer_table(net: Net, crop: int) -> str:
-    """A net's layers: output, what a tower has and reads, kernel, parameters, multiply-adds."""
-    shapes = list(walk(net, crop))
-    header = ("layer", "output", "a tower has", "reads", "kernel", "parameters", "multiply-adds")
+def layer_table(net: Net) -> list[Sequence[str]]:
+    """Returns the rows of a table of the net's layers, from TABLE_HEADER to the totals."""
+    shapes = list(layer_shapes(net, net.crop))
     totals = (f"{sum(s.params for s in shapes):,}", f"{sum(s.macs for s in shapes):,}")
-    rows = [header, *(_row(s, net.towers) for s in shapes), ("total", "", "", "", "", *totals)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if column > 4 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [_table_row(shape, net.towers) for shape in shapes]
+    return [TABLE_HEADER, *rows, ("total", "", "", "", "", *totals)]

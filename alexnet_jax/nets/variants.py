@@ -1,4 +1,4 @@
-"""From a published net and a config to the net that is built: the ablations of §4 and §5."""
+"""From a published net and a config to the net that is built: the ablations of the paper."""
 
 import math
 from dataclasses import replace
@@ -7,30 +7,20 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.ops import ACTIVATIONS
-from alexnet_jax.nets.shapes import WindowTooLarge, smallest_crop, walk
-from alexnet_jax.nets.zoo import (
-    NETS,
-    NORMS,
-    POOLS,
-    WEIGHTED,
-    Conv,
-    Dense,
-    Dropout,
-    Exchange,
-    Layer,
-    Local,
-    Net,
-)
+from alexnet_jax.nets.shapes import WindowTooLargeError, layer_shapes, smallest_crop
+from alexnet_jax.nets.spec import Activation, Dropout, Exchange, Layer, Net, Norm, Pool, Weighted
+from alexnet_jax.nets.zoo import NETS
 
 
-def weighted_layers(net: Net) -> dict[str, Conv | Local | Dense]:
-    """The layers that have parameters, by name."""
-    return {layer.name: layer for layer in net.layers if isinstance(layer, WEIGHTED)}
+def weighted_layers(net: Net) -> dict[str, Weighted]:
+    """Returns the layers that have parameters, by name."""
+    return {layer.name: layer for layer in net.layers if isinstance(layer, Weighted)}
 
 
 def _without(net: Net, names: tuple[str, ...]) -> Net:
-    """The net without these layers."""
-    present = [layer.name for layer in net.layers if not isinstance(layer, Exchange)]
+    """Returns the net without the named layers; raises UserError for a name that it lacks."""
+    named = [layer for layer in net.layers if not isinstance(layer, Exchange)]
+    present = [layer.name for layer in named]
     for name in names:
         if name not in present:
             raise UserError(
@@ -38,11 +28,12 @@ def _without(net: Net, names: tuple[str, ...]) -> Net:
             )
         if name == present[-1]:
             raise UserError(f"model.without names the classifier {name!r}, which has to stay")
-    return replace(net, layers=tuple(x for x in net.layers if getattr(x, "name", "") not in names))
+    kept = (x for x in net.layers if isinstance(x, Exchange) or x.name not in names)
+    return replace(net, layers=tuple(kept))
 
 
 def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
-    """The net with exchanges before these layers and nowhere else."""
+    """Returns the net with exchanges before the named layers and nowhere else."""
     first, *others = weighted_layers(net)
     for name in names:
         if name not in others:
@@ -58,36 +49,68 @@ def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
 
 
 def _check_classifier_reads_all(net: Net) -> None:
-    position = len(net.layers) - 1
-    if net.towers > 1 and not isinstance(net.layers[position - 1], Exchange):
-        name = net.layers[position].name
+    *_, below, classifier = net.layers
+    if net.towers > 1 and not isinstance(below, Exchange):
         raise UserError(
-            f"{net.towers} towers without an exchange before the classifier {name!r}; "
+            f"{net.towers} towers without an exchange before the classifier {classifier.name!r}; "
             f"add it to model.exchange"
         )
 
 
-def _changed(layer: Layer, changes: ConfigDict) -> Layer | None:
-    """One layer under the config's activation, norms, pools and dropout; None = left out."""
-    if isinstance(layer, NORMS) and changes.lrn is False:
+def _changed(layer: Layer, model: ConfigDict) -> Layer | None:
+    """Returns one layer with the config's activation, pool size and dropout; None to leave it out.
+
+    A pool of another size keeps the size of its output where it can: released net 147, the paper's
+    ablation of overlapping pooling, has maps of 27, 13 and 6 pixels too. Rounding the number of
+    windows down does that for windows of 2.
+    """
+    if isinstance(layer, Norm) and model.lrn is False:
         return None
-    if isinstance(layer, POOLS) and changes.pool_size is not None:
-        return replace(layer, size=changes.pool_size)
-    if isinstance(layer, Dropout) and changes.dropout is not None:
-        return replace(layer, rate=changes.dropout) if changes.dropout else None
-    if getattr(layer, "activation", None) and changes.activation is not None:
-        return replace(layer, activation=changes.activation)
+    if isinstance(layer, Pool) and model.pool_size is not None:
+        ceil = layer.ceil and model.pool_size >= layer.size
+        return replace(layer, size=model.pool_size, ceil=ceil)
+    if isinstance(layer, Dropout) and model.dropout is not None:
+        return replace(layer, rate=model.dropout) if model.dropout else None
+    if isinstance(layer, Activation | Weighted) and layer.activation and model.activation:
+        return _activated_by(layer, model.activation)
     return layer
 
 
+def _activated_by(layer: Activation | Weighted, activation: str) -> Layer:
+    """Returns the layer with another activation.
+
+    The initial biases of 1 give ReLUs positive inputs (paper §5). They saturate a tanh, so it
+    starts from biases of 0.
+    """
+    if isinstance(layer, Weighted) and activation != "relu":
+        return replace(layer, activation=activation, bias=0.0)
+    return replace(layer, activation=activation)
+
+
+def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net:
+    """Returns the net with other initial stds and biases: a tuple of (layer, std, bias)."""
+    present = weighted_layers(net)
+    for name, *_ in initial:
+        if name not in present:
+            raise UserError(
+                f"model.initial names {name!r}; layers with weights are {', '.join(present)}"
+            )
+    new = {name: {"std": std, "bias": bias} for name, std, bias in initial}
+    layers = (
+        replace(x, **new[x.name]) if isinstance(x, Weighted) and x.name in new else x
+        for x in net.layers
+    )
+    return replace(net, layers=tuple(layers))
+
+
 def _widened(net: Net, width: float, num_classes: int) -> Net:
-    """Every layer with `width` times its units, the classifier with one unit a class."""
-    units = math.gcd(*(x.features for x in weighted_layers(net).values() if x.features))
-    if units % net.towers:
+    """Returns the net with `width` times the features, and one classifier unit a class."""
+    unit = math.gcd(*(x.features for x in weighted_layers(net).values() if x.features))
+    if unit % net.towers:
         raise UserError(
-            f"model.towers={net.towers} does not divide every layer; use a divisor of {units}"
+            f"model.towers={net.towers} does not divide every layer; use a divisor of {unit}"
         )
-    grain = units // net.towers
+    grain = unit // net.towers
     multiple = round(width * grain)
     if multiple < 1 or not math.isclose(width * grain, multiple):
         raise UserError(
@@ -96,69 +119,72 @@ def _widened(net: Net, width: float, num_classes: int) -> Net:
         )
 
     def widen(layer: Layer) -> Layer:
-        if not isinstance(layer, WEIGHTED):
+        if not isinstance(layer, Weighted):
             return layer
         features = layer.features * multiple // grain if layer.features else num_classes
         return replace(layer, features=features)
 
-    return replace(net, layers=tuple(widen(layer) for layer in net.layers))
+    return replace(net, layers=tuple(map(widen, net.layers)))
 
 
 def _fan_ins(net: Net, crop: int) -> dict[str, int]:
-    return {shape.layer.name: shape.fan_in for shape in walk(net, crop)}
+    return {shape.layer.name: shape.fan_in for shape in layer_shapes(net, crop)}
 
 
-def _scaled_std(layer: Layer, here: int, published: int) -> Layer:
-    """A unit's input keeps its published variance however few inputs it has.
+def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
+    """Returns the layer with std × √(published fan-in ÷ fan-in).
 
-    With the published std a net of a quarter of the width stays at chance level. conv1 reads the
-    same pixels at any width, so it keeps its own.
+    A unit's input then keeps its published variance. With the published std a net of a quarter of
+    the width stays at chance level. conv1 reads the same pixels at any width and keeps its own.
     """
     if layer.std is None:
-        return replace(layer, std=math.sqrt(1 / (3 * here)))
+        return replace(layer, std=math.sqrt(1 / (3 * fan_in)))
     if layer.name == "conv1":
         return layer
-    return replace(layer, std=layer.std * math.sqrt(published / here))
+    return replace(layer, std=layer.std * math.sqrt(published_fan_in / fan_in))
 
 
 def _scaled(net: Net, crop: int, published: Net) -> Net:
-    """The net with initial stds × √(fan-in of the published net ÷ fan-in here)."""
-    here = _fan_ins(net, crop)
-    there = _fan_ins(_widened(published, 1.0, 1), published.crop)
+    """Returns the net for this crop, every initial std scaled by its layer's fan-in."""
+    ours = _fan_ins(net, crop)
+    theirs = _fan_ins(_widened(published, 1.0, 1), published.crop)
     layers = (
-        _scaled_std(x, here[x.name], there[x.name]) if isinstance(x, WEIGHTED) else x
+        _scaled_std(x, ours[x.name], theirs[x.name]) if isinstance(x, Weighted) else x
         for x in net.layers
     )
     return replace(net, layers=tuple(layers), crop=crop)
 
 
-def resolve(model_config: ConfigDict, crop: int) -> Net:
-    """The net of `config.model` for images of side `crop` pixels, every number filled in.
+def resolve(model: ConfigDict, crop: int) -> Net:
+    """Returns the net of config.model for images of crop×crop pixels, every number filled in.
 
-    `num_classes` must be set. Raises UserError for an unknown net, layer or activation, a width
-    that the towers cannot divide, and a crop that is too small, with the smallest possible.
+    model.num_classes must be set.
+
+    Raises:
+      UserError: an unknown net, layer or activation, a width that the towers cannot divide, or a
+        crop that is too small.
     """
-    name = model_config.name
-    if name not in NETS:
-        raise UserError(f"model.name={name!r} is unknown; choose from {', '.join(NETS)}")
-    if model_config.activation not in (None, *ACTIVATIONS):
+    if model.name not in NETS:
+        raise UserError(f"model.name={model.name!r} is unknown; choose from {', '.join(NETS)}")
+    if model.activation not in (None, *ACTIVATIONS):
         raise UserError(
-            f"model.activation={model_config.activation!r} is unknown; choose from "
+            f"model.activation={model.activation!r} is unknown; choose from "
             f"{', '.join(ACTIVATIONS)}"
         )
-    published = NETS[name]
-    net = replace(published, towers=model_config.towers or published.towers)
-    if model_config.exchange is not None:
-        net = _exchanging(net, model_config.exchange)
-    net = _without(net, model_config.without)
+    published = NETS[model.name]
+    net = replace(published, towers=model.towers or published.towers)
+    if model.exchange is not None:
+        net = _exchanging(net, model.exchange)
+    net = _without(net, model.without)
     _check_classifier_reads_all(net)
-    kept = (_changed(layer, model_config) for layer in net.layers)
-    net = replace(net, layers=tuple(layer for layer in kept if layer is not None))
-    net = _widened(net, model_config.width, model_config.num_classes)
+    changed = (_changed(layer, model) for layer in net.layers)
+    net = replace(net, layers=tuple(layer for layer in changed if layer is not None))
+    net = _initialised(net, model.initial)
+    net = _widened(net, model.width, model.num_classes)
     try:
         return _scaled(net, crop, published)
-    except WindowTooLarge:
+    except WindowTooLargeError:
         raise UserError(
-            f"data.crop_size={crop} is too small for {name}; "
+            f"data.crop_size={crop} is too small for {model.name}; "
             f"the smallest possible is {smallest_crop(net)}"
         ) from None

@@ -17,7 +17,6 @@ overlapped with computation.
 """
 
 import math
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -63,6 +62,7 @@ def check(values: flags.FlagValues) -> ConfigDict:
     from alexnet_jax import parallel
     from alexnet_jax.cli import checks
     from alexnet_jax.data import check_available, summary
+    from alexnet_jax.nets.placement import check_layout
     from alexnet_jax.nets.variants import resolve
 
     if config.model.num_classes is None:
@@ -76,7 +76,7 @@ def check(values: flags.FlagValues) -> ConfigDict:
     checks.check_net(config)
     net = resolve(config.model, config.data.crop_size)
     layout, sizes = parallel.layout_of(config.parallel), {"data.batch_size": config.data.batch_size}
-    parallel.check_layout(layout, net, sizes)
+    check_layout(layout, net, sizes)
     checks.check_parts(config)
     if config.train.compute_dtype != "float32":
         raise UserError(
@@ -110,39 +110,6 @@ def force_cpu_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def compile_step(config: ConfigDict) -> tuple[Any, Any]:
-    """The training step compiled for config.parallel, and its state's shapes and shardings.
-
-    Everything is abstract: no array is made. The schedule's lengths are any; they move nothing.
-    """
-    import jax
-    from jax.sharding import NamedSharding
-
-    from alexnet_jax import parallel, train
-    from alexnet_jax.nets.model import build_model
-    from alexnet_jax.preprocess import Pixels
-
-    model, layout, data = build_model(config), parallel.layout_of(config.parallel), config.data
-    mesh = parallel.make_mesh(layout)
-    make = train.make_initial_state(config, model)
-    state = parallel.born_on(make, mesh, train.state_specs(model, layout)).eval_shape()
-
-    def array(shape: tuple[int, ...], dtype: str, spec: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
-
-    rows, everywhere = parallel.batch_spec(layout), parallel.EVERYWHERE
-    number, side, crop = data.batch_size, data.image_size, data.crop_size
-    batch = {
-        "image": array((number, side, side, 3), "uint8", rows),
-        "label": array((number,), "int32", rows),
-        "mask": array((number,), "float32", rows),
-    }
-    mean = (crop, crop, 3) if data.input_mean is None else (3,)
-    pixels = Pixels(*(array(shape, "float32", everywhere) for shape in (mean, (3,), (3, 3))))
-    step = train.compiled_step(config, model, mesh, epoch_steps=1000, total_steps=10_000)
-    return step.lower(state, batch, pixels).compile(), state
-
-
 def main(values: flags.FlagValues) -> int:
     """Prints the plan, or the table that was asked for; returns the exit code."""
     if values.table == "k20":
@@ -154,8 +121,10 @@ def main(values: flags.FlagValues) -> int:
     force_cpu_devices(config.parallel.data * config.parallel.tower)
     from alexnet_jax.plan.forecast import Machine
     from alexnet_jax.plan.report import report
+    from alexnet_jax.session import abstract_session
 
-    compiled, state = compile_step(config)
+    session = abstract_session(config)
+    compiled, state = session.lower().compile(), session.initial_state.eval_shape()
     machine = Machine(values.link_gbps * 1e9, values.device_tflops * 1e12)
     print(f"{config_flags.get_config_filename(values['config'])}: {config.model.name}")
     print(report(config, compiled, state, machine))

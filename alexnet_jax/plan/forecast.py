@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import walk
-from alexnet_jax.nets.zoo import Dense, Net
-from alexnet_jax.parallel import Layout, check_layout, local_shape
+from alexnet_jax.nets.placement import check_layout, place, weighted
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.traffic import expected_transfers, wire_bytes
 
 SCHEMES = ("data", "tower", "hybrid")
@@ -54,44 +54,32 @@ class Forecast:
 
 
 def step_flops(net: Net, layout: Layout, batch: int) -> int:
-    """FLOPs of a step on one device; `batch` is that of all devices together.
+    """Returns the FLOPs of a step on one device; `batch` is that of all devices together.
 
-    The classifier is whole on every device: along "tower" it is computed once a device for the same
-    images, and in the hybrid scheme on every device for the whole batch.
+    The classifier is replicated: along "tower" every device computes it for the same images, and in
+    the hybrid scheme every device computes it for the whole batch.
     """
-    total, passes = 0, 2  # the images need no gradient
-    rows = batch // layout.data
-    for shape in walk(net, net.crop):
-        if not shape.macs:
-            continue
-        if getattr(shape.layer, "whole", False):
-            macs = shape.macs * (batch if layout.hybrid else rows)
-        else:  # hybrid dense layers: a share of the units, but of the whole batch
-            macs = shape.macs * rows // layout.tower
+    total, passes = 0, 2  # the first layer's input, the images, needs no gradient
+    for placed in weighted(net, layout).values():
+        macs = placed.shape.macs * (batch if placed.units_split else batch // layout.data)
+        if not placed.replicated:
+            macs = macs // (layout.tower * placed.unit_shares)
         total, passes = total + 2 * macs * passes, 3
     return total
 
 
 def parameter_bytes(net: Net, layout: Layout) -> int:
-    """Of one device's parameters; the velocities take as many again."""
+    """Returns the bytes of one device's parameters; the velocities take the same again."""
     return FLOAT * sum(
-        math.prod(local_shape(array, shape.layer, layout))
-        for shape in walk(net, net.crop)
-        for array in (shape.kernel, shape.bias)
-        if array
+        math.prod(placed.shard_shape(array))
+        for placed in weighted(net, layout).values()
+        for array in (placed.shape.kernel, placed.shape.bias)
     )
 
 
 def output_bytes(net: Net, layout: Layout, batch: int) -> int:
-    """Of all layers' outputs on one device, which the backward pass reads."""
-    total, wide = 0, False  # a hybrid dense layer came before: units are split, not the batch
-    for shape in walk(net, net.crop):
-        wide = wide or (layout.hybrid and isinstance(shape.layer, Dense))
-        split = layout.tower * (layout.data if wide else 1)
-        split = 1 if getattr(shape.layer, "whole", False) else split
-        rows = batch if wide else batch // layout.data
-        total += rows * math.prod(shape.out) // split
-    return FLOAT * total
+    """Returns the bytes of all layers' outputs on one device, which the backward pass reads."""
+    return FLOAT * sum(placed.outputs(batch) for placed in place(net, layout))
 
 
 def forecast(net: Net, layout: Layout, batch: int, machine: Machine) -> Forecast:

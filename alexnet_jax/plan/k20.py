@@ -5,7 +5,8 @@ Nothing is fitted but the FLOP/s of a K20, to the row of one GPU.
 
 from dataclasses import replace
 
-from alexnet_jax.nets.zoo import NETS, Net
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.forecast import Machine, forecast, step_flops
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from alexnet_jax.nets.spec import Net
 from alexnet_jax.nets.variants import resolve
-from alexnet_jax.nets.zoo import Net
 from alexnet_jax.parallel import Layout, layout_of
 from alexnet_jax.plan.forecast import (
     DEVICES,

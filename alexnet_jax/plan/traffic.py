@@ -1,90 +1,83 @@
-"""What a training step has to communicate, by arithmetic on the sizes of the net's layers.
+"""The communication of a training step, by arithmetic on the sizes of the net's layers.
 
-It follows parallel.py and train.py: exchanges between towers, the hybrid scheme's gathers before
-dense layers, the gradients of what several devices hold alike, and a few sums. plan.py checks it
-against the compiled program.
+The activations' gathers are those of `nets.placement`, which the model performs. The gradients of
+parameters that several devices hold and a few sums come on top. The tests compare all of it with
+the compiled program.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 
-from alexnet_jax.nets.shapes import LayerShape, walk
-from alexnet_jax.nets.zoo import WEIGHTED, Dense, Net
-from alexnet_jax.parallel import DATA, TOWER, Layout, local_shape, param_specs
+from alexnet_jax.nets.placement import BATCH, param_specs, place, weighted
+from alexnet_jax.nets.spec import Dropout, Net
+from alexnet_jax.parallel import DATA, TOWER, Layout
 from alexnet_jax.plan.hlo import Transfer
 
 
 def expected_transfers(net: Net, layout: Layout, batch: int, parts: int = 1) -> list[Transfer]:
-    """All that a step communicates; `batch` is that of all devices, worked through in `parts`."""
+    """Returns all transfers of a step.
+
+    Args:
+      net: resolved.
+      layout: of the devices.
+      batch: images over all devices.
+      parts: number of parts that the batch is worked through in.
+    """
     return [
         *activation_transfers(net, layout, batch // parts) * parts,
+        *index_transfers(net, layout, batch // parts) * parts,
         *gradient_transfers(net, layout),
         *sum_transfers(net, layout, batch),
     ]
 
 
 def activation_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """What layers read from other devices, and the gradients that go back to them."""
-    found: list[Transfer] = []
-    below, wide = (), False  # the layer below's output; a hybrid dense layer came before
-    for shape in walk(net, net.crop):
-        if isinstance(shape.layer, WEIGHTED):
-            if below:  # the first layer reads the images, which every device has
-                found += _reads(shape, below, wide, net, layout, batch)
-            wide = wide or (layout.hybrid and isinstance(shape.layer, Dense))
-        below = shape.out
+    """Returns the gathers of layers' inputs, and the gradients that go back.
+
+    Each gather is an all-gather of the input and a reduce-scatter of its gradient. A replicated
+    layer needs no gradient from the other devices.
+    """
+    found = []
+    for placed in place(net, layout):
+        name = placed.shape.layer.name
+        kinds = [("all-gather", "input")]
+        kinds += [("reduce-scatter", "input gradient")] * (not placed.replicated)
+        for kind, what in kinds:
+            for gather in placed.gathers:
+                if gather.devices > 1:
+                    array, label = gather.array(batch, layout), f"{name} {what}, {gather.of}"
+                    found += [Transfer(kind, gather.devices, array, what=label)] * gather.copies
     return found
 
 
-def _reads(
-    shape: LayerShape, below: tuple[int, ...], wide: bool, net: Net, layout: Layout, batch: int
-) -> list[Transfer]:
-    """All-gathers of what one layer reads, and reduce-scatters of the gradient with respect to it.
-
-    A layer that all devices compute alike needs no gradient from the others.
-    """
-    here = net.towers // layout.tower
-    hybrid_dense = layout.hybrid and isinstance(shape.layer, Dense)
-    gathers: list[tuple[str, int, tuple[int, ...], int]] = []  # of what, group, array, how many
-    if hybrid_dense and wide:
-        gathers.append(("all units", layout.data, (batch, below[-1] // net.towers), here))
-    if shape.exchanged and layout.tower > 1:
-        rows = batch if wide else batch // layout.data
-        gathers.append(("all towers", layout.tower, (rows, *below), 1))
-    if hybrid_dense and not wide:
-        maps, copies = (below[-1], 1) if shape.exchanged else (below[-1] // net.towers, here)
-        gathers.append(("whole batch", layout.data, (batch, *below[:-1], maps), copies))
-    whole = getattr(shape.layer, "whole", False)
-    kinds = [("all-gather", "input")] + [("reduce-scatter", "input gradient")] * (not whole)
-    return [
-        Transfer(kind, group, array, what=f"{shape.layer.name} {what}, {of_what}")
-        for kind, what in kinds
-        for of_what, group, array, copies in gathers
-        for _ in range(copies)
-    ]
+def index_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
+    """Returns the gather of the images' places in the batch, which decide the dropout (hybrid)."""
+    gathers = [gather.of for placed in place(net, layout) for gather in placed.gathers]
+    drops = any(isinstance(layer, Dropout) for layer in net.layers)
+    if not drops or BATCH not in gathers:
+        return []
+    return [Transfer("all-gather", layout.data, (batch,), what="places in the batch")]
 
 
 def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
-    """Gradients of the parameters that the devices along "data" hold alike, their towers stacked.
+    """Returns the all-reduces of the gradients of parameters that "data" devices have in common.
 
-    The hybrid scheme's dense layers are not among them: their units are split, and the classifier
-    is computed alike, for the whole batch, on every device.
+    The hybrid scheme's dense layers are not among them: every device sees the whole batch.
     """
     if layout.data == 1:
         return []
     found = []
-    for shape in walk(net, net.crop):
-        if not shape.kernel or (layout.hybrid and isinstance(shape.layer, Dense)):
+    for name, placed in weighted(net, layout).items():
+        if placed.units_split:
             continue
-        for name, array in (("kernel", shape.kernel), ("bias", shape.bias)):
-            here = local_shape(array, shape.layer, layout)
-            what = f"{shape.layer.name} {name} gradient"
-            found.append(Transfer("all-reduce", layout.data, here, what=what))
+        for what, array in (("kernel", placed.shape.kernel), ("bias", placed.shape.bias)):
+            shard = placed.shard_shape(array)
+            found.append(Transfer("all-reduce", layout.data, shard, what=f"{name} {what} gradient"))
     return found
 
 
 def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """Loss, errors and examples, the gradient's norm, and the hybrid scheme's labels and mask."""
+    """Returns the sums of loss, errors, examples and gradient norm, and hybrid labels and mask."""
     found = []
     if layout.hybrid:
         found = [Transfer("all-gather", layout.data, (batch,), what=x) for x in ("labels", "mask")]
@@ -102,15 +95,15 @@ def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
 
 
 def wire_bytes(transfers: Iterable[Transfer]) -> float:
-    """Bytes that one device sends in a step."""
+    """Returns the bytes that one device sends in a step."""
     return sum(transfer.wire_bytes for transfer in transfers)
 
 
 def key(transfer: Transfer) -> tuple[str, int, int, int]:
-    """What tells transfers apart in the compiled program, where arrays may have changed shape."""
+    """Returns the key to match transfers by: XLA may reshape arrays, but keeps all of this."""
     return transfer.kind, transfer.group, transfer.elements, transfer.itemsize
 
 
 def agree(compiled: Iterable[Transfer], expected: Iterable[Transfer]) -> bool:
-    """True if the same arrays are moved in the same ways, as often."""
+    """True if the same arrays are moved in the same ways the same number of times."""
     return Counter(map(key, compiled)) == Counter(map(key, expected))

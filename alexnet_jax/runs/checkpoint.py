@@ -1,4 +1,7 @@
-"""Saving and restoring a run. The only file that knows orbax; `workdir` says what is good."""
+"""Saving and restoring a run's state. No other file knows orbax.
+
+`workdir` names the folders and says which checkpoints are intact.
+"""
 
 import contextlib
 import logging
@@ -15,60 +18,82 @@ import orbax.checkpoint as ocp
 
 from alexnet_jax import full_disk
 from alexnet_jax.errors import UserError
-from alexnet_jax.parallel import is_first_process
+from alexnet_jax.parallel import is_lead_process
 from alexnet_jax.runs import workdir
+from alexnet_jax.runs.record import RunRecord, from_json
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint read back: `training` is everything but the parameters; None if not asked."""
+    """A checkpoint that was read back.
+
+    Attributes:
+      step: its step.
+      params: the parameters.
+      mean: the mean that is subtracted from the pixels, float32 [crop, crop, 3] or [3].
+      record: the facts saved beside the state.
+      training: the rest of the training state; None if only the parameters were asked for.
+    """
 
     step: int
     params: Any
     mean: np.ndarray
-    training: Any
-    meta: dict[str, Any]
+    record: RunRecord
+    training: Any = None
+
+    @property
+    def state(self) -> Any:
+        """Returns the whole training state."""
+        return self.training.replace(params=self.params)
 
 
 class Checkpoints:
-    """The checkpoints of one workdir; saves in the background, keeps the newest and the best."""
+    """The checkpoints of one workdir: saved in the background, the newest and the best kept."""
 
     def __init__(self, directory: Path, keep: int, on_full_disk: str = full_disk.STOP) -> None:
-        """on_full_disk: stop or continue, when a save finds no room."""
+        """Opens a workdir's checkpoints.
+
+        Args:
+          directory: the workdir.
+          keep: number of newest checkpoints that stay; the best stays besides.
+          on_full_disk: "stop" or "continue" when a save finds no room.
+        """
         self._workdir, self._keep, self._on_full_disk = directory, keep, on_full_disk
         self._writer = ocp.AsyncCheckpointer(_handler())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._step = -1  # last asked for
+        self._step = -1  # of the last save
         self._saving: Future[None] | None = None
         self._lost = ""
-        (directory / workdir.FOLDER).mkdir(parents=True, exist_ok=True)
-        _quieten()
+        _silence_asyncio()
 
     def save(
-        self,
-        step: int,
-        params: Any,
-        training: Any,
-        mean: np.ndarray,
-        meta: dict[str, Any],
-        error: float | None,
+        self, step: int, state: Any, mean: np.ndarray, record: RunRecord, error: float | None
     ) -> None:
-        """Copies the state and writes it in the background, unless this step is saved already.
+        """Copies a training state and writes it in the background, unless it is saved already.
 
-        `error` (of the validation) decides which is the best. Raises what `poll` does.
+        Args:
+          step: of the state.
+          state: a TrainState.
+          mean: the mean that is subtracted from the pixels.
+          record: facts of the run.
+          error: of the validation at this step, which decides the best checkpoint; None without.
+
+        Raises:
+          UserError: as `poll`.
         """
         self._settle()
         if workdir.is_saved(self._workdir, step, validated=error is not None):
             return
         self._step = step
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(params),
-            training=ocp.args.StandardSave(training),
+            params=ocp.args.StandardSave(state.params),
+            training=ocp.args.StandardSave(state.replace(params=None)),
             mean=ocp.args.StandardSave([mean]),
-            meta=ocp.args.JsonSave(meta),
+            meta=ocp.args.JsonSave(record.to_json()),
         )
         try:
-            _first_process(workdir.discard, self._workdir, step)
+            (self._workdir / workdir.FOLDER).mkdir(parents=True, exist_ok=True)
+            _as_lead(workdir.discard, self._workdir, step)
             self._writer.save(workdir.draft_folder(self._workdir, step).absolute(), args=items)
         except Exception as fault:
             self._failed(fault)
@@ -76,23 +101,26 @@ class Checkpoints:
             self._saving = self._thread.submit(self._finish, step, error)
 
     def poll(self) -> None:
-        """Looks at the save in the background. Raises UserError if it found the disk full."""
+        """Collects a save that is done. Raises UserError if it found the disk full."""
         if self._saving is not None and self._saving.done():
             self._settle()
 
-    def restore(self, params: Any, training: Any) -> Restored | None:
-        """The newest good checkpoint in the form of these abstract trees; None if nothing is saved.
+    def restore(self, state: Any) -> Restored | None:
+        """Reads the newest intact checkpoint in the form of an abstract state; None without any.
 
-        Bad and unfinished ones are told, and set aside. Raises UserError if none is good.
+        Damaged and unfinished ones are named in a line each and set aside.
+
+        Raises:
+          UserError: every checkpoint is damaged, or the newest intact one is of another net.
         """
-        _first_process(workdir.bring_back, self._workdir)
+        _as_lead(workdir.bring_back, self._workdir)
         for name in workdir.unfinished(self._workdir):
             print(f"checkpoint {name} was not written to its end and is skipped", flush=True)
         if not workdir.steps(self._workdir):
             return None
         step = workdir.good_step(self._workdir)
-        _first_process(workdir.set_bad_aside, self._workdir, step)
-        return _restore(self._workdir, step, params, training)
+        _as_lead(workdir.set_bad_aside, self._workdir, step)
+        return _restore(self._workdir, step, state.params, state.replace(params=None))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -100,7 +128,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None
     ) -> None:
-        # Waits for what is being saved; must not hide why the run ends.
+        # Waits for the save under way. A failure of it must not hide the error that ends the run.
         try:
             self._settle()
         except Exception as failed:
@@ -115,10 +143,10 @@ class Checkpoints:
 
     def _finish(self, step: int, error: float | None) -> None:
         self._writer.wait_until_finished()
-        _first_process(workdir.commit, self._workdir, step, error, self._keep)
+        _as_lead(workdir.commit, self._workdir, step, error, self._keep)
 
     def _settle(self) -> None:
-        """Waits for the save under way, if there is one."""
+        """Waits for the save under way, if any."""
         saving, self._saving = self._saving, None
         if saving is None:
             return
@@ -130,28 +158,28 @@ class Checkpoints:
 
     def _failed(self, fault: Exception) -> None:
         with contextlib.suppress(Exception):
-            self._writer.close()  # it raises once more what is told here
+            self._writer.close()  # raises the same error again
         self._writer = ocp.AsyncCheckpointer(_handler())
-        _first_process(workdir.discard, self._workdir, self._step)
+        _as_lead(workdir.discard, self._workdir, self._step)
         there = ", ".join(map(str, workdir.steps(self._workdir))) or "none"
         self._lost = f"step {self._step} was not saved; saved steps: {there}"
         full_disk.tell(self._lost, fault, self._on_full_disk)
 
 
-def _quieten() -> None:
-    """A save that fails leaves tasks behind that complain on stderr long after it was told."""
+def _silence_asyncio() -> None:
+    """Silences the tasks of a failed save, which complain on stderr long after its error."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = _but_of_closed_loops
+    sys.unraisablehook = _ignore_closed_loops
 
 
-def _but_of_closed_loops(fault: Any) -> None:
-    if str(fault.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(fault)
+def _ignore_closed_loops(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
-def _first_process(function: Any, *arguments: Any) -> None:
-    """Calls a function that changes files; of several processes only the first does."""
-    if is_first_process():
+def _as_lead(function: Any, *arguments: Any) -> None:
+    """Calls a function that changes files, in the lead process only."""
+    if is_lead_process():
         function(*arguments)
 
 
@@ -160,21 +188,35 @@ def _handler() -> ocp.CompositeCheckpointHandler:
     return ocp.CompositeCheckpointHandler(**trees, meta=ocp.JsonCheckpointHandler())
 
 
-def _restore(directory: Path, step: int, params: Any, training: Any) -> Restored:
+def _restore(directory: Path, step: int, params: Any, training: Any = None) -> Restored:
     folder = workdir.step_folder(directory, step).absolute()  # orbax takes no relative path
     wanted = {
         "params": ocp.args.StandardRestore(params),
         "mean": ocp.args.StandardRestore(),
-        "meta": ocp.args.JsonRestore(),
     }
     if training is not None:
         wanted["training"] = ocp.args.StandardRestore(training)
     with ocp.Checkpointer(_handler()) as reader:
+        record = _read_record(reader, folder)  # first: it tells another version's checkpoint
         _check_same_tree(reader.metadata(folder).item_metadata["params"], params, folder)
         found = reader.restore(folder, args=ocp.args.Composite(**wanted))
-    return Restored(
-        step, found["params"], np.asarray(found["mean"][0]), found.get("training"), found["meta"]
-    )
+    mean = np.asarray(found["mean"][0])
+    return Restored(step, found["params"], mean, record, found.get("training"))
+
+
+def _read_record(reader: ocp.Checkpointer, folder: Path) -> RunRecord:
+    wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    return from_json(reader.restore(folder, args=wanted)["meta"])
+
+
+def read_record(path: Path) -> RunRecord:
+    """Reads the facts beside a checkpoint named as workdir or workdir/checkpoints/STEP.
+
+    Raises UserError if it is damaged.
+    """
+    folder = workdir.step_folder(workdir.workdir_of(path), workdir.good_step(path)).absolute()
+    with ocp.Checkpointer(_handler()) as reader:
+        return _read_record(reader, folder)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -186,7 +228,7 @@ def _check_same_tree(saved: Any, wanted: Any, directory: Any) -> None:
     """Raises UserError that says in which parameters the saved net and the wanted one differ."""
     saved, wanted = _shapes(saved), _shapes(wanted)
     differ = [
-        f"{name} is {saved.get(name, 'missing')} there, {wanted.get(name, 'missing')} here"
+        f"{name} is {saved.get(name, 'missing')}, not {wanted.get(name, 'missing')}"
         for name in sorted(saved | wanted)
         if saved.get(name) != wanted.get(name)
     ]
@@ -199,20 +241,20 @@ def _check_same_tree(saved: Any, wanted: Any, directory: Any) -> None:
 
 
 def restore_params(path: Path, params: Any) -> Restored:
-    """Only what a forward pass needs, from a workdir (newest good step) or one of its steps.
+    """Reads what a forward pass needs: parameters and mean.
 
     Args:
-      path: what the user named: a workdir, or workdir/checkpoints/STEP.
+      path: a workdir, for its newest intact step, or workdir/checkpoints/STEP.
       params: abstract parameters of the net (shapes, dtypes and shardings).
 
     Raises:
-      UserError: it is bad, or of another net.
+      UserError: it is damaged, or of another net.
     """
     directory = workdir.workdir_of(path)
     while True:
         step = workdir.good_step(path)
         try:
-            return _restore(directory, step, params, None)
+            return _restore(directory, step, params)
         except Exception:
             if step in workdir.steps(directory):
-                raise  # else a training that goes on has removed it: take the newest again
+                raise  # otherwise a running training has removed it: read its newest step

@@ -1,4 +1,4 @@
-"""One training at a time in a workdir."""
+"""The lock of a workdir: one training at a time."""
 
 import contextlib
 import fcntl
@@ -12,10 +12,15 @@ LOCK = "train.lock"
 
 @contextlib.contextmanager
 def only_run(workdir: Path) -> Iterator[None]:
-    """Holds the workdir; the system lets go of it when this process ends, however it ends.
+    """Makes the workdir and holds it; the system releases it when this process ends.
 
-    Raises UserError if another training holds it.
+    A workdir in which the run wrote nothing, because it failed before its first step, is removed.
+
+    Raises:
+      UserError: another training holds it.
     """
+    existed = workdir.exists()
+    workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,4 +31,15 @@ def only_run(workdir: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             print(f"{workdir} cannot be locked ({error.strerror}): start no second training in it")
-        yield
+        try:
+            yield
+        finally:
+            _remove_traces(workdir, existed)
+
+
+def _remove_traces(workdir: Path, existed: bool) -> None:
+    """Removes the lock of a run that wrote nothing else, and the folder if it made it."""
+    if [entry.name for entry in workdir.iterdir()] == [LOCK]:
+        (workdir / LOCK).unlink()
+        if not existed:
+            workdir.rmdir()

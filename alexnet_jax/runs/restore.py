@@ -7,53 +7,52 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from alexnet_jax import parallel
 from alexnet_jax.nets.model import AlexNet, build_model
-from alexnet_jax.preprocess import Pixels
+from alexnet_jax.nets.placement import param_specs
+from alexnet_jax.parallel import Devices, Layout, make_devices
+from alexnet_jax.preprocess import InputStats
 from alexnet_jax.runs.checkpoint import restore_params
 from alexnet_jax.runs.workdir import check_restorable, read_config
 
 
-def abstract_params(model: AlexNet, mesh: parallel.Mesh, layout: parallel.Layout) -> Any:
-    """Shapes, dtypes and shardings of the model's parameters."""
+def abstract_params(model: AlexNet, devices: Devices) -> Any:
+    """Returns shapes, dtypes and shardings of the model's parameters."""
 
     def params() -> Any:
         images = jnp.zeros((1, model.net.crop, model.net.crop, 3))
         return model.init(jax.random.key(0), images)["params"]
 
-    return parallel.born_on(params, mesh, parallel.param_specs(model.net, layout)).eval_shape()
+    return devices.init(params, param_specs(model.net, devices.layout)).eval_shape()
 
 
 def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
-    """A trained net.
+    """Loads a trained net.
 
     Args:
       directory: a workdir (its newest checkpoint) or workdir/checkpoints/STEP.
 
     Returns:
-      The model, its variables and its config. `variables["params"]` are the parameters;
-      `variables["input"]` holds the mean that was subtracted in training ([crop, crop, 3] or [3],
-      0–255), so that `model.apply(variables, (pixels − mean) × config.data.input_scale)` is right.
+      The model, its variables and its config. variables["params"] are the parameters, and
+      variables["input"] holds "mean", float32 [crop, crop, 3] or [3], and "scale", float32 [3]: the
+      net's input is (pixels − mean) × scale for RGB pixels of 0–255.
 
     Raises:
       UserError: there is no checkpoint, or its parameters do not fit its config.
     """
-    layout = parallel.Layout()
-    return load_on(Path(directory), parallel.make_mesh(layout), layout)
+    return load_on(Path(directory).expanduser(), make_devices(Layout()))
 
 
-def load_on(
-    path: Path, mesh: parallel.Mesh, layout: parallel.Layout
-) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
-    """As `load`, with the parameters laid over the mesh."""
+def load_on(path: Path, devices: Devices) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
+    """Loads a trained net as `load` does, with the parameters sharded over the devices."""
     check_restorable(path)
     config = read_config(path)
     model = build_model(config)
-    restored = restore_params(path, abstract_params(model, mesh, layout))
-    variables = {"params": restored.params, "input": {"mean": jnp.asarray(restored.mean)}}
-    return model, variables, config
+    restored = restore_params(path, abstract_params(model, devices))
+    scale = jnp.asarray(config.data.input_scale, jnp.float32)
+    stats = {"mean": jnp.asarray(restored.mean), "scale": scale}
+    return model, {"params": restored.params, "input": stats}, config
 
 
-def input_pixels(variables: dict[str, Any], config: ConfigDict) -> Pixels:
-    """How a loaded net wants its pixels."""
-    return Pixels(variables["input"]["mean"], jnp.asarray(config.data.input_scale, jnp.float32))
+def restored_stats(variables: dict[str, Any]) -> InputStats:
+    """Returns the input normalisation of a loaded net."""
+    return InputStats(**variables["input"])

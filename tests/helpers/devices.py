@@ -6,14 +6,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import parallel, train
 from alexnet_jax.data import open_dataset
-from alexnet_jax.data.pipeline import training_batches
-from alexnet_jax.nets.model import build_model
-from alexnet_jax.preprocess import Pixels, make_pixels
+from alexnet_jax.session import open_session
 from configs import base
-
-EPOCH_STEPS, TOTAL_STEPS = 41, 100
 
 
 def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
@@ -27,20 +22,11 @@ def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
 
 
 def prepared(config: ConfigDict) -> tuple[Any, Any, Any]:
-    """The compiled step, the state it starts from, and an endless iterator of its batches."""
-    dataset, model = open_dataset(config.data), build_model(config)
-    layout = parallel.layout_of(config.parallel)
-    mesh = parallel.make_mesh(layout)
-    make = train.make_initial_state(config, model)
-    state = parallel.born_on(make, mesh, train.state_specs(model, layout))()
-    step = train.compiled_step(config, model, mesh, EPOCH_STEPS, TOTAL_STEPS)
-    pixels = parallel.everywhere(make_pixels(config.data, dataset), mesh)
-    size = config.data.batch_size
-    batches = training_batches(
-        dataset.splits["train"], size, seed=0, first_step=0, device_bytes=10**9
-    )
-    on_mesh = ((parallel.put_batch(batch, mesh, layout, size), pixels) for batch in batches)
-    return step, state, on_mesh
+    """The step, the state it starts from, and an endless iterator of its batches."""
+    dataset = open_dataset(config.data)
+    session = open_session(config, dataset)
+    batches = session.batches(dataset.splits["train"], first_step=0)
+    return session.make_step(), session.initial_state(), batches
 
 
 def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list[float]]:
@@ -48,7 +34,7 @@ def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list
     step, state, batches = prepared(config)
     losses = []
     for _ in range(steps):
-        state, scalars = step(state, *next(batches))
+        state, scalars = step(state, next(batches))
         losses.append(float(scalars["loss"]))
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(state.params))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}, losses
@@ -66,21 +52,3 @@ def assert_same(
         worst = max(worst, float(difference))
     print(f"largest relative difference of a parameter: {worst:.1e}")
     assert worst < 1e-4
-
-
-def abstract(config: ConfigDict) -> tuple[Any, ...]:
-    """The compiled step and the shapes of what it takes, without making any of it."""
-    model, layout = build_model(config), parallel.layout_of(config.parallel)
-    mesh = parallel.make_mesh(layout)
-    make = train.make_initial_state(config, model)
-    state = parallel.born_on(make, mesh, train.state_specs(model, layout)).eval_shape()
-    step = train.compiled_step(config, model, mesh, 100, 1000)
-    size, side, crop = config.data.batch_size, config.data.image_size, config.data.crop_size
-    shape = jax.ShapeDtypeStruct
-    batch = {
-        "image": shape((size, side, side, 3), np.uint8),
-        "label": shape((size,), np.int32),
-        "mask": shape((size,), np.float32),
-    }
-    pixels = Pixels(*(shape(x, np.float32) for x in ((crop, crop, 3), (3,), (3, 3))))
-    return step, state, pixels, batch

@@ -11,7 +11,7 @@ from alexnet_jax import build_model
 from alexnet_jax.data import embedded
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
-from alexnet_jax.preprocess import Pixels
+from alexnet_jax.preprocess import InputStats
 from alexnet_jax.train import make_initial_state, make_train_step
 from configs.base import get_config
 
@@ -378,7 +378,7 @@ def test_masks_of_the_two_towers_differ(dropped):
 
 # --- a training step -------------------------------------------------------------------------
 
-PIXELS = Pixels(
+PIXELS = InputStats(
     jnp.full((64, 64, 3), 40.0), jnp.ones(3), jnp.asarray(np.diag([30.0, 10.0, 5.0]), jnp.float32)
 )
 

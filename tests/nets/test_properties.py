@@ -34,9 +34,9 @@ def test_a_crop_is_a_slice(seed, size, margin, data):
 @FEW
 def test_ten_views_are_corners_and_centre_and_their_mirrors(seed, size, margin):
     images = random_images(seed, 2, size + margin)
-    pixels = preprocess.Pixels(jnp.zeros(3), jnp.ones(3))
+    pixels = preprocess.InputStats(jnp.zeros(3), jnp.ones(3))
     found = [
-        np.asarray(preprocess.view_input(jnp.asarray(images), pixels, size, *view))
+        np.asarray(preprocess.view(jnp.asarray(images), pixels, size, *view))
         for view in preprocess.VIEWS[10]
     ]
     places = [(0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)]

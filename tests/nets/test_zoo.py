@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.ops import overhang
-from alexnet_jax.nets.shapes import WindowTooLarge, layer_table, smallest_crop, walk, window_places
+from alexnet_jax.nets.shapes import (
+    WindowTooLargeError,
+    layer_shapes,
+    layer_table,
+    smallest_crop,
+    window_places,
+)
 from alexnet_jax.nets.variants import resolve, weighted_layers
 from alexnet_jax.nets.zoo import LRN, NETS, AvgPool, Conv, Dropout, Local, MapLRN, MaxPool
 from configs.base import get_config
@@ -29,7 +35,7 @@ def net_of(name="alexnet", crop=None, classes=None, width=1.0, **changes):
 
 
 def shapes_of(net):
-    return {shape.layer.name: shape for shape in walk(net, net.crop)}
+    return {shape.layer.name: shape for shape in layer_shapes(net, net.crop)}
 
 
 def parameters(net):
@@ -230,7 +236,7 @@ def test_rounding_down_leaves_no_window_over_the_edge_and_none_out(window):
 
 
 def test_a_window_larger_than_its_input_is_refused():
-    with pytest.raises(WindowTooLarge):
+    with pytest.raises(WindowTooLargeError):
         window_places(10, Conv("c", 1, 11))
 
 

@@ -37,7 +37,7 @@ from alexnet_jax import parallel
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 coordinator, process = sys.argv[1:]
-parallel.join(coordinator, 2, int(process), 60)
+parallel.initialize_distributed(coordinator, 2, int(process), 60)
 layout = parallel.Layout(data=2, tower=2)
 share = parallel.share(parallel.make_mesh(layout), layout, 32)
 splits = open_dataset(small().data).splits

@@ -14,14 +14,10 @@ from ml_collections import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alexnet_jax import optim
 from alexnet_jax.benchmark.rates import rate
-from alexnet_jax.nets.ops import overhang
-from alexnet_jax.nets.shapes import LayerShape, walk, window_places
-from alexnet_jax.nets.variants import resolve, weighted_layers
-from alexnet_jax.nets.zoo import (
+from alexnet_jax.nets.shapes import LayerShape, layer_shapes, overhang
+from alexnet_jax.nets.spec import (
     LRN,
-    WEIGHTED,
     AvgPool,
     Conv,
     Dense,
@@ -32,7 +28,10 @@ from alexnet_jax.nets.zoo import (
     MapLRN,
     MaxPool,
     Net,
+    Weighted,
 )
+from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.optim.update import decays
 
 ACTIVATIONS = {"relu": nn.ReLU(inplace=True), "tanh": nn.Tanh()}
 
@@ -103,7 +102,7 @@ def twin(net: Net) -> nn.Sequential:
     What has weights has our layer's name; the weights of `Unshared` are still to be loaded.
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    shapes, read = walk(net, net.crop), (net.crop, net.crop, 3)
+    shapes, read = layer_shapes(net, net.crop), (net.crop, net.crop, 3)
     groups = 1  # of the next layer with weights: every tower reads the whole image
     for layer in net.layers:
         if isinstance(layer, Exchange):
@@ -114,7 +113,7 @@ def twin(net: Net) -> nn.Sequential:
         activation = getattr(layer, "activation", None)
         if activation:
             modules[f"{layer.name}_activation"] = ACTIVATIONS[activation]
-        read, groups = shape.out, net.towers if isinstance(layer, WEIGHTED) else groups
+        read, groups = shape.out, net.towers if isinstance(layer, Weighted) else groups
     return nn.Sequential(modules)
 
 
@@ -146,8 +145,7 @@ def _modules(
 
 def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
     side, _, maps = read
-    near = layer.padding
-    over = overhang(side, window_places(side, layer), layer.size, layer.stride, near)
+    near, over = layer.padding, overhang(side, layer)
     pad = {f"{layer.name}_pad": nn.ZeroPad2d((near, near + over) * 2)} if over else {}
     padding = 0 if over else near
     conv = nn.Conv2d(maps, layer.features, layer.size, layer.stride, padding, groups=groups)
@@ -172,7 +170,7 @@ def _side(read: tuple[int, ...]) -> int:
 def load(module: nn.Sequential, net: Net, params: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Gives the twin our weights: axes turned over, numbers as they are."""
     read = (net.crop, net.crop, 3)
-    for shape in walk(net, net.crop):
+    for shape in layer_shapes(net, net.crop):
         if shape.kernel:
             own, ours = module.get_submodule(shape.layer.name), params[shape.layer.name]
             both = (np.asarray(ours[x]) for x in ("kernel", "bias"))
@@ -199,10 +197,10 @@ def _turned(
 def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> torch.optim.SGD:
     """SGD with momentum, and rate and weight decay by layer as config.optim has them at first."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    decays = optim.decays(settings, net)
+    weight_decays = decays(settings, net)
     for name, layer in weighted_layers(net).items():
         own, rate = module.get_submodule(name), settings.learning_rate * layer.rate
-        groups.setdefault((rate, decays[name]["kernel"]), []).append(own.weight)
+        groups.setdefault((rate, weight_decays[name]["kernel"]), []).append(own.weight)
         groups.setdefault((rate * settings.bias_multiplier, 0.0), []).append(own.bias)
     return torch.optim.SGD(
         [{"params": x, "lr": rate, "weight_decay": decay} for (rate, decay), x in groups.items()],

@@ -1,0 +1,35 @@
+"""Tables as text for a terminal and as Markdown."""
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+Rows = Sequence[Sequence[str]]
+
+
+def text_table(rows: Rows, left: int = 1) -> str:
+    """Returns a table whose first row is its header.
+
+    Args:
+      rows: cells as text, all rows of one length.
+      left: number of columns that are aligned left; the others are aligned right.
+    """
+    header, *body = rows
+    table = Table(box=None, pad_edge=False, header_style=None)
+    for place, title in enumerate(header):
+        justify = "left" if place < left else "right"
+        table.add_column(title, justify=justify, no_wrap=True)
+    for row in body:
+        table.add_row(*row)
+    text = io.StringIO()
+    Console(file=text, width=10_000, markup=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def markdown_table(rows: Rows, left: int = 1) -> str:
+    """Returns the table in GitHub's Markdown; the arguments are those of `text_table`."""
+    header, *body = rows
+    rule = ["---" if place < left else "--:" for place in range(len(header))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *body))

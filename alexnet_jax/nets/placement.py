@@ -1,0 +1,204 @@
+"""A net on several devices: what each layer gathers from others, and where its parameters lie.
+
+One walk over the layers decides it. The model performs the gathers, `plan` counts their bytes, and
+both read the same list.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import LayerShape, layer_shapes
+from alexnet_jax.nets.spec import LRN, Dense, Net, Weighted
+from alexnet_jax.parallel import DATA, REPLICATED, TOWER, Layout
+
+Array = jax.Array
+Params = Mapping[str, Mapping[str, Array]]
+UNITS, TOWERS, BATCH = "all units", "all towers", "the whole batch"
+
+
+@dataclass(frozen=True)
+class Gather:
+    """One gather of a layer's input, before the layer is computed.
+
+    Attributes:
+      of: UNITS, TOWERS or BATCH: what is complete afterwards.
+      devices: number of devices that take part; 1 needs no communication.
+      features: shape of one example of the gathered array.
+      full_batch: the gathered array has the rows of the whole batch, not of one device's share.
+      copies: number of such arrays, one a tower unless the towers share one.
+    """
+
+    of: str
+    devices: int
+    features: tuple[int, ...]
+    full_batch: bool
+    copies: int
+
+    def array(self, batch: int, layout: Layout) -> tuple[int, ...]:
+        """Returns the shape of the gathered array for a batch of this many images."""
+        return (batch if self.full_batch else batch // layout.data, *self.features)
+
+
+@dataclass(frozen=True)
+class PlacedLayer:
+    """One layer of a net on the devices of a layout.
+
+    Attributes:
+      shape: its sizes on a single device.
+      layout: of the devices.
+      gathers: of its input, in the order in which they happen.
+      units_split: its output has all rows of the batch and a share of each tower's units (hybrid).
+    """
+
+    shape: LayerShape
+    layout: Layout
+    gathers: tuple[Gather, ...] = ()
+    units_split: bool = False
+
+    @property
+    def replicated(self) -> bool:
+        """True if every device along "tower" computes the same: the classifier."""
+        return isinstance(self.shape.layer, Weighted) and not self.shape.layer.divided
+
+    @property
+    def batch_split(self) -> bool:
+        """True if its output has this device's share of the batch."""
+        return self.layout.data > 1 and not self.units_split
+
+    @property
+    def unit_shares(self) -> int:
+        """Returns the number of devices along "data" that share each tower's units."""
+        return self.layout.data if self.units_split and not self.replicated else 1
+
+    def specs(self) -> dict[str, P]:
+        """Returns the partition specs of its kernel and bias.
+
+        The leading tower axis lies over "tower", hybrid dense units over "data". The classifier is
+        replicated: it needs the activations of all devices, and its labels are on each.
+        """
+        if self.replicated:
+            return {"kernel": REPLICATED, "bias": REPLICATED}
+        tower = TOWER if self.layout.tower > 1 else None
+        if self.unit_shares > 1:
+            return {"kernel": P(tower, None, DATA), "bias": P(tower, DATA)}
+        return {"kernel": P(tower), "bias": P(tower)}
+
+    def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the part that one device holds of its kernel or bias of this shape."""
+        if self.replicated:
+            return shape
+        return (shape[0] // self.layout.tower, *shape[1:-1], shape[-1] // self.unit_shares)
+
+    def outputs(self, batch: int) -> int:
+        """Returns the numbers in its output on one device, for a batch of this many images."""
+        rows = batch // self.layout.data if self.batch_split else batch
+        shares = 1 if self.replicated else self.layout.tower * self.unit_shares
+        return rows * math.prod(self.shape.out) // shares
+
+
+def _gathers(shape: LayerShape, units_split: bool, net: Net, layout: Layout) -> Iterator[Gather]:
+    """Yields the gathers of one layer's input; units_split says how the layer below left it."""
+    hybrid_dense = layout.hybrid and isinstance(shape.layer, Dense)
+    held = net.towers // layout.tower
+    *places, features = shape.reads
+    if hybrid_dense and units_split:
+        yield Gather(UNITS, layout.data, (features // net.towers,), True, held)
+    if shape.exchanged:
+        yield Gather(TOWERS, layout.tower, shape.reads, units_split, 1)
+    if hybrid_dense and not units_split:
+        maps = features if shape.exchanged else features // net.towers
+        copies = 1 if shape.exchanged else held
+        yield Gather(BATCH, layout.data, (*places, maps), True, copies)
+
+
+def place(net: Net, layout: Layout) -> tuple[PlacedLayer, ...]:
+    """Returns every layer of a resolved net but the exchanges, as the layout's devices hold it."""
+    placed, units_split = [], False
+    for shape in layer_shapes(net, net.crop):
+        gathers = ()
+        if isinstance(shape.layer, Weighted):
+            gathers = tuple(_gathers(shape, units_split, net, layout))
+            units_split = units_split or (layout.hybrid and isinstance(shape.layer, Dense))
+        placed.append(PlacedLayer(shape, layout, gathers, units_split))
+    return tuple(placed)
+
+
+def weighted(net: Net, layout: Layout) -> dict[str, PlacedLayer]:
+    """Returns the layers with parameters, by name."""
+    return {x.shape.layer.name: x for x in place(net, layout) if x.shape.kernel}
+
+
+def param_specs(net: Net, layout: Layout) -> dict[str, dict[str, P]]:
+    """Returns the partition spec of every parameter: {layer: {"kernel": …, "bias": …}}."""
+    return {name: layer.specs() for name, layer in weighted(net, layout).items()}
+
+
+def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
+    """Marks the parameters as this device's own, so that their gradients are of its rows only.
+
+    The transpose sums over "data". The gradients of several parts of a batch are then summed on
+    each device first, and over the devices once.
+    """
+    if layout.data == 1:
+        return params
+    layers = weighted(net, layout)
+    return {
+        # Hybrid dense layers see the whole batch already.
+        name: leaves if layers[name].units_split else lax.pcast(leaves, DATA, to="varying")
+        for name, leaves in params.items()
+    }
+
+
+def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
+    """Returns √ of the sum of squares of all parameters' gradients, wherever they lie."""
+    sums: dict[tuple[str, ...], Array] = {}
+    for layer, leaves in param_specs(net, layout).items():
+        for name, spec in leaves.items():
+            axes, leaf = tuple(axis for axis in spec if axis), tree[layer][name]
+            sums[axes] = sums.get(axes, 0.0) + jnp.sum(leaf * leaf)
+    return jnp.sqrt(sum(lax.psum(x, axes) if axes else x for axes, x in sums.items()))
+
+
+def check_layout(layout: Layout, net: Net, batch_sizes: Mapping[str, int]) -> None:
+    """Raises UserError unless the layout's devices can share this net and these batches.
+
+    Args:
+      layout: of the devices.
+      net: resolved.
+      batch_sizes: images by config key.
+    """
+    if layout.hybrid and layout.data == 1:
+        raise UserError("parallel.scheme='hybrid' divides over parallel.data, which is 1; raise it")
+    if net.towers % layout.tower:
+        raise UserError(
+            f"parallel.tower={layout.tower} does not divide the net's {net.towers} tower(s); "
+            f"use a divisor, or another model.towers"
+        )
+    if layout.tower > 1 and any(isinstance(x, LRN) and x.across_towers for x in net.layers):
+        raise UserError(
+            f"parallel.tower={layout.tower}, but this net's norms read over the border between "
+            "towers; use parallel.tower=1"
+        )
+    for key, size in batch_sizes.items():
+        if size % layout.data:
+            raise UserError(
+                f"{key}={size} does not divide over parallel.data={layout.data}; use a multiple"
+            )
+    for layer in net.layers if layout.hybrid else ():
+        if (
+            isinstance(layer, Dense)
+            and layer.divided
+            and layer.features // net.towers % layout.data
+        ):
+            raise UserError(
+                f"{layer.name}'s {layer.features // net.towers} units a tower do not divide "
+                f"over parallel.data={layout.data} in the hybrid scheme; use a divisor"
+            )

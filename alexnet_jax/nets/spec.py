@@ -1,0 +1,184 @@
+"""Layers and nets as data: plain frozen dataclasses that hold numbers and compute nothing.
+
+`zoo` writes every published net with them, `shapes` works out the sizes, `variants` applies a
+config's changes, `placement` lays a net over devices and `model` runs it.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A layer with weights and biases, followed by its activation.
+
+    Attributes:
+      name: unique in the net; the key of its parameters and of its output.
+      features: maps or units over all towers; None for the classifier, which has one a class.
+      activation: a key of `ops.ACTIVATIONS`, or None for a linear layer.
+      std: standard deviation of the initial weights, which are normal with mean 0; None for
+        PyTorch's default variance, 1 ÷ (3 fan-in).
+      bias: initial value of every bias.
+      rate: factor on the learning rates of weights and biases; 0 freezes the layer.
+      weight_decay: of the weights; None for the config's. Biases have none.
+    """
+
+    name: str
+    features: int | None
+    _: KW_ONLY
+    activation: str | None = "relu"
+    std: float | None = 0.01
+    bias: float = 0.0
+    rate: float = 1.0
+    weight_decay: float | None = None
+
+    # The towers share the features. Only the classifier is computed as one piece.
+    divided: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Conv(Weighted):
+    """A convolution with one bias a map.
+
+    Attributes:
+      size: side of the square kernel in pixels.
+      stride: in pixels.
+      padding: zeros on every side, in pixels.
+      ceil: rounds the number of windows up, so that the last one hangs over the far edge and reads
+        zeros, as in cuda-convnet (released code, `layer.py`).
+    """
+
+    size: int
+    stride: int = 1
+    padding: int = 0
+    ceil: bool = False
+
+
+@dataclass(frozen=True)
+class Local(Weighted):
+    """A convolution of stride 1 whose kernel and bias differ from place to place."""
+
+    size: int
+    padding: int = 0
+
+    stride: ClassVar[int] = 1
+    ceil: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Dense(Weighted):
+    """A fully connected layer.
+
+    Attributes:
+      divided: False for the classifier: each of its units reads all towers, and every device that
+        needs the logits computes all of them.
+    """
+
+    divided: bool = True
+
+
+@dataclass(frozen=True)
+class LRN:
+    """Local response normalisation over `size` neighbouring maps (paper §3.3).
+
+    y = x ÷ (k + alpha Σ x²)^beta. alpha is not divided by the size.
+
+    Attributes:
+      across_towers: the window reads over the border between towers, as in Caffe.
+    """
+
+    name: str
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    across_towers: bool = False
+
+
+@dataclass(frozen=True)
+class MapLRN:
+    """The same normalisation over `size`×`size` places of one map (cuda-convnet's `rnorm`)."""
+
+    name: str
+    size: int
+    k: float
+    alpha: float
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling over square windows.
+
+    Attributes:
+      size, stride: in pixels.
+      ceil: rounds the number of windows up; what hangs over the far edge does not count.
+    """
+
+    name: str
+    size: int = 3
+    stride: int = 2
+    ceil: bool = True
+
+    padding: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class MaxPool(Pool):
+    """The maximum of each window."""
+
+
+@dataclass(frozen=True)
+class AvgPool(Pool):
+    """The mean over the part of each window that lies inside the map."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A nonlinearity on its own, where the released code has one after a pooling layer."""
+
+    name: str
+    activation: str = "relu"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of units with probability `rate` (paper §4.2).
+
+    Attributes:
+      inverted: False as in the paper: training masks and tests multiply by 1 − rate. True as in
+        Caffe and PyTorch: training divides by 1 − rate and tests change nothing.
+    """
+
+    name: str
+    rate: float = 0.5
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The mark that the next layer with weights reads the maps of all towers."""
+
+
+Window = Conv | Local | Pool
+Norm = LRN | MapLRN
+Layer = Weighted | Norm | Pool | Activation | Dropout | Exchange
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net.
+
+    Attributes:
+      layers: from the image to the classifier.
+      crop: side of the input in pixels.
+      towers: columns that the features of every divided layer are shared by.
+      about: one line on what the net is.
+      source: the paper's section or the file that the numbers are from.
+    """
+
+    layers: tuple[Layer, ...]
+    crop: int
+    towers: int = 1
+    about: str = ""
+    source: str = ""

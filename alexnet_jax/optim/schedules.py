@@ -1,0 +1,92 @@
+"""Learning-rate schedules, and the rate of every parameter at a step."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import weighted_layers
+
+Array = jax.Array
+Schedule = Callable[[Array], Array]
+
+
+def listed(first: float, changes: Sequence[tuple[float, float]], steps_per_epoch: int) -> Schedule:
+    """Returns `first` until changed: each (epoch, value) holds from that epoch on.
+
+    The logs of the released code show such rates, changed by hand between restarts.
+    """
+
+    def value(step: Array) -> Array:
+        result = jnp.float32(first)
+        for epoch, changed in changes:
+            result = jnp.where(step >= round(epoch * steps_per_epoch), changed, result)
+        return result
+
+    return value
+
+
+def dexp(first: float, target: float, steps: int, total_steps: int) -> Schedule:
+    """Returns a schedule from `first` down to first ÷ target in `steps` equal parts of training.
+
+    Rate i of n is first · target^(−i ÷ (n − 1)) (released code, `dexp[tgtFactor,numSteps]`).
+    """
+    changes = [
+        (i * total_steps / steps, first * target ** (-i / (steps - 1))) for i in range(1, steps)
+    ]
+    return listed(first, changes, 1)
+
+
+def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
+    """Returns the weights' learning rate as a function of the step, before any plateau drops."""
+    rate = optim.learning_rate
+    if optim.schedule == "cosine":
+        return optax.cosine_decay_schedule(rate, total_steps)
+    if optim.schedule == "dexp":
+        return dexp(rate, optim.dexp_target, optim.dexp_steps, total_steps)
+    return listed(rate, optim.listed if optim.schedule == "listed" else (), steps_per_epoch)
+
+
+def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Returns the rule that lowers the rate when the validation error stops improving (§5).
+
+    It is updated after an epoch with `value=error`. Its state's `scale` multiplies the rate.
+    """
+    return optax.contrib.reduce_on_plateau(
+        factor=optim.plateau_factor,
+        patience=optim.plateau_patience,
+        rtol=0.0,
+        atol=1e-6,
+        min_scale=optim.plateau_factor**optim.plateau_drops,
+    )
+
+
+def learning_rates(
+    optim: ConfigDict, net: Net, steps_per_epoch: int, total_steps: int
+) -> Callable[[Array, Array], dict[str, dict[str, Array]]]:
+    """Returns the learning rate of every parameter as a function of the step and the plateau scale.
+
+    Its result is {layer: {"kernel": rate, "bias": rate}}. A layer in optim.listed_layers leaves the
+    common schedule at its first epoch there; at a rate of 0 it is frozen, its bias too.
+    """
+    common = schedule(optim, steps_per_epoch, total_steps)
+    first_bias = optim.learning_rate * optim.bias_multiplier
+
+    def at(step: Array, scale: Array) -> dict[str, dict[str, Array]]:
+        weight = common(step) * scale
+        bias = weight * optim.bias_multiplier if optim.bias_follows else jnp.float32(first_bias)
+        result = {}
+        for name, layer in weighted_layers(net).items():
+            own = [(epoch, rate) for other, epoch, rate in optim.listed_layers if other == name]
+            kernel = listed(-1.0, own, steps_per_epoch)(step)
+            kernel = jnp.where(kernel < 0, weight * layer.rate, kernel)
+            result[name] = {
+                "kernel": kernel,
+                "bias": jnp.where(kernel > 0, bias * layer.rate, 0.0),
+            }
+        return result
+
+    return at

@@ -1,0 +1,97 @@
+"""Communication between devices, called by per-device functions under `jax.shard_map`.
+
+On a single device, and along an axis of size 1, every function returns its input.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from alexnet_jax.parallel.layout import Layout
+from alexnet_jax.parallel.mesh import DATA, TOWER
+
+Array = jax.Array
+Part = tuple[int, int]  # (i, n): the i-th of n equal parts of each device's share of the batch
+
+
+def tower_indices(towers: int, layout: Layout) -> list[Array | int]:
+    """Returns the numbers, among all towers, of those that this device holds."""
+    held = towers // layout.tower
+    first = lax.axis_index(TOWER) * held if layout.tower > 1 else 0
+    return [first + i for i in range(held)]
+
+
+def example_indices(share: int, layout: Layout) -> Array:
+    """Returns the places in the whole batch, int32 [share], of the images that this device has."""
+    first = lax.axis_index(DATA) * share if layout.data > 1 else 0
+    return first + jnp.arange(share)
+
+
+def own_units(x: Array, layout: Layout) -> Array:
+    """Returns this device's part of [..., units] that are divided over "data" (hybrid)."""
+    size = x.shape[-1] // layout.data
+    return lax.dynamic_slice_in_dim(x, lax.axis_index(DATA) * size, size, axis=-1)
+
+
+def part_rows(x: Array, part: Part, shares: int = 1) -> Array:
+    """Returns part i of n of a batch [N, …] whose rows are those of `shares` devices in turn."""
+    index, parts = part
+    return x.reshape(shares, parts, -1, *x.shape[1:])[:, index].reshape(-1, *x.shape[1:])
+
+
+def gather_towers(towers: list[Array], layout: Layout, replicated: bool) -> list[Array]:
+    """Gives every tower the maps of all towers: the paper's only communication (§3.2).
+
+    Args:
+      towers: [N, …, maps] of each tower on this device.
+      layout: of the devices.
+      replicated: all devices compute the next layer. Then no gradient has to come back from the
+        other devices, and the transpose is free of communication.
+    """
+    x = jnp.concatenate(towers, axis=-1)
+    if layout.tower > 1:
+        x = lax.all_gather(x, TOWER, axis=x.ndim - 1, tiled=True, to=_to(replicated))
+    return [x] * len(towers)
+
+
+def gather_batch(towers: list[Array], layout: Layout, replicated: bool) -> list[Array]:
+    """Gives every device the activations of the whole batch (hybrid).
+
+    Towers that share one array are gathered once.
+    """
+    if not layout.hybrid:
+        return towers
+    to = _to(replicated)
+    full = {id(x): lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for x in towers}
+    return [full[id(x)] for x in towers]
+
+
+def gather_units(towers: list[Array], layout: Layout, replicated: bool) -> list[Array]:
+    """Gives every device all units of each of its towers (hybrid)."""
+    if not layout.hybrid:
+        return towers
+    to = _to(replicated)
+    return [lax.all_gather(x, DATA, axis=1, tiled=True, to=to) for x in towers]
+
+
+def gather_labels(labels: Array, layout: Layout) -> Array:
+    """Returns [share] labels as the logits have them: in the hybrid scheme, of the whole batch."""
+    if not layout.hybrid:
+        return labels
+    return lax.all_gather(labels, DATA, axis=0, tiled=True, to="invarying")
+
+
+def gather_rows(x: Array, layout: Layout) -> Array:
+    """Returns the whole batch's rows of what every device computed for its own."""
+    if layout.data == 1 or layout.hybrid:
+        return x
+    return lax.all_gather(x, DATA, axis=0, tiled=True, to="invarying")
+
+
+def psum_batch(x: Array, layout: Layout) -> Array:
+    """Sums over the whole batch what each device summed over its logits."""
+    return lax.psum(x, DATA) if layout.data > 1 and not layout.hybrid else x
+
+
+def _to(replicated: bool) -> str:
+    return "invarying" if replicated else "varying"

@@ -1,0 +1,164 @@
+"""The devices of a run: a mesh of them, and the moves of arrays onto it.
+
+The mesh has the axes ("data", "tower"). Per-device functions run on it under `jax.shard_map`,
+which also checks that values claimed equal on all devices are. Its axes are of type Auto: under
+Explicit ones JAX's convolutions raise for shardings that they do not support.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.parallel.layout import Layout
+from alexnet_jax.parallel.processes import is_lead_process
+
+Array = jax.Array
+DATA, TOWER = "data", "tower"
+REPLICATED = P()
+PAUSE = 0.001  # fraction of a step's duration to wait after it on a CPU
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run and the layout of the work on them."""
+
+    mesh: Mesh
+    layout: Layout
+
+    @property
+    def is_cpu(self) -> bool:
+        """True if they are CPUs."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
+    def is_gpu(self) -> bool:
+        """True if they are GPUs."""
+        return self.mesh.devices.flat[0].platform == "gpu"
+
+    @property
+    def kind(self) -> str:
+        """Returns the name of their kind."""
+        return self.mesh.devices.flat[0].device_kind
+
+    def sharding(self, spec: P) -> NamedSharding:
+        """Returns the sharding of an array with this partition spec."""
+        return NamedSharding(self.mesh, spec)
+
+    def compile(
+        self, function: Callable[..., Any], in_specs: Any, out_specs: Any, **jit: Any
+    ) -> Callable[..., Any]:
+        """Compiles a per-device function to run on all devices.
+
+        Args:
+          function: works on one device's parts of its arguments.
+          in_specs, out_specs: trees of partition specs of its arguments and results.
+          jit: further arguments of `jax.jit`.
+        """
+        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
+        return jax.jit(mapped, **jit)
+
+    def one_at_a_time(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, which on CPUs then waits until its result is there.
+
+        On a CPU, overlapping two steps gains nothing and doubles the peak memory. A thread of XLA
+        frees a step's buffers just after its result is there, hence the short pause.
+        """
+        if not self.is_cpu:
+            return function
+
+        def run_and_wait(*inputs: Any) -> Any:
+            start = time.perf_counter()
+            result = jax.block_until_ready(function(*inputs))
+            time.sleep(PAUSE * (time.perf_counter() - start))
+            return result
+
+        return run_and_wait
+
+    def init(self, make: Callable[[], Any], specs: Any) -> Callable[[], Any]:
+        """Compiles `make` so that each device creates only its own part of the result."""
+        shardings = jax.tree.map(self.sharding, specs, is_leaf=lambda x: isinstance(x, P))
+        return jax.jit(make, out_shardings=shardings)
+
+    def replicate(self, tree: Any) -> Any:
+        """Copies arrays, which are the same in every process, onto every device."""
+        sharding = self.sharding(REPLICATED)
+
+        def put(x: Any) -> Array:
+            return jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
+
+        return jax.tree.map(put, tree)
+
+    def process_slice(self, batch_size: int) -> slice:
+        """Returns the rows of every batch that this process's devices need."""
+        sharding = self.sharding(batch_spec(self.layout))
+        parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+        bounds = [part[0].indices(batch_size) for part in parts]
+        return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
+
+    def shard(self, tree: Any, batch_size: int) -> Any:
+        """Divides the arrays of a batch over the devices.
+
+        Args:
+          tree: arrays with the whole batch along axis 0, or with this process's rows of it.
+          batch_size: images in the whole batch.
+        """
+        if self.is_cpu and self.mesh.size == 1:
+            # A compiled function reads host memory in a tenth of the time of a device_put.
+            return tree
+        sharding = self.sharding(batch_spec(self.layout))
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+
+        def put(x: Array | np.ndarray) -> Array:
+            shape = (batch_size, *x.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, np.asarray(x), shape)
+
+        return jax.tree.map(put, tree)
+
+    def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
+        """Starts finding the largest number that any process reads; returns a function for it.
+
+        Several processes read at once, in step, and fetch the answer when the result is called:
+        by then the devices have long found it. A single process reads when the result is called.
+        """
+        if jax.process_count() == 1:
+            return read
+        own = np.full(len(self.mesh.local_devices), read(), np.int32)
+        numbers = jax.make_array_from_process_local_data(
+            self.sharding(P((DATA, TOWER))), own, (self.mesh.size,)
+        )
+        largest = jax.jit(jnp.max, out_shardings=self.sharding(REPLICATED))(numbers)
+        return lambda: int(largest)
+
+
+def make_devices(layout: Layout) -> Devices:
+    """Returns the first devices in the form of the layout; prints which stay unused."""
+    available = jax.devices()
+    used, unused = available[: layout.devices], available[layout.devices :]
+    if unused and is_lead_process():
+        print(f"not used: {', '.join(map(str, unused))}; see config.parallel", flush=True)
+    grid = np.array(used).reshape(layout.data, layout.tower)
+    return Devices(Mesh(grid, (DATA, TOWER), axis_types=(AxisType.Auto,) * 2), layout)
+
+
+def check_devices(layout: Layout) -> None:
+    """Raises UserError if there are fewer devices than the layout needs."""
+    if layout.devices > jax.device_count():
+        raise UserError(
+            f"parallel.data={layout.data} × parallel.tower={layout.tower} needs {layout.devices} "
+            f"devices, but there are {jax.device_count()}; JAX_NUM_CPU_DEVICES={layout.devices} "
+            "makes as many of a CPU"
+        )
+
+
+def batch_spec(layout: Layout) -> P:
+    """Returns the partition spec of a batch: divided along its first axis."""
+    return P(DATA) if layout.data > 1 else REPLICATED

@@ -1,0 +1,108 @@
+"""One run as several processes, on one machine or many."""
+
+import atexit
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from alexnet_jax.errors import MISTAKE, UserError
+
+HEARTBEAT = 30  # seconds after which a process that is gone is noticed
+GRACE = 60  # seconds by which jax's own time to connect is longer than ours
+_WHO = ("coordinator_address", "num_processes", "process_id")
+
+
+def is_distributed() -> bool:
+    """True if this process has joined others. Asking does not start any device."""
+    return jax.distributed.is_initialized()
+
+
+def is_lead_process() -> bool:
+    """True for the one process that prints and writes; the others only compute."""
+    return jax.process_index() == 0
+
+
+def reporting_folder(workdir: Path) -> Path:
+    """Returns the folder for this process's metrics: the workdir, or one that is thrown away."""
+    if is_lead_process():
+        return workdir
+    folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def initialize_distributed(coordinator: str, processes: int, process: int, timeout: int) -> None:
+    """Connects this process with the others of its run, by flags or as SLURM says.
+
+    Args:
+      coordinator: host:port of process 0; empty for a single process, or under SLURM's srun.
+      processes: number of processes.
+      process: index of this one.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      UserError: the flags are wrong, or not all processes arrived in time.
+    """
+    # SLURM_NTASKS counts the tasks of the job, of which this step may have only one.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1")
+    slurm = "SLURM_STEP_NODELIST" in os.environ and int(tasks) > 1
+    if not coordinator and not slurm:
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM before us
+    which = _checked(coordinator, processes, process) if coordinator else {}
+    failures: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(
+                **which,
+                initialization_timeout=timeout + GRACE,
+                heartbeat_timeout_seconds=HEARTBEAT,
+            )
+        except Exception as error:
+            failures.append(error)
+
+    # In a thread: when its own time runs out, jax aborts the process with a stack trace.
+    connecting = threading.Thread(target=connect, daemon=True)
+    connecting.start()
+    try:
+        connecting.join(timeout)
+    except KeyboardInterrupt:
+        os._exit(130)  # keeps jax from logging its own end
+    if connecting.is_alive():
+        atexit.register(os._exit, MISTAKE)  # keeps jax from logging after our line
+        raise UserError(
+            f"not all processes of {coordinator or 'the SLURM job'} arrived in {timeout} s; start "
+            "every one, or wait longer with --initialization_timeout"
+        )
+    if failures:
+        raise failures[0]
+    if not is_lead_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+
+
+def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
+    """Returns the flags as arguments of jax.distributed.initialize; raises UserError if wrong."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator={coordinator} is no host:port, such as 10.0.0.1:29500")
+    if not 0 <= process < processes:
+        raise UserError(
+            f"--process_id={process} with --num_processes={processes}; count from 0 below it"
+        )
+    if process == 0:
+        try:  # a port in use would crash jax
+            socket.create_server(("", int(port))).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"--coordinator={coordinator}: port {port} cannot be used here ({error}); "
+                "give another, to every process"
+            ) from error
+    return dict(zip(_WHO, (coordinator, processes, process), strict=True))

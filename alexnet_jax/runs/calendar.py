@@ -1,0 +1,62 @@
+"""The calendar of a training: what is due between two steps."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Due:
+    """The actions that are due at a step, in the order in which they happen.
+
+    Attributes:
+      flush: write the metrics that are held back.
+      validate: evaluate the validation split.
+      save: save a checkpoint.
+      end: leave the loop.
+    """
+
+    flush: bool
+    validate: bool
+    save: bool
+    end: bool
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The steps at which a training validates, saves and ends.
+
+    Attributes:
+      steps_per_epoch, total_steps: numbers of batches.
+      validate_every: steps between two validations.
+      save_every: steps between two checkpoints; 0 for one after every validation only.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    validate_every: int
+    save_every: int
+
+    def due(self, step: int, *, stopping: bool, reached_target: bool) -> Due:
+        """Returns what is due before the batch after `step`.
+
+        Args:
+          step: batches trained on.
+          stopping: a signal asks the run to stop.
+          reached_target: the training error is low enough to end.
+        """
+        finished = step >= self.total_steps or reached_target
+        validate = finished or _is_multiple(step, self.validate_every)
+        save = validate or stopping or _is_multiple(step, self.save_every)
+        return Due(
+            flush=save or _is_multiple(step, self.steps_per_epoch),
+            validate=validate,
+            save=save,
+            end=finished or stopping,
+        )
+
+    def is_epoch_end(self, step: int) -> bool:
+        """True if a whole epoch ends at this step."""
+        return _is_multiple(step, self.steps_per_epoch)
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return step > 0 and every > 0 and step % every == 0

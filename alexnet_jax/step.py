@@ -1,0 +1,187 @@
+"""The training state and the training step, a pure function from one state to the next."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from alexnet_jax import parallel
+from alexnet_jax.nets.model import AlexNet, on_devices
+from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
+from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
+from alexnet_jax.optim.update import MomentumState, make_optimizer
+from alexnet_jax.parallel import REPLICATED, Devices, Layout
+from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
+
+Batch = dict[str, Any]
+Scalars = dict[str, jax.Array]
+Step = Callable[["TrainState", Batch, InputStats], tuple["TrainState", Scalars]]
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that training updates; a checkpoint holds exactly this.
+
+    Attributes:
+      step: int32, batches trained on.
+      params: float32, {layer: {"kernel", "bias"}}.
+      opt_state: the optimizer's, of the parameters' shapes.
+      plateau: state of the plateau schedule.
+      sums: float32 sums over this epoch's images so far: loss, errors, examples.
+      validated_step: int32, the step last validated; −1 before the first time.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    plateau: Any
+    sums: Scalars
+    validated_step: jax.Array
+
+
+def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], TrainState]:
+    """Returns a function that makes the state at step 0 from config.seed."""
+    net, optimizer = model.net, make_optimizer(config.optim, model.net)
+
+    def initial_state() -> TrainState:
+        images = jnp.zeros((1, net.crop, net.crop, 3))
+        params = model.init(jax.random.key(config.seed), images)["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=optimizer.init(params),
+            plateau=plateau(config.optim).init(jnp.float32(0)),
+            sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
+            validated_step=jnp.int32(-1),
+        )
+
+    return initial_state
+
+
+def computed_after(known: Any, x: jax.Array) -> jax.Array:
+    """Returns x unchanged, but makes XLA compute the float arrays `known` first.
+
+    A NaN in them becomes a NaN in x. An optimization_barrier would be plainer, but XLA drops it on
+    a CPU before it orders the work.
+    """
+    first = sum(leaf.ravel()[0] for leaf in jax.tree.leaves(known))
+    return jnp.where(jnp.isnan(first), first, x)
+
+
+def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
+    """Returns the function (params, images, batch, key) → ((loss, errors, examples), gradients).
+
+    The loss is the mean cross-entropy over the batch's real images (paper §5), `errors` counts the
+    wrong ones and `examples` all. They and the gradients are summed over all devices.
+
+    The batch is worked through in train.accumulate_steps parts, one after the other. They are
+    unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
+    """
+    parts, dtype, layout = config.train.accumulate_steps, config.train.compute_dtype, model.layout
+    own_params = partial(per_device_params, net=model.net, layout=layout)
+    shares = layout.data if layout.hybrid else 1  # devices whose rows the logits have
+
+    def gradients(params: Any, images: jax.Array, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
+        labels, mask = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
+        examples = parallel.psum_batch(mask.sum(), layout)
+        indices = parallel.example_indices(len(images), layout)
+
+        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
+            params, x = jax.tree.map(
+                lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
+            )
+            wanted, real = (parallel.part_rows(x, part, shares) for x in (labels, mask))
+            rows = parallel.part_rows(indices, part)
+            rngs = {"dropout": key}
+            logits, _ = model.apply({"params": params}, x, train=True, examples=rows, rngs=rngs)
+            logits = logits.astype(jnp.float32)
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, wanted)
+            errors = ((logits.argmax(-1) != wanted) * real).sum()
+            return (losses * real).sum() / examples, errors
+
+        gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+        copies, sum_over_devices = jax.vjp(own_params, params)
+        sums = gradients_of(copies, images, (0, parts))
+        for i in range(1, parts):
+            found = gradients_of(copies, computed_after(sums, images), (i, parts))
+            sums = jax.tree.map(jnp.add, sums, found)
+        (loss, errors), grads = sums
+        loss, errors = (parallel.psum_batch(x, layout) for x in (loss, errors))
+        return (loss, errors, examples), sum_over_devices(grads)[0]
+
+    return gradients
+
+
+def make_train_step(
+    config: ConfigDict, model: AlexNet, steps_per_epoch: int, total_steps: int
+) -> Step:
+    """Returns one step: augment, forward, backward, update. Pure; jit it and donate the state.
+
+    A batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
+    padding. All randomness is a function of (config.seed, step, layer, place in the batch). With a
+    model on several devices (`on_devices`) the step is what one of them computes, with its part of
+    the state and of the batch.
+    """
+    optimizer, layout = make_optimizer(config.optim, model.net), model.layout
+    gradients = make_gradients(config, model)
+    rates_at = learning_rates(config.optim, model.net, steps_per_epoch, total_steps)
+    rate_at = schedule(config.optim, steps_per_epoch, total_steps)
+    colour_at = colour_scale(config.data, steps_per_epoch)
+
+    def epoch_sums(state: TrainState, new: Scalars) -> Scalars:
+        first = state.step % steps_per_epoch == 0
+        return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+
+    def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        augment_key, dropout_key = jax.random.split(key)
+        examples = parallel.example_indices(len(batch["image"]), layout)
+        images = augment_batch(
+            batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
+        )
+        (loss, errors, count), grads = gradients(state.params, images, batch, dropout_key)
+        rates = rates_at(state.step, state.plateau.scale)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
+        sums = epoch_sums(state, {"loss": loss * count, "errors": errors, "examples": count})
+        scalars = {
+            "loss": loss,
+            "top1_error": errors / count,
+            "learning_rate": rate_at(state.step) * state.plateau.scale,
+            "grad_norm": global_norm(grads, model.net, layout),
+            "examples": count,
+            "epoch_loss": sums["loss"] / sums["examples"],
+            "epoch_top1_error": sums["errors"] / sums["examples"],
+        }
+        params = optax.apply_updates(state.params, updates)
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, sums=sums)
+        return state, scalars
+
+    return step
+
+
+def state_specs(model: AlexNet, layout: Layout) -> TrainState:
+    """Returns the partition specs of the state: velocities as their parameters, else replicated."""
+    params = param_specs(model.net, layout)
+    return TrainState(
+        step=REPLICATED,
+        params=params,
+        opt_state=MomentumState(params),
+        plateau=REPLICATED,
+        sums=REPLICATED,
+        validated_step=REPLICATED,
+    )
+
+
+def compile_step(
+    config: ConfigDict, model: AlexNet, devices: Devices, steps_per_epoch: int, total_steps: int
+) -> Step:
+    """Returns the step on all devices, jitted; it donates the old state's memory to the new one."""
+    per_device = on_devices(model, devices.layout)
+    step = make_train_step(config, per_device, steps_per_epoch, total_steps)
+    state, batch = state_specs(model, devices.layout), parallel.batch_spec(devices.layout)
+    inputs = (state, batch, REPLICATED)
+    return devices.compile(step, inputs, (state, REPLICATED), donate_argnums=0)
