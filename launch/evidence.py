@@ -97,7 +97,7 @@ def plateau_runs() -> Iterator[Run]:
     yield from (grid_run(200, std, bias, small) for std in STDS for bias in BIASES)
     full = {
         **small,
-        "train.steps": 200,
+        "train.steps": 150,
         "train.log_every_steps": 5,
         "data.image_size": 256,
         "data.crop_size": 224,
@@ -106,8 +106,9 @@ def plateau_runs() -> Iterator[Run]:
     for std in reversed(STDS):
         settings = {**full, "model.initial": initial(std, 1.0)}
         yield Run("plateau", f"full_size_std_{std:g}_bias_1", TINY, "tiny256", settings)
+    fewer = {**small, "train.steps": 600}
     for classes in (50, 10):
-        yield from (grid_run(classes, std, bias, small) for std in STDS for bias in BIASES)
+        yield from (grid_run(classes, std, bias, fewer) for std in STDS for bias in BIASES)
 
 
 def grid_run(classes: int, std: float, bias: float, settings: Mapping[str, object]) -> Run:

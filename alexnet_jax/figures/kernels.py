@@ -43,8 +43,9 @@ def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:
     Args:
       kernel: float32 [towers, size, size, 3, maps of a tower].
       title: above the figure.
-      columns: kernels in a row.
+      columns: kernels in a row at most.
     """
+    columns = min(columns, kernel.shape[-1])
     sheets = [mosaic(to_pictures(tower), columns) for tower in kernel]
     height = 9 * sheets[0].shape[0] / sheets[0].shape[1] + 0.3
     with rc_context(SETTINGS):
