@@ -16,7 +16,7 @@ scale of the file; --config.key=value overrides both.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +25,11 @@ from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax.cli import checks, command, rules
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.variants import resolve, weighted_layers
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import matching, readers
-from alexnet_jax.weights.differences import differences
-from alexnet_jax.weights.layouts import (
-    LAYOUTS,
-    Arrays,
-    Params,
-    WeightLayout,
-    to_params,
-    unnamed_layers,
-)
-from alexnet_jax.weights.readers.arrays import quoted
-from alexnet_jax.weights.untrained import untrained_warning
+from alexnet_jax.weights.conversion import fill_config, report
+from alexnet_jax.weights.layouts import LAYOUTS, Params, WeightLayout, to_params, unnamed_layers
 
 CONFIG = Path(__file__).parents[1] / "configs" / "imagenet.py"
 FLAGS = {
@@ -71,10 +60,10 @@ def with_default_config(argv: Sequence[str]) -> list[str]:
 
 def main(values: flags.FlagValues) -> int:
     """Converts the file that the flags name; nothing is written unless all of it is right."""
-    layout, model, directory = check(values)
-    file = values["from"].value
-    arrays, notes = matching.renamed(layout, NETS[model], readers.read(Path(file)))
-    config, net = make_config(values, layout, model, arrays)
+    layout, model, file, directory = check(values)
+    config, overrides = values.config, config_flags.get_override_values(values["config"])
+    arrays, notes = matching.renamed(layout, NETS[model], readers.read(file))
+    net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
     params = to_params(layout, net, found.arrays)
     write_workdir(directory, config, params)
@@ -89,14 +78,18 @@ def main(values: flags.FlagValues) -> int:
     return 0
 
 
-def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path]:
-    """Returns the layout, the net's name and the workdir; raises UserError for wrong flags."""
+def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
+    """Returns the layout, the net's name, the file and the workdir.
+
+    Raises:
+      UserError: a flag or a setting is wrong, the file is missing, or the workdir is taken.
+    """
     for name in ("from", "layout", "workdir"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
     if values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    layout, directory = LAYOUTS[values.layout], Path(values.workdir)
+    layout = LAYOUTS[values.layout]
     model = values.model or layout.nets[0]
     holdable = [name for name, net in NETS.items() if not unnamed_layers(layout, net)]
     if model not in holdable:
@@ -104,79 +97,16 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path]:
             f"--model={model} is no net that --layout={values.layout} can hold; choose from "
             f"{', '.join(holdable)}"
         )
-    if not Path(values["from"].value).exists():
-        raise UserError(f"--from={values['from'].value} does not exist; give a file of weights")
+    if "model.name" in config_flags.get_override_values(values["config"]):
+        raise UserError("--config.model.name is what --model sets; give --model instead")
+    rules.check(values.config)
+    file, directory = (Path(values[x].value).expanduser() for x in ("from", "workdir"))
+    if not file.exists():
+        raise UserError(f"--from={file} does not exist; give a file of weights")
     checks.check_writable(directory)
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")
-    return layout, model, directory
-
-
-def make_config(
-    values: flags.FlagValues, layout: WeightLayout, model: str, arrays: Arrays
-) -> tuple[ConfigDict, Net]:
-    """Returns --config with the net and the input of the file, and the net that it describes.
-
-    What the user overrides on the command line stays; width and classes are else the file's.
-    """
-    config, overrides = values.config, config_flags.get_override_values(values["config"])
-    if "model.name" in overrides:
-        raise UserError("--config.model.name is what --model sets; give --model instead")
-    published = NETS[model]
-    *_, classifier = weighted_layers(published)
-    settings = {
-        "data.crop_size": published.crop,
-        "data.input_mean": layout.mean,
-        "data.input_scale": layout.scale,
-        "data.augment.colour": "none",  # the file does not hold colour components
-        "model.num_classes": matching.units(layout, classifier, arrays) or config.model.num_classes,
-    }
-    config.update_from_flattened_dict({k: v for k, v in settings.items() if k not in overrides})
-    config.model.name = model
-    if config.model.num_classes is None:
-        raise UserError("the file has no classifier; give --config.model.num_classes")
-    rules.check(config)
-    if "model.width" not in overrides:
-        config.model.width = fitting_width(config, matching.widths(layout, published, arrays))
-    if config.data.image_size < config.data.crop_size:
-        raise UserError(
-            f"data.image_size={config.data.image_size} is smaller than the net's crop of "
-            f"{config.data.crop_size}; give another --config or --config.data.image_size"
-        )
-    return config, resolve(config.model, config.data.crop_size)
-
-
-def fitting_width(config: ConfigDict, widths: Sequence[float]) -> float:
-    """Returns the first width at which the net can be built; 1 if there is none."""
-    for width in widths:
-        try:
-            resolve(ConfigDict({**config.model, "width": width}), config.data.crop_size)
-            return width
-        except UserError:
-            continue
-    return 1.0
-
-
-def report(
-    config: ConfigDict, layout: WeightLayout, found: matching.Match, params: Params
-) -> Iterator[str]:
-    """Yields the lines that say how the net reads images, and what is not as in the file."""
-    data, (native, *_) = config.data, layout.nets
-    rgb = [", ".join(f"{x:.6g}" for x in values) for values in (data.input_mean, data.input_scale)]
-    yield (
-        f"input: {data.crop_size}×{data.crop_size} pixels, RGB of 0–255, less ({rgb[0]}), "
-        f"times ({rgb[1]}); change it with --config.data.input_mean and input_scale"
-    )
-    if config.model.name not in layout.nets:
-        departures = "; ".join(differences(NETS[config.model.name], NETS[native]))
-        yield f"note: {config.model.name} is not {native}, it computes differently: {departures}"
-    if found.drawn:
-        reasons = "; ".join(f"{layer} ({why})" for layer, why in found.drawn.items())
-        yield f"taken from the file: {', '.join(params)}; drawn at random: {reasons}"
-    if found.unused:
-        yield f"not used: {', '.join(map(quoted, found.unused[:10]))}"
-    if warning := untrained_warning(params):
-        yield warning
+    return layout, model, file, directory
 
 
 def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:

@@ -7,18 +7,21 @@ Files from training scripts name the same arrays differently: `module.features.0
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.shapes import smallest_crop
+from alexnet_jax.nets.spec import Dense, Net
 from alexnet_jax.nets.variants import weighted_layers
 from alexnet_jax.weights.layouts import Arrays, WeightLayout, expected_shapes, weighted_shapes
 from alexnet_jax.weights.readers.arrays import quoted
 
 Shapes = dict[str, tuple[int, ...]]
 
+LARGEST_CROP = 512  # pixels, of a net of another crop that an error line suggests
 WRAPPERS = ("module", "_orig_mod")  # components that PyTorch's wrappers add anywhere in a name
 
 
@@ -130,17 +133,16 @@ def _faults(arrays: Arrays, expected: Shapes) -> Iterator[str]:
             yield f"{quoted(key)} {arrays[key].shape} is not known"
 
 
-def match(layout: WeightLayout, net: Net, arrays: Arrays, file: str, *, partial: bool) -> Match:
+def match(layout: WeightLayout, net: Net, arrays: Arrays, file: Path, *, partial: bool) -> Match:
     """Returns what the net takes from the arrays of a file, under the layout's names.
 
     Raises:
       UserError: the arrays are not exactly the expected ones (with `partial`: no layer fits), or
         one that is taken holds NaN or infinity.
     """
-    expected = expected_shapes(layout, net)
-    found = _fitting(layout, net, arrays, expected)
+    found = _fitting(layout, net, arrays)
     if not partial:
-        _check_all(arrays, expected, file)
+        _check_all(layout, net, arrays, file)
     if not found.arrays:
         raise UserError(
             f"{file} has no layer that fits ({'; '.join([*found.drawn.values()][:3])}); check "
@@ -152,18 +154,37 @@ def match(layout: WeightLayout, net: Net, arrays: Arrays, file: str, *, partial:
     return found
 
 
-def _check_all(arrays: Arrays, expected: Shapes, file: str) -> None:
-    found = list(_faults(arrays, expected))
+def _check_all(layout: WeightLayout, net: Net, arrays: Arrays, file: Path) -> None:
+    found = list(_faults(arrays, expected_shapes(layout, net)))
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise UserError(
             f"{file} is of another net: {'; '.join(found[:3])}{more}; check --layout and --model, "
-            "or take only the layers that fit with --partial"
+            f"or take only the layers that fit with --partial{_crop_hint(layout, net, arrays)}"
         )
 
 
-def _fitting(layout: WeightLayout, net: Net, arrays: Arrays, expected: Shapes) -> Match:
-    taken, drawn = {}, {}
+def _crop_hint(layout: WeightLayout, net: Net, arrays: Arrays) -> str:
+    """Returns which crops give the first dense layer the file's inputs; empty if ours does."""
+    first = next(shape for shape in weighted_shapes(net) if isinstance(shape.layer, Dense))
+    kernel = layout.names(first.layer.name)[0]
+    if kernel not in arrays or arrays[kernel].ndim != 2:
+        return ""
+    inputs = arrays[kernel].shape[1]
+    sides = range(smallest_crop(net), LARGEST_CROP)
+    crops = [side for side in sides if _fan_in(net, side, first.layer.name) == inputs]
+    if not crops or net.crop in crops:
+        return ""
+    return f"; crops of {crops[0]} to {crops[-1]} pixels fit {kernel}: --config.data.crop_size"
+
+
+def _fan_in(net: Net, crop: int, layer: str) -> int:
+    shapes = weighted_shapes(replace(net, crop=crop))
+    return next(shape.fan_in for shape in shapes if shape.layer.name == layer)
+
+
+def _fitting(layout: WeightLayout, net: Net, arrays: Arrays) -> Match:
+    expected, taken, drawn = expected_shapes(layout, net), {}, {}
     for shape in weighted_shapes(net):
         names = layout.names(shape.layer.name)
         found = {name: arrays[name] for name in names if name in arrays}

@@ -1,7 +1,8 @@
-"""One net that is really trained, for the tests that need one."""
+"""Workdirs that several tests need: one net that is really trained, and converted ones."""
 
 import commands
 import pytest
+from conversions import CASES, convert_to
 
 # An epoch of digits takes cuda-convnet's small net from 90 % error to about 50 %.
 TRAINED = (
@@ -21,3 +22,10 @@ def trained(tmp_path_factory):
     commands.run("main", *TRAINED, f"--workdir={workdir}")
     commands.run("main", *TRAINED, f"--workdir={workdir}", "--mode=eval")
     return workdir
+
+
+@pytest.fixture(scope="session")
+def workdirs(tmp_path_factory):
+    """The workdirs of conversions.CASES, converted."""
+    top = tmp_path_factory.mktemp("converted")
+    return {name: convert_to(top / name, *case) for name, case in CASES.items()}

@@ -12,6 +12,7 @@ import weight_files
 from commands import TOP, error_line
 from commands import command as command_line
 from commands import run as run_command
+from conversions import CASES, assert_same_params, convert_to, run_convert
 from foreign_nets import (
     BLOBS,
     CLASSES,
@@ -25,7 +26,7 @@ from foreign_nets import (
 )
 
 import alexnet_jax
-from alexnet_jax import convert, main
+from alexnet_jax import main
 from alexnet_jax.cli import checks, command
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
@@ -39,36 +40,11 @@ from alexnet_jax.weights import matching
 from alexnet_jax.weights.layouts import LAYOUTS, expected_shapes
 from configs import base
 
-ALEXNET = (weight_files.caffemodel_of_2013, BLOBS, "--layout=caffe")
-CASES = {
-    "caffe_alexnet": (*ALEXNET, "--model=caffe_alexnet"),
-    "caffenet": (weight_files.npz, BLOBS, "--layout=caffe", "--model=caffenet"),
-    "one_weird_trick": (weight_files.pth, STATE, "--layout=torchvision"),
-}
 FORWARD = {
     "caffe_alexnet": lambda image: caffe(image, BLOBS, norm_first=True),
     "caffenet": lambda image: caffe(image, BLOBS, norm_first=False),
     "one_weird_trick": lambda image: torchvision(image, STATE),
 }
-
-
-def run(*arguments):
-    argv = convert.with_default_config(["convert", *map(str, arguments)])
-    return convert.main(command.parse(argv, convert.define_flags, with_config=True))
-
-
-def convert_to(folder, writer, arrays, *flags):
-    """Writes a file of these arrays, converts it, and returns the workdir."""
-    folder.mkdir(exist_ok=True)
-    (folder / "weights").write_bytes(writer(arrays))
-    assert run(f"--from={folder / 'weights'}", f"--workdir={folder / 'run'}", *flags) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def workdirs(tmp_path_factory):
-    top = tmp_path_factory.mktemp("converted")
-    return {name: convert_to(top / name, *case) for name, case in CASES.items()}
 
 
 # --- right weights ---------------------------------------------------------------------------
@@ -256,13 +232,6 @@ def test_a_renamed_classifier_is_read(tmp_path, workdirs, capsys):
     assert_same_params(converted, workdirs["caffe_alexnet"])
 
 
-def assert_same_params(one, other):
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        *(alexnet_jax.load(x)[1]["params"] for x in (one, other)),
-    )
-
-
 # --- other nets, and parts of a file ---------------------------------------------------------
 
 
@@ -355,6 +324,12 @@ WRONG_ARRAYS = {
         {k: np.zeros(96_000, np.float32) for k in BLOBS},
         ["conv1/0 is (96000,) instead of"],
     ),
+    "of another crop": (
+        # 3 pixels a side before fc6 are 6 or 7 before pool5, 12 to 15 before pool2, 24 to 31 before
+        # pool1, and these 103 to 134 before conv1.
+        BLOBS | {"fc6/0": BLOBS["fc6/0"][:, : 16 * 9]},
+        ["fc6/0 is (256, 144) instead of (256, 576)", "crops of 103 to 134 pixels fit fc6/0"],
+    ),
     "integers": (BLOBS | {"fc7/1": np.zeros(256, int)}, ["fc7/1 holds int64, not floats"]),
     "torchvision's": (STATE, ["conv1/0 (96, 3, 11, 11) is missing", "--layout"]),
     "not finite": (NOT_FINITE, ["fc7/1", "not finite"]),
@@ -405,7 +380,7 @@ def test_weights_of_another_net_are_refused_by_name_and_shape(name, tmp_path):
     (tmp_path / "weights.npz").write_bytes(weight_files.npz(arrays))
     arguments = (f"--from={tmp_path / 'weights.npz'}", f"--workdir={tmp_path / 'run'}")
     with pytest.raises(UserError) as mistake:
-        run(*arguments, "--layout=caffe")
+        run_convert(*arguments, "--layout=caffe")
     assert "weights.npz" in str(mistake.value)
     for words in named:
         assert words in str(mistake.value)
@@ -423,7 +398,7 @@ def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypa
     before = contents(tmp_path)
     arguments, named = FLAGS[name]
     with pytest.raises(UserError) as mistake:
-        run(*arguments)
+        run_convert(*arguments)
     assert named in str(mistake.value)
     assert contents(tmp_path) == before
 
@@ -432,7 +407,7 @@ def test_a_second_conversion_into_one_workdir_is_refused(workdirs):
     before = contents(workdirs["caffenet"])
     weights = workdirs["caffenet"].parent / "weights"
     with pytest.raises(UserError, match=r"holds a run already; give another --workdir"):
-        run(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
+        run_convert(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
     assert contents(workdirs["caffenet"]) == before
 
 
