@@ -88,9 +88,9 @@ def main(values: flags.FlagValues) -> int:
     settings = check(values)
     from alexnet_jax.baseline import experiment, record
 
-    start = time.monotonic()
+    origin, start = record.origin(), time.monotonic()
     result, top5 = experiment.run(values.config, settings)
-    result["seconds"] = round(time.monotonic() - start, 1)
+    result |= {"seconds": round(time.monotonic() - start, 1), **origin}
     print(f"test top-1 error {result['top1_error']:.2%}, top-5 error {result['top5_error']:.2%}")
     if values.output:
         record.write(Path(values.output), values.config, settings, result, top5)

@@ -33,6 +33,11 @@ def commit() -> str:
         return ""
 
 
+def origin() -> dict[str, str]:
+    """Returns the command, commit and machine; called first, as the files may change meanwhile."""
+    return {"command": command_line(), "commit": commit(), "machine": processor()}
+
+
 def write(
     folder: Path,
     config: ConfigDict,
@@ -45,14 +50,14 @@ def write(
     top5: int [N, 5], the classes with the highest scores for each test image, highest first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"command": command_line(), "commit": commit(), "machine": processor()}
     kind = np.uint8 if top5.max() < 256 else np.uint16
     np.savez_compressed(
         folder / "predictions.npz", top1=top5[:, 0].astype(kind), top5=top5.astype(kind)
     )
     used = {"config": config.to_dict(), "flags": asdict(settings), "seed": config.seed}
+    made = {key: result[key] for key in ("command", "commit", "machine")}
     _write_json(folder / "config.json", used | made | {"versions": versions()})
-    _write_json(folder / "result.json", result | made)
+    _write_json(folder / "result.json", result)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
