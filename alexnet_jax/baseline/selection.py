@@ -1,6 +1,6 @@
 """The choice of the SVM's cost on validation data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,14 +44,17 @@ def trials(
     """
     fitted, held_out = slice(num_fitted), slice(num_fitted, None)
     weights = np.zeros((features.shape[1], num_classes), np.float32)
-    best, since_best = np.inf, 0
+    found = []
     for cost in COSTS:
         weights = fit(features[fitted], labels[fitted], products, cost, weights)
         top5 = top_k(features[held_out] @ weights, 5)
         trial = Trial(cost, weights, errors(top5, labels[held_out]))
         yield trial
-        error = trial.errors["top1_error"]
-        since_best = 0 if error < best else since_best + 1
-        best = min(best, error)
-        if since_best == PATIENCE:
+        found.append(trial.errors["top1_error"])
+        if has_turned(found):
             return
+
+
+def has_turned(found: Sequence[float]) -> bool:
+    """True if none of the last two errors is lower than the lowest before them."""
+    return len(found) > PATIENCE and min(found[-PATIENCE:]) >= min(found[:-PATIENCE])
