@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.baseline import hog, kmeans
+from alexnet_jax.baseline import fisher, hog, kmeans
 from alexnet_jax.baseline.classifier import fit, gram
 from alexnet_jax.baseline.features import Encode, encode_all, moments, standardise
 from alexnet_jax.baseline.images import limit
@@ -20,15 +20,20 @@ from alexnet_jax.evaluate import top_k
 class Settings:
     """The values of the command's own flags."""
 
-    method: str  # hog or kmeans
+    method: str  # hog, kmeans or fisher
     train_images: int  # random images of the training split that are used; 0 = all
-    patches: int  # random patches that the dictionary of kmeans is learned from
-    form: kmeans.Form
+    gaussians: int  # for fisher: of each mixture
+    patches: int  # for kmeans: random patches that the dictionary is learned from
+    form: kmeans.Form  # for kmeans
 
     @property
     def features(self) -> int:
         """Features of an image."""
-        return hog.FEATURES if self.method == "hog" else self.form.features
+        if self.method == "hog":
+            return hog.FEATURES
+        if self.method == "fisher":
+            return fisher.num_features(self.gaussians)
+        return self.form.features
 
 
 def run(config: ConfigDict, settings: Settings) -> tuple[dict[str, Any], np.ndarray]:
@@ -68,6 +73,9 @@ def make_encoder(train: Split, settings: Settings, seed: int) -> Encode:
     """Returns the method's function from images to features, learned from the training split."""
     if settings.method == "hog":
         return hog.encode
+    if settings.method == "fisher":
+        print(f"learning two mixtures of {settings.gaussians} Gaussians", flush=True)
+        return fisher.encoder(fisher.learn(train, settings.gaussians, seed))
     form = settings.form
     print(f"learning {form.centres} centres from {settings.patches} patches", flush=True)
     return kmeans.encoder(kmeans.learn(train, form, settings.patches, seed), form)

@@ -15,6 +15,7 @@ from alexnet_jax.errors import UserError
 
 BASE = f"--config={TOP / 'configs' / 'base.py'}"
 DIGITS = (BASE, "--config.data.image_size=16", "--config.data.crop_size=16")
+LARGER = ("--config.data.image_size=24", "--config.data.crop_size=24")
 # Threads that wait for each other cost more than these small products.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 FEW = ("--centres=20", "--patches=2000", "--patch=5")
@@ -55,30 +56,40 @@ def test_kmeans_on_the_digits_leaves_a_record_that_agrees_with_itself(tmp_path):
     assert sum(path.stat().st_size for path in output.iterdir()) < 300_000
 
 
-def test_hog_on_the_digits_is_far_from_chance(tmp_path):
-    run("baseline", *DIGITS, "--method=hog", f"--output={tmp_path}", env=ONE_THREAD)
+@pytest.mark.parametrize(
+    "flags",
+    [("--method=hog",), ("--method=fisher", *LARGER, "--gaussians=4")],
+    ids=["hog", "fisher"],
+)
+def test_hand_crafted_features_of_the_digits_are_far_from_chance(flags, tmp_path):
+    run("baseline", *DIGITS, *flags, f"--output={tmp_path}", env=ONE_THREAD)
     assert read(tmp_path, "result.json")["top1_error"] < 0.1  # chance: 0.9
 
 
 def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path):
     output = tmp_path / "record"
     done = run("baseline", *DIGITS, "--patch=17", f"--output={output}", code=2)
-    assert error_line(done) == "error: --patch=17 is larger than data.image_size=16"
+    message = "error: data.image_size is 16: --method=kmeans needs 17 pixels or more"
+    assert error_line(done) == message
     assert not output.exists()
 
 
 MISTAKES = [
-    (("--method=sift",), "hog|kmeans"),
+    (("--method=sift",), "hog|kmeans|fisher"),
     (("--centres=1",), "centres"),
     (("--train_images=-1",), "train_images"),
     (("--method=hog", "--centres=20"), "--centres is for --method=kmeans"),
     (("--method=hog", "--config.data.image_size=15", "--config.data.crop_size=15"), "16 pixels"),
+    (("--method=fisher",), "--method=fisher needs 24 pixels"),
+    (("--method=fisher", "--patch=5"), "--patch is for --method=kmeans"),
+    (("--method=fisher", *LARGER, "--gaussians=300000"), "lower it, or raise --train_images"),
+    (("--method=fisher", *LARGER, "--train_images=1"), "needs 64 descriptors, and there are 35"),
     (("--stride=12", "--pool=2"), "lower --pool or --stride"),
     (("--centres=50", "--patches=49"), "raise --patches"),
     (("--config.data.val_fraction=0",), "data.val_fraction=0 leaves no validation split"),
     (("--config.data.batch_size=0",), "data.batch_size=0"),
     (("--config.data.name=folder", "--config.data.dir=nowhere"), "no store of folder in nowhere"),
-    (("--centres=200000", "--patches=200000"), "lower --centres or --pool"),
+    (("--centres=200000", "--patches=200000"), "lower --train_images or the number of features"),
     (("--output=/dev/null/record",), "not writable"),
 ]
 
