@@ -7,15 +7,16 @@ import pytest
 
 from alexnet_jax import build_model
 from alexnet_jax.evaluate import (
-    averaged,
     evaluate,
+    make_predict,
+    make_view_probabilities,
+    mean_probabilities,
     score,
     top_k,
-    view_probabilities,
     write_probabilities,
     write_submission,
 )
-from alexnet_jax.parallel import Layout, make_mesh
+from alexnet_jax.parallel import Layout, make_devices
 from alexnet_jax.preprocess import InputStats
 from configs.base import get_config
 
