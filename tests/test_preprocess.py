@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.data import Dataset
-from alexnet_jax.data.statistics import ColourComponents
+from alexnet_jax.data.image_statistics import ColourComponents
 from alexnet_jax.preprocess import (
     VIEWS,
     Pixels,

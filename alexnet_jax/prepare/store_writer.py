@@ -1,7 +1,7 @@
-"""Writes the store that `store` describes, split by split; a stopped run can be taken up again.
+"""Writes the store that `data.store` describes, split by split, so that it can be resumed.
 
-While a store is being written, DIR/partial.json holds the settings it was begun with, and a split
-that is finished has a split.json. The manifest comes last and these files then go.
+While a store is being written, DIR/partial.json holds the settings that it was begun with, and a
+finished split has a split.json. The manifest is written last; then these files are removed.
 """
 
 import functools
@@ -13,7 +13,7 @@ from isal.isal_zlib import crc32
 from tqdm import tqdm
 
 from alexnet_jax.checksums import of_file
-from alexnet_jax.data import images, statistics, store_files
+from alexnet_jax.data import image_statistics, images
 from alexnet_jax.data.store import (
     CHECKSUMS,
     IMAGE_FILES,
@@ -27,30 +27,18 @@ from alexnet_jax.data.store import (
 from alexnet_jax.data.threads import THREADS, in_order
 from alexnet_jax.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare import store_files
+from alexnet_jax.prepare.form import Form
 from alexnet_jax.prepare.originals.base import Original, OriginalImage
 
 SPLIT_DONE = "split.json"
 CLASS_NAMES = "labels.txt"
-AHEAD = 8  # images waiting for each thread
-
-
-@dataclass(frozen=True)
-class Form:
-    """How images are stored.
-
-    side: pixels. resize: shorter side to `side`, then the centre; else images must have that size.
-    encoding: raw or jpeg. skip_bad: leave out images that cannot be used instead of stopping.
-    """
-
-    side: int
-    resize: bool
-    encoding: str
-    skip_bad: bool
+AHEAD = 8  # images in progress for each thread
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What becomes of an original: pixels, record and its CRC-32, colour products; or its fault."""
+    """A converted image: pixels, record, its CRC-32 and colour products; or the fault it has."""
 
     name: str
     label: int
@@ -62,9 +50,9 @@ class StoredImage:
 
 
 def begin(directory: Path, settings: dict) -> None:
-    """Makes the folder of a store that is to be written with these settings.
+    """Creates the folder of a store that is to be written with these settings.
 
-    Raises UserError where that is not possible.
+    Raises UserError if that is not possible.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +64,7 @@ def begin(directory: Path, settings: dict) -> None:
 
 
 def write_store(directory: Path, name: str, original: Original, form: Form) -> dict:
-    """Writes all splits that are not finished, then the manifest, which it returns.
+    """Writes all unfinished splits, then the manifest, which it returns.
 
     Raises UserError for an image that cannot be used (unless form.skip_bad), and if none can.
     """
@@ -104,13 +92,13 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
 
 
 def tidy(directory: Path) -> None:
-    """Removes what a complete store does not need."""
+    """Removes the files that are only needed while a store is being written."""
     for path in [directory / PARTIAL, *directory.glob(f"*/{SPLIT_DONE}")]:
         path.unlink(missing_ok=True)
 
 
 def is_finished(folder: Path, size: int) -> bool:
-    """Whether a split of `size` originals has been written to its end."""
+    """True if a split of `size` originals has been written completely."""
     if not (folder / SPLIT_DONE).is_file() or not (folder / CHECKSUMS).is_file():
         return False
     done = store_files.read_json(folder / SPLIT_DONE)
@@ -118,14 +106,14 @@ def is_finished(folder: Path, size: int) -> bool:
 
 
 def write_split(directory: Path, original: Original, split: str, form: Form) -> None:
-    """Writes images and labels of one split, and of 'train' the statistics.
+    """Writes images and labels of one split; for 'train' the statistics as well.
 
-    The statistics are of the pixels as they were before they became a JPEG.
+    The statistics are computed from the pixels before JPEG encoding.
     """
     folder = directory / split
     folder.mkdir(exist_ok=True)
     (folder / SPLIT_DONE).unlink(missing_ok=True)
-    labels, checksums, skipped, sums = [], [], [], statistics.no_sums(form.side)
+    labels, checksums, skipped, sums = [], [], [], image_statistics.no_sums(form.side)
     size, classes = original.sizes[split], len(original.class_names)
     work = functools.partial(to_stored, form=form, classes=classes, with_products=split == "train")
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
@@ -138,7 +126,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
             labels.append(image.label)
             checksums.append(image.checksum)
             if image.products is not None:
-                sums = statistics.add_image(sums, image.pixels, image.products)
+                sums = image_statistics.add_image(sums, image.pixels, image.products)
     if not labels:
         raise UserError(f"not one image of the {split} split can be used")
     store_files.write_array(folder / LABELS, np.array(labels, np.int32))
@@ -149,7 +137,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
 
 
 def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
-    """The entry for an image that is left out; UserError if none may be."""
+    """Returns the manifest's entry for a skipped image; raises UserError if none may be skipped."""
     if not skip_bad:
         raise UserError(
             f"{image.name} {image.fault}: mend it, or leave such images out with "
@@ -161,7 +149,7 @@ def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
 def to_stored(
     original: OriginalImage, *, form: Form, classes: int, with_products: bool
 ) -> StoredImage:
-    """Decodes, resizes and encodes one image; runs in several threads at once."""
+    """Decodes, resizes and encodes one image. Thread-safe."""
     name, content = original.name, original.content
     try:
         if not 0 <= original.label < classes:
@@ -177,21 +165,21 @@ def to_stored(
         return StoredImage(name, original.label, fault=str(error))
     pixels = np.ascontiguousarray(pixels)
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
-    products = statistics.colour_products(pixels) if with_products else None
+    products = image_statistics.colour_products(pixels) if with_products else None
     return StoredImage(name, original.label, pixels, record, crc32(record), products)
 
 
-def write_statistics(directory: Path, sums: statistics.Sums) -> None:
+def write_statistics(directory: Path, sums: image_statistics.Sums) -> None:
     """Writes mean_image.npy and colour.npz."""
-    colour = statistics.colour_components(sums)
-    store_files.write_array(directory / "mean_image.npy", statistics.mean_image(sums))
+    colour = image_statistics.colour_components(sums)
+    store_files.write_array(directory / "mean_image.npy", image_statistics.mean_image(sums))
     with (directory / "colour.npz").open("wb") as file:
         np.savez(file, stdevs=colour.stdevs, components=colour.components)
         to_disk(file)
 
 
 def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, dict]:
-    """Size and SHA-256 of every file of the store but the manifest."""
+    """Returns size and SHA-256 of every file of the store except the manifest."""
     names = [CLASS_NAMES, "mean_image.npy", "colour.npz"]
     of_a_split = (LABELS, CHECKSUMS, IMAGE_FILES[encoding])
     names += [f"{split}/{file}" for split in splits for file in of_a_split]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from image_files import picture
 
-from alexnet_jax.data import images, pipeline, store, store_files
+from alexnet_jax.data import images, pipeline, store
 from alexnet_jax.errors import UserError
-from alexnet_jax.prepare import store_writer
+from alexnet_jax.prepare import store_files, store_writer
 from alexnet_jax.prepare.originals.base import Original, OriginalImage
 
 COUNT = 30

@@ -13,6 +13,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.data import pipeline, store
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare import __main__ as prepare
+from alexnet_jax.prepare import disk_space
 from configs import base
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (50, 60, 220)
@@ -212,7 +213,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_a_full_disk_is_seen_beforehand(tmp_path):
     with pytest.raises(UserError, match=r"needs about 1000000\.0 GB"):
-        prepare.check_disk(tmp_path / "not" / "there", 10**15)
+        disk_space.check_disk(tmp_path / "not" / "there", 10**15)
 
 
 def test_the_command_ends_with_code_2_and_one_line(tmp_path):
