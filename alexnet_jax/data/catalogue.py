@@ -25,9 +25,14 @@ NEEDS = {  # content of --source=DIR, for data sets that cannot be downloaded
 class Summary:
     """Facts about a data set that are known without reading its images."""
 
-    num_classes: int
+    class_names: tuple[str, ...]
     sizes: dict[str, int]  # images in each split
     image_size: int  # pixels, side of the stored images
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
 
 
 def open_dataset(data: ConfigDict) -> Dataset:
@@ -52,14 +57,15 @@ def open_dataset(data: ConfigDict) -> Dataset:
 def summary(data: ConfigDict) -> Summary:
     """Returns the facts about the data set that config.data names, without opening it."""
     if data.name == "digits":
-        found = Summary(10, embedded.digits_sizes(), data.image_size)
+        found = Summary(embedded.DIGITS_NAMES, embedded.digits_sizes(), data.image_size)
     elif data.name == "synthetic":
         sizes = dict.fromkeys(("train", "val", "test"), data.synthetic_images)
-        found = Summary(data.synthetic_classes, sizes, data.image_size)
+        names = embedded.synthetic_names(data.synthetic_classes)
+        found = Summary(names, sizes, data.image_size)
     else:
         manifest = store.read_manifest(find_store(data))
         found = Summary(
-            len(manifest["class_names"]), dict(manifest["counts"]), manifest["image_size"]
+            tuple(manifest["class_names"]), dict(manifest["counts"]), manifest["image_size"]
         )
     if "val" not in found.sizes and held_out(found.sizes["train"], data.val_fraction):
         found.sizes["val"] = held_out(found.sizes["train"], data.val_fraction)

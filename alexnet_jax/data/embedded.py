@@ -10,6 +10,7 @@ from alexnet_jax.data.store import Dataset, Split
 DIGITS_IMAGES = 1797
 DIGITS_TEST = round(0.2 * DIGITS_IMAGES)
 DIGITS_SIDE = 8  # pixels
+DIGITS_NAMES = tuple("0123456789")
 
 
 def digits(image_size: int) -> Dataset:
@@ -30,7 +31,7 @@ def digits(image_size: int) -> Dataset:
         "train": Split(images[DIGITS_TEST:], labels[DIGITS_TEST:]),
         "test": Split(images[:DIGITS_TEST], labels[:DIGITS_TEST]),
     }
-    return in_memory("digits", tuple("0123456789"), splits)
+    return in_memory("digits", DIGITS_NAMES, splits, source="scikit-learn")
 
 
 def digits_sizes() -> dict[str, int]:
@@ -47,7 +48,12 @@ def synthetic(num_images: int, num_classes: int, image_size: int) -> Dataset:
     blotches = rng.uniform(64, 192, (num_classes, 3, DIGITS_SIDE, DIGITS_SIDE))
     patterns = enlarge(blotches, image_size).transpose(0, 2, 3, 1).astype(np.uint8, order="C")
     splits = {name: noisy(patterns, num_images, rng) for name in ("train", "val", "test")}
-    return in_memory("synthetic", tuple(str(i) for i in range(num_classes)), splits)
+    return in_memory("synthetic", synthetic_names(num_classes), splits, source="random numbers")
+
+
+def synthetic_names(num_classes: int) -> tuple[str, ...]:
+    """Returns the class names of the synthetic data set: its labels."""
+    return tuple(str(i) for i in range(num_classes))
 
 
 def noisy(patterns: np.ndarray, num_images: int, rng: np.random.Generator) -> Split:
@@ -75,7 +81,9 @@ def interpolation(old: int, new: int) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(old)))
 
 
-def in_memory(name: str, class_names: tuple[str, ...], splits: dict[str, Split]) -> Dataset:
+def in_memory(
+    name: str, class_names: tuple[str, ...], splits: dict[str, Split], source: str
+) -> Dataset:
     """Returns the data set of these splits, with the statistics of 'train'."""
     sums = image_statistics.summed(splits["train"].images)
     digest = hashlib.sha256()
@@ -91,4 +99,5 @@ def in_memory(name: str, class_names: tuple[str, ...], splits: dict[str, Split])
         mean_image=image_statistics.mean_image(sums),
         colour=image_statistics.colour_components(sums),
         checksum=digest.hexdigest(),
+        source=source,
     )

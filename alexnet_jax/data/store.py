@@ -1,7 +1,8 @@
 """The store on disk, as training reads it; `prepare.store_writer` writes it.
 
     DIR/manifest.json              written last: without it the store is not complete; holds the
-                                   SHA-256 of every other file, and of itself without that entry
+                                   SHA-256 of every other file, of itself without that entry, and
+                                   the origin of the images
     DIR/labels.txt                 class names, one a line
     DIR/mean_image.npy             float32 [S, S, 3], 0–255, over the training set
     DIR/colour.npz                 stdevs float32 [3], components float32 [3, 3], 0–255
@@ -9,6 +10,10 @@
     DIR/{train,val,test}/checksums.npy         uint32 [N], CRC-32 of each image's pixels or JPEG
     DIR/{train,val,test}/images.npy            encoding raw: uint8 [N, S, S, 3]
     DIR/{train,val,test}/images.array_record   encoding jpeg: ArrayRecord, one JPEG a record
+
+The version is that of everything that training reads. The origin (the request, the source, the
+fingerprints of the original files, the versions of the packages that converted them) serves
+`prepare` and people. Stores that were written before it was recorded lack it and are read as ever.
 
 Opening verifies everything except the images, eight bytes per image, so that a store of a million
 images opens in about the same time as one of a thousand. Each image is verified when it is read
@@ -34,7 +39,7 @@ from alexnet_jax.errors import UserError
 VERSION = 2
 MEND = "remove the folder and run `python -m alexnet_jax.prepare` again"
 LABELS, CHECKSUMS = "labels.npy", "checksums.npy"
-SELF = "sha256"  # the manifest's own entry
+SELF, ORIGIN = "sha256", "origin"  # entries of the manifest: its own checksum, the images' origin
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"  # only in a store that is being written
 IMAGE_FILES = {"raw": "images.npy", "jpeg": "images.array_record"}
@@ -119,7 +124,13 @@ class Dataset:
     splits: dict[str, Split]  # train; val and test if there are any
     mean_image: np.ndarray  # float32 [S, S, 3], 0–255
     colour: ColourComponents
-    checksum: str  # hexadecimal SHA-256 of the content
+    checksum: str  # hexadecimal SHA-256 of the content, the same for the same images and labels
+    source: str = ""  # the original folder or data set, for a person; "" = not recorded
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of images in each split."""
+        return {name: len(split) for name, split in self.splits.items()}
 
 
 def is_complete(directory: Path) -> bool:
@@ -131,6 +142,22 @@ def digest_of(manifest: dict) -> str:
     """Returns the SHA-256 of a manifest's content, without the manifest's own entry."""
     content = {key: value for key, value in manifest.items() if key != SELF}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def json_text(content: dict) -> str:
+    """Returns a JSON object as it is written in the files of a store."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def content_checksum(manifest: dict) -> str:
+    """Returns the SHA-256 that identifies what training reads: the manifest without the origin.
+
+    The same data, prepared again from another place, has the same checksum. It equals the SHA-256
+    of the file manifest.json in stores without an origin, which older runs have recorded.
+    """
+    content = {key: value for key, value in manifest.items() if key not in (SELF, ORIGIN)}
+    text = json_text(content | {SELF: digest_of(content)})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(directory: Path) -> dict:
@@ -179,7 +206,8 @@ def open_store(directory: Path) -> Dataset:
         splits={name: open_split(directory, manifest, name) for name in manifest["counts"]},
         mean_image=np.load(directory / "mean_image.npy", allow_pickle=False),
         colour=colour,
-        checksum=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
+        checksum=content_checksum(manifest),
+        source=manifest.get(ORIGIN, {}).get("source", ""),
     )
 
 

@@ -23,10 +23,11 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.data import store
 from alexnet_jax.prepare import store_writer
+from alexnet_jax.prepare.comparison import check_directory
 from alexnet_jax.prepare.disk_space import check_disk, image_bytes, store_bytes
 from alexnet_jax.prepare.form import choose_form
 from alexnet_jax.prepare.opening import SCRATCH, open_original
-from alexnet_jax.prepare.request import Request, check
+from alexnet_jax.prepare.request import Request, check_name_given, check_source
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -83,11 +84,13 @@ def main(values: flags.FlagValues) -> int:
 
 def prepare(request: Request) -> str:
     """Writes the store unless it is complete; returns a line for the user."""
-    check(request)
+    check_name_given(request)
+    check_directory(request)
     directory = request.directory
     if store.is_complete(directory):
         clean(directory)
         return f"already prepared: {described(store.read_manifest(directory), directory)}"
+    check_source(request)
     original = open_original(request)
     form = choose_form(request, original)
     needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
@@ -109,9 +112,10 @@ def described(manifest: dict, directory: Path) -> str:
     counts = ", ".join(f"{name} {number:,}" for name, number in manifest["counts"].items())
     skipped = sum(map(len, manifest["skipped"].values()))
     left_out = f"; {skipped:,} left out, named in manifest.json" if skipped else ""
+    unknown = "" if store.ORIGIN in manifest else "; its source was not recorded"
     return (
         f"{manifest['name']} in {directory}: {counts} images of {manifest['image_size']} pixels "
-        f"({manifest['encoding']}), {len(manifest['class_names']):,} classes{left_out}"
+        f"({manifest['encoding']}), {len(manifest['class_names']):,} classes{left_out}{unknown}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_jax.data.store import IMAGE_FILES
+from alexnet_jax.data.store import IMAGE_FILES, json_text
 from alexnet_jax.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 
@@ -69,7 +69,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file atomically: no reader sees it half-written."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content))
 
 
 def read_json(path: Path) -> dict:

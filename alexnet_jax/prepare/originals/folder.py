@@ -6,24 +6,23 @@ from pathlib import Path
 
 from alexnet_jax.data.images import JPEG_START, PNG_START, BadImageError, header_size
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.fingerprint import fingerprint_files
 from alexnet_jax.prepare.originals.base import Original, OriginalImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png")  # in any case
 HEADER_BYTES = 1 << 16
 
 
-def open_folder(source: Path) -> Original:
-    """The images of a folder, classes and files in the order of their names.
+Splits = dict[str, dict[str, list[Path]]]  # split: class: files
 
-    Raises UserError: no train folder, fewer than two classes, a class without images, a split with
-    a class that is not in train.
+
+def open_folder(source: Path) -> Original:
+    """Opens a folder of images, with classes and files in the order of their names.
+
+    Raises UserError as find_splits does.
     """
-    splits = {name: find_images(source / name) for name in ("train", "val", "test")}
-    splits = {name: classes for name, classes in splits.items() if classes is not None}
-    if "train" not in splits:
-        raise UserError(f"{source} has no folder `train`: sort the images as train/CLASS/*.jpg")
+    splits = find_splits(source)
     class_names = tuple(splits["train"])
-    check_classes(source, class_names, splits)
 
     def read(split: str) -> Iterator[OriginalImage]:
         for class_name, paths in splits[split].items():
@@ -32,9 +31,43 @@ def open_folder(source: Path) -> Original:
                 name = str(path.relative_to(source))
                 yield OriginalImage(name, path.read_bytes(), label)
 
-    sizes = {name: sum(map(len, classes.values())) for name, classes in splits.items()}
-    paths = [path for classes in splits.values() for files in classes.values() for path in files]
-    return Original(class_names, sizes, read, common_size(paths))
+    return Original(
+        class_names,
+        {name: sum(map(len, classes.values())) for name, classes in splits.items()},
+        read,
+        common_size([path for classes in splits.values() for path in files_of(classes)]),
+        str(source.resolve()),
+        fingerprints_of(source, splits),
+    )
+
+
+def fingerprints(source: Path) -> dict[str, str]:
+    """Returns the fingerprints of the splits of a folder; raises UserError as find_splits does."""
+    return fingerprints_of(source, find_splits(source))
+
+
+def fingerprints_of(source: Path, splits: Splits) -> dict[str, str]:
+    """Returns the fingerprint of the files of each split."""
+    return {name: fingerprint_files(source, files_of(classes)) for name, classes in splits.items()}
+
+
+def files_of(classes: dict[str, list[Path]]) -> list[Path]:
+    """Returns all files of a split."""
+    return [path for paths in classes.values() for path in paths]
+
+
+def find_splits(source: Path) -> Splits:
+    """Finds the image files of a folder.
+
+    Raises UserError: no train folder, fewer than two classes, a class without images, a split with
+    a class that is not in train.
+    """
+    splits = {name: find_images(source / name) for name in ("train", "val", "test")}
+    splits = {name: classes for name, classes in splits.items() if classes is not None}
+    if "train" not in splits:
+        raise UserError(f"{source} has no folder `train`: sort the images as train/CLASS/*.jpg")
+    check_classes(source, tuple(splits["train"]), splits)
+    return splits
 
 
 def common_size(paths: list[Path]) -> tuple[int, int] | None:

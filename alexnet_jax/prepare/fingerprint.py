@@ -1,0 +1,32 @@
+"""Fingerprints of original files, which change when a file is added, removed or rewritten."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from alexnet_jax.errors import UserError
+
+
+def fingerprint_files(root: Path, paths: Iterable[Path]) -> str:
+    """Returns the SHA-256 of the files' names below root, sizes and modification times, in order.
+
+    Contents are not read. Raises UserError for a file that cannot be accessed.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): mend or remove it"
+            ) from error
+        name = os.fsencode(path.relative_to(root))
+        digest.update(b"%s\0%d %d\n" % (name, found.st_size, found.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def fingerprint_json(content: object) -> str:
+    """Returns the SHA-256 of content that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
