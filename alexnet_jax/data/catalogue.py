@@ -150,9 +150,12 @@ def prepare_command(data: ConfigDict) -> str:
 
 def check_name(name: str) -> None:
     """Raises UserError unless the name is one of ours or a data set of TFDS."""
-    import tensorflow_datasets as tfds
+    known = [*EMBEDDED, "folder"]
+    if name in known:
+        return
+    import tensorflow_datasets as tfds  # takes seconds
 
-    known = [*EMBEDDED, "folder", *tfds.list_builders(with_community_datasets=False)]
+    known += tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=1)

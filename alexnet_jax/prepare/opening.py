@@ -25,7 +25,7 @@ def open_original(request: Request) -> Original:
     """Opens the original data set; TFDS downloads or converts it first if it has to."""
     source = Path(request.source)
     if request.name == "folder":
-        return folder.open_folder(source)
+        return folder.open_folder(source, skip_bad=request.on_bad_image == "skip")
     if request.name == "cifar10" and request.source:
         return cifar10.open_files(source)
     return open_tfds(request)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from alexnet_jax.data import catalogue
 from alexnet_jax.errors import UserError
-from alexnet_jax.prepare.originals import folder, imagenet
+from alexnet_jax.prepare.originals import imagenet
+from alexnet_jax.prepare.originals.names import readable
 
 SETTINGS = ("name", "image_size", "encoding", "expected_counts")
 
@@ -35,7 +36,9 @@ class Request:
     def recorded(self) -> dict:
         """The settings that must be the same when a stopped command is run again."""
         settings = {key: asdict(self)[key] for key in SETTINGS}
-        return settings | {"source": str(Path(self.source).resolve()) if self.source else ""}
+        return settings | {
+            "source": readable(str(Path(self.source).resolve())) if self.source else ""
+        }
 
 
 def check_name_given(request: Request) -> None:
@@ -56,5 +59,3 @@ def check_source(request: Request) -> None:
         raise UserError(f"--source is missing: give --source=DIR{catalogue.NEEDS[request.name]}")
     if request.name == "imagenet2012":
         imagenet.check_present(source)
-    if request.name == "folder" and request.on_bad_image == "fail":
-        folder.check_starts(source)

@@ -136,7 +136,13 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     folder.mkdir()
     labels, checksums, skipped, sums = [], [], [], image_statistics.no_sums(form.side)
     size, classes = original.sizes[split], len(original.class_names)
-    work = functools.partial(to_stored, form=form, classes=classes, with_products=split == "train")
+    work = functools.partial(
+        to_stored,
+        form=form,
+        classes=classes,
+        upright=original.upright,
+        with_products=split == "train",
+    )
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
         results = in_order(work, original.read(split), AHEAD * THREADS)
         for image in tqdm(results, split, size, unit=" images", mininterval=1):

@@ -1,6 +1,7 @@
 """The conversion of one original image into its stored form."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -24,14 +25,14 @@ class StoredImage:
 
 
 def to_stored(
-    original: OriginalImage, *, form: Form, classes: int, with_products: bool
+    original: OriginalImage, *, form: Form, classes: int, upright: bool, with_products: bool
 ) -> StoredImage:
     """Decodes, resizes and encodes one image. Thread-safe."""
-    name, content = original.name, original.content
+    name = original.name
     try:
         if not 0 <= original.label < classes:
             raise images.BadImageError(f"has label {original.label} of {classes} classes")
-        pixels = content if isinstance(content, np.ndarray) else images.decode(content)
+        pixels = read_pixels(original.content, upright)
         pixels = images.centre_square(pixels, form.side) if form.resize else pixels
         if pixels.shape != (form.side, form.side, 3):
             raise images.BadImageError(
@@ -44,3 +45,14 @@ def to_stored(
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
     products = image_statistics.colour_products(pixels) if with_products else None
     return StoredImage(name, original.label, pixels, record, crc32(record), products)
+
+
+def read_pixels(content: bytes | np.ndarray | Path, upright: bool) -> np.ndarray:
+    """Returns the pixels of an original image: uint8 [H, W, 3]."""
+    if isinstance(content, np.ndarray):
+        return content
+    try:
+        file = content.read_bytes() if isinstance(content, Path) else content
+    except OSError as error:
+        raise images.BadImageError(f"cannot be read ({error.strerror})") from error
+    return images.decode(file, upright=upright)

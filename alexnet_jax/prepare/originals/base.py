@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +12,12 @@ class OriginalImage:
     """An original image.
 
     name: identifies it for a person.
-    content: a JPEG or PNG file, or pixels uint8 [H, W, 3].
+    content: pixels uint8 [H, W, 3], an image file, or the path of one.
     label: 0 … classes − 1.
     """
 
     name: str
-    content: bytes | np.ndarray
+    content: bytes | np.ndarray | Path
     label: int
 
 
@@ -29,6 +30,8 @@ class Original:
     common_size: height and width if all images are known to share them.
     source: for a person and for the record: the folder, archive or data set.
     fingerprints: for each split, changes when the original files change; empty if they cannot.
+    upright: images are turned as their EXIF orientation says.
+    notes: lines for the user on how the originals were read.
     """
 
     class_names: tuple[str, ...]
@@ -37,3 +40,5 @@ class Original:
     common_size: tuple[int, int] | None = None
     source: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
+    upright: bool = False
+    notes: tuple[str, ...] = ()
