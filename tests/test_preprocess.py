@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_jax.data import Dataset
-from alexnet_jax.data.statistics import ColourComponents
+from alexnet_jax.data.image_statistics import ColourComponents
 from alexnet_jax.preprocess import (
     VIEWS,
     InputStats,
