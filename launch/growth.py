@@ -15,6 +15,9 @@ Beside each point stands its cause (images, multiply-adds of an image, devices) 
 of the cause the cost rose from the point before: above 1 it grew faster than its cause.
 """
 
+from checkout import TOP  # first: one error line if .venv is not active
+
+# isort: split
 import json
 import math
 import os
@@ -32,7 +35,6 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
 
-TOP = Path(__file__).resolve().parent.parent
 BASE = "--config=configs/base.py"
 AXES: dict[str, tuple[float, ...]] = {
     "batch": (1, 4, 16, 64, 128, 256, 512),
