@@ -48,6 +48,7 @@ from alexnet_jax.errors import UserError, stop
 OLDEST, TOO_NEW = (3, 11), (3, 14)  # Python; TensorFlow has no release for TOO_NEW
 SUPPORTED = "Python 3.11, 3.12 or 3.13"
 TOP = Path(__file__).resolve().parent.parent
+QUICKSTART = TOP / "launch" / "quickstart.sh"
 
 # What training imports, by the names that Python knows. TensorFlow is not among them: only some
 # data sets need it.
@@ -119,7 +120,8 @@ def check_python(version: tuple) -> None:
     """Raises UserError if this version of Python, (major, minor), is too old."""
     if version < OLDEST:
         found = ".".join(map(str, version))
-        raise UserError(f"{sys.executable} is Python {found}; {SUPPORTED} is needed; {remedy()}")
+        advice = activation() or f"run: bash {near(QUICKSTART)}"
+        raise UserError(f"{sys.executable} is Python {found}; {SUPPORTED} is needed; {advice}")
 
 
 def check_packages(*names: str) -> None:
@@ -134,7 +136,7 @@ def check_packages(*names: str) -> None:
     listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
     if set(missing).isdisjoint(REQUIRED):
         raise UserError(f"{listed} not installed; run: pip install {' '.join(missing)}")
-    raise UserError(f"{listed} not installed for {sys.executable}; {remedy(sys.version_info[:2])}")
+    raise UserError(f"{listed} not installed for {sys.executable}; {installation()}")
 
 
 def is_installed(name: str) -> bool:
@@ -144,21 +146,30 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def remedy(version: tuple = OLDEST) -> str:
-    """Returns the command that gives this project its interpreter and packages.
+def near(path: Path) -> str:
+    """Returns the path as seen from the working directory."""
+    return os.path.relpath(str(path))
 
-    version: of the interpreter that lacks packages, (major, minor).
-    """
-    activate, quickstart = TOP / ".venv/bin/activate", TOP / "launch/quickstart.sh"
-    if activate.exists() and Path(sys.prefix).resolve() != (TOP / ".venv").resolve():
-        return "run: source " + os.path.relpath(str(activate))
-    if not quickstart.exists():
-        return "install what is missing with pip"
-    run = "run: bash {}, then: source {}".format(*map(os.path.relpath, (quickstart, activate)))
-    if version >= TOO_NEW:
-        newer = ".".join(map(str, version))
-        return f"TensorFlow has no release for Python {newer}; install {SUPPORTED}, then {run}"
-    return run
+
+def activation() -> str:
+    """Returns the command that activates .venv; "" if there is none or it is active."""
+    script = TOP / ".venv" / "bin" / "activate"
+    if script.exists() and Path(sys.prefix).resolve() != script.parent.parent.resolve():
+        return f"run: source {near(script)}"
+    return ""
+
+
+def installation() -> str:
+    """Returns the commands after which the required packages can be imported."""
+    if activation():
+        return activation()
+    if sys.version_info[:2] >= TOO_NEW:
+        newer = ".".join(map(str, sys.version_info[:2]))
+        wanted = f"install {SUPPORTED}, then run: bash {near(QUICKSTART)}"
+        return f"TensorFlow has no release for Python {newer}; {wanted}"
+    if sys.prefix != sys.base_prefix:  # in a virtual environment of the user
+        return f"run: pip install -r {near(TOP / 'requirements.txt')}"
+    return f"run: bash {near(QUICKSTART)}, then: source {near(TOP / '.venv/bin/activate')}"
 
 
 def check_variables() -> None:
