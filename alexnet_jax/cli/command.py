@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,13 @@ def _declared(
     if with_config:
         config_flag.define(values, argv)
     return values
+
+
+def checked_text(argument: str) -> str:
+    """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
+    if any("\udc80" <= x <= "\udcff" for x in argument):
+        raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
+    return argument
 
 
 def expand_home(argument: str) -> str:
@@ -64,7 +72,7 @@ def parse(
     Raises:
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
-    argv = [argv[0], *map(expand_home, argv[1:])]
+    argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]))]
     try:
         if with_config and not config_flag.is_given(argv):
             argv = _with_config_of_run(argv, define_flags)
@@ -160,4 +168,7 @@ def run(
         line = machine_errors.explanation(error)
         if line is None:
             raise
+        # Libraries that were interrupted would report what they leave behind.
+        warnings.simplefilter("ignore")
+        sys.unraisablehook = lambda _: None
         stop(line)

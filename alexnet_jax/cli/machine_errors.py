@@ -4,6 +4,8 @@ An error of the program itself is none of these: it keeps its traceback.
 """
 
 import errno
+import os
+import re
 
 from alexnet_jax.full_disk import is_full
 
@@ -31,29 +33,51 @@ def explanation(error: BaseException) -> str | None:
     """Returns the line for an error that the user's machine causes; None for any other error."""
     if is_full(error):
         return f"{error}; make room and give the same command again"
-    if isinstance(error, OSError) and error.errno in TOO_MANY:
-        return f"{error}; allow more: ulimit -n 65536"
-    if isinstance(error, OSError) and error.errno in OF_A_PATH and error.filename is not None:
-        return f"{shown(error.filename)}: {error.strerror}; {OF_A_PATH[error.errno]}"
-    if isinstance(error, UnicodeEncodeError):
-        return (
-            f"the name {ascii(error.object)[:200]} has characters that cannot be written as "
-            f"{error.encoding}; rename it, or run: export PYTHONUTF8=1"
-        )
-    if isinstance(error, ModuleNotFoundError) and error.name and not is_ours(error.name):
-        package = error.name.partition(".")[0]
-        return f"package {package} is not installed; run: pip install -r requirements.txt"
-    if isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
-        return f"{error}; check the device and JAX_PLATFORMS"
-    return explanation(error.__cause__) if error.__cause__ else None
+    if isinstance(error, OSError):
+        line = of_system(error.errno, error.filename)
+    elif isinstance(error, UnicodeEncodeError):
+        line = of_encoding(error)
+    elif isinstance(error, ModuleNotFoundError):
+        line = of_package((error.name or "alexnet_jax").partition(".")[0])
+    elif isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
+        line = f"{error}; check the device and JAX_PLATFORMS"
+    else:
+        line = of_tensorstore(str(error))
+    return line or (explanation(error.__cause__) if error.__cause__ else None)
+
+
+def of_system(code: int | None, path: object) -> str | None:
+    """Returns the line for a code of errno and the path that it is about, if there is one."""
+    if code in TOO_MANY:
+        return f"{os.strerror(code)}; allow more: ulimit -n 65536"
+    if code in OF_A_PATH and path is not None:
+        return f"{shown(path)}: {os.strerror(code)}; {OF_A_PATH[code]}"
+    return None
+
+
+def of_tensorstore(text: str) -> str | None:
+    """Returns the line for an error of tensorstore, which writes checkpoints: it has text only."""
+    code = re.search(r"os_error_code='(\d+)'", text)
+    path = re.search(r'"(/[^"\\]*)', text)
+    return of_system(int(code[1]), path and path[1]) if code else None
+
+
+def of_package(name: str) -> str | None:
+    """Returns the line for a package that cannot be imported, unless it is this one."""
+    if name == "alexnet_jax":
+        return None
+    return f"package {name} is not installed; run: pip install -r requirements.txt"
+
+
+def of_encoding(error: UnicodeEncodeError) -> str:
+    """Returns the line for a text with characters that an encoding lacks."""
+    text = ascii(error.object[max(0, error.start - 60) : error.end + 60])
+    if any("\udc80" <= x <= "\udcff" for x in error.object):  # a byte that Python could not decode
+        return f"the name {text} is not UTF-8; rename the file or folder"
+    return f"{text} cannot be written as {error.encoding}; run: export PYTHONIOENCODING=utf-8"
 
 
 def shown(path: object) -> str:
     """Returns a path as text that every terminal can show."""
     text = path.decode(errors="backslashreplace") if isinstance(path, bytes) else str(path)
     return text.encode(errors="backslashreplace").decode()
-
-
-def is_ours(module: str) -> bool:
-    """True if the module belongs to this package."""
-    return module.partition(".")[0] == "alexnet_jax"
