@@ -121,7 +121,8 @@ def _explained(error: Exception, argv: Sequence[str], with_config: bool) -> str:
         return f"{text}; see --help"
     if isinstance(error, OSError):
         named = [x.split("=", 1)[1] for x in argv if x.startswith("--config=")]
-        return f"config file {''.join(named)!r} cannot be read; name one such as configs/base.py"
+        missing = f"config file {''.join(named)!r} cannot be read; name one such as configs/base.py"
+        return machine_errors.explanation(error) or missing
     given = [x for x in argv if x.startswith("--config")]
     return (
         config_flag.unknown_key(argv, keys)

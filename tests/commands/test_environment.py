@@ -109,7 +109,9 @@ def without_tensorflow(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_training_and_evaluation_run_without_tensorflow(tmp_path: Path) -> None:
-    """And a data set that needs it is one line."""
+    """The evaluation without --config, as the run has its own; a data set that needs TensorFlow
+    is one line.
+    """
     env = without_tensorflow(tmp_path)
     small = ("--config.data.image_size=70", "--config.model.width=0.0625")
     flags = ("--config=configs/base.py", *small, f"--workdir={tmp_path}/run")
