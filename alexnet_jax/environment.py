@@ -80,6 +80,7 @@ KNOWN_FROM, KNOWN_BELOW = (0, 10, 2), (0, 13)
 # mallopt's parameters (glibc, malloc.h): nothing is given back, no mmap, one arena.
 KEEP = {-1: -1, -4: 0, -8: 1}  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
 
+# Variables of jax that are set below, and that processes which we start inherit.
 CACHE, CACHE_EVERYTHING = OURS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
@@ -141,7 +142,7 @@ def check_packages(*names: str) -> None:
 
 def is_installed(name: str) -> bool:
     """True if Python finds this package; nothing is imported."""
-    import importlib.util  # here, for importlib has no `util` by itself
+    import importlib.util  # Python imports `importlib` alone without it
 
     return importlib.util.find_spec(name) is not None
 
@@ -224,9 +225,10 @@ def check_xla_flags(given: str) -> None:
         return
     program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").partition("] ")[2].splitlines()
-        reason = next((line for line in said if "Check failed" not in line), "it aborts")
+    said = done.stderr.decode(errors="replace")
+    if done.returncode and "Traceback" not in said:  # a traceback is of something else
+        lines = said.partition("] ")[2].splitlines()
+        reason = next((line for line in lines if "Check failed" not in line), "it aborts")
         raise UserError(
             f"XLA_FLAGS={given!r} is not understood ({reason.replace('usage:', 'see')}); correct "
             "it, or run: unset XLA_FLAGS"

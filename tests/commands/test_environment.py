@@ -164,6 +164,17 @@ def test_a_variable_that_they_take_is_taken(name: str, value: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_plug_in_of_jax_brings_its_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jax_plugins" / "xla_cuda12").mkdir(parents=True)
+    (tmp_path / "jax_plugins" / "xla_cuda12" / "__init__.py").touch()
+    assert not environment.is_platform("cuda")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {x: environment.is_platform(x) for x in ("cuda", "gpu", "cpu", "rocm", "metal", "")}
+    assert found == dict(cuda=True, gpu=True, cpu=True, rocm=False, metal=False) | {"": False}
+
+
 def test_the_installed_jaxlib_takes_our_flags() -> None:
     """It would abort the process; checked for a version before KNOWN_BELOW is raised."""
     program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
