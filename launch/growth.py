@@ -15,6 +15,9 @@ Beside each cost stands its cause (images, FLOPs of an image, devices) and the p
 since the point before, cost ∝ cause^p. Above 1 the cost grew faster than its cause.
 """
 
+from checkout import TOP  # first: one error line if .venv is not active
+
+# isort: split
 import json
 import math
 import os
@@ -32,7 +35,6 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.errors import UserError
 
-TOP = Path(__file__).resolve().parent.parent
 BASE = "--config=configs/base.py"
 AXES: dict[str, tuple[float, ...]] = {
     "batch": (1, 4, 16, 64, 128, 256, 512),

@@ -17,6 +17,9 @@ Machines:  several --jobs on one GPU: set XLA_PYTHON_CLIENT_MEM_FRACTION. --slur
            variables, such as SBATCH_PARTITION or SBATCH_GPUS. --table_only prints the table later.
 """
 
+from checkout import TOP  # first: one error line if .venv is not active
+
+# isort: split
 import contextlib
 import csv
 import itertools
@@ -46,7 +49,6 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
 from alexnet_jax.runs.signals import Stop
 
-TOP = Path(__file__).resolve().parent.parent
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
 ERROR = "val/top1_error"
 COLUMNS = ("step", ERROR, "val/top5_error", "val/loss", "train/loss", "time")

@@ -111,13 +111,20 @@ def _scattered(rest: str) -> int:
 
 
 def _group_size(rest: str, devices: int) -> int:
-    """Returns the devices in a group: {{0,1},{2,3}} → 2, [2,4]<=[8] → 4, {} → all of them."""
+    """Returns the number of devices in a group, from any of the forms in which XLA writes groups.
+
+    {{0,1},{2,3}} → 2; [2,4]<=[8] → 4; {} → all; since jaxlib 0.12 also the axes of a mesh:
+    mesh['data'=4,'tower'=2] {'tower'} → 2.
+    """
     if "source_target_pairs=" in rest:
         return 2
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1
     if counted := re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest):
         return int(counted[1])
+    if meshed := re.search(r"replica_groups=mesh\[([^]]*)\] \{('\w+'(?:,'\w+')*)\}", rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", meshed[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"\w+", meshed[2]))
     if re.search(r"replica_groups=\{\}", rest) or "replica_groups" not in rest:
         return devices
     raise ValueError(f"replica_groups of an unknown form: {rest!r}")

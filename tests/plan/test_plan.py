@@ -90,7 +90,23 @@ def test_instructions_keep_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", ["replica_groups=?, dimensions={0}", "replica_groups={{0,1}}, to_apply=%add"]
+    ("axes", "group"), [("'tower'", 2), ("'data'", 4), ("'data','tower'", 8), ("'tower','data'", 8)]
+)
+def test_groups_may_be_named_by_the_axes_of_a_mesh(axes: str, group: int) -> None:
+    """As jaxlib 0.12 writes them."""
+    groups = f"replica_groups=mesh['data'=4,'tower'=2] {{{axes}}}"
+    (found,) = read_transfers(f"  %x = f32[16]{{0}} all-reduce(%y), {groups}, to_apply=%add\n")
+    assert found.group == group
+    assert found.wire_bytes == 2 * 16 * 4 * (group - 1) / group
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "replica_groups=?, dimensions={0}",
+        "replica_groups={{0,1}}, to_apply=%add",
+        "replica_groups=mesh['data'=4] {'data':(2)2}, dimensions={0}",
+    ],
 )
 def test_an_unknown_form_is_not_passed_over(rest: str) -> None:
     with pytest.raises(ValueError, match=r"unknown form|without its dimension"):
