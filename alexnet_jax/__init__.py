@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return build_model
     if name == "load":
-        from alexnet_jax.runs.restore import load
+        from alexnet_jax.weights.loading import load
 
         return load
     raise AttributeError(f"module 'alexnet_jax' has no attribute {name!r}")
