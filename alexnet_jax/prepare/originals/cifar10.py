@@ -24,7 +24,7 @@ CLASS_NAMES = (
 )
 SIDE = 32  # pixels
 RECORD = 1 + 3 * SIDE * SIDE  # bytes
-MOST_BYTES = 1 << 26  # of a file; the originals have half as many
+MOST_BYTES = 1 << 26  # of a file; twice those of an original
 SHA1 = {
     "data_batch_1": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
     "data_batch_2": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
