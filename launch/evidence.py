@@ -97,7 +97,7 @@ def plateau_runs() -> Iterator[Run]:
     yield from (grid_run(200, std, bias, small) for std in STDS for bias in BIASES)
     full = {
         **small,
-        "train.steps": 200,
+        "train.steps": 150,
         "train.log_every_steps": 5,
         "data.image_size": 256,
         "data.crop_size": 224,
@@ -106,8 +106,9 @@ def plateau_runs() -> Iterator[Run]:
     for std in reversed(STDS):
         settings = {**full, "model.initial": initial(std, 1.0)}
         yield Run("plateau", f"full_size_std_{std:g}_bias_1", TINY, "tiny256", settings)
+    fewer = {**small, "train.steps": 600}
     for classes in (50, 10):
-        yield from (grid_run(classes, std, bias, small) for std in STDS for bias in BIASES)
+        yield from (grid_run(classes, std, bias, fewer) for std in STDS for bias in BIASES)
 
 
 def grid_run(classes: int, std: float, bias: float, settings: Mapping[str, object]) -> Run:
@@ -184,16 +185,18 @@ def thinned(lines: Iterable[str]) -> Iterator[str]:
 def write_record(run: Run, workdir: Path, folder: Path, arguments: list[str], start: float) -> None:
     """Copies what proves a finished run into its record's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text((workdir / "config.json").read_text())
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     big = sum(map(len, lines)) > BIGGEST_METRICS
     (folder / "metrics.jsonl").write_text("".join(thinned(lines) if big else lines))
     training = max(json.loads(line)["time"] for line in lines)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     record = {
-        "command": " ".join(["python -m alexnet_jax.main", *arguments]),
+        "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, Path("data"))]),
         "commit": commit.strip(),
-        "seed": json.loads((workdir / "config.json").read_text())["seed"],
+        "seed": config["seed"],
         "training_seconds": training,
         "wall_seconds": round(time.time() - start, 1),
         "machine": {"processor": processor(), "cores": os.cpu_count(), **versions()},

@@ -4,7 +4,18 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-PACKAGES = ("jax", "jaxlib", "tensorflow-cpu", "tensorflow", "torch", "pillow")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "tensorflow-cpu",
+    "tensorflow",
+    "torch",
+    "pillow",
+)
 
 
 def processor() -> str:

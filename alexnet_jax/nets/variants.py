@@ -128,6 +128,11 @@ def _widened(net: Net, width: float, num_classes: int) -> Net:
     return replace(net, layers=tuple(map(widen, net.layers)))
 
 
+def published(name: str, num_classes: int) -> Net:
+    """Returns a published net as it is, its classifier with one unit a class."""
+    return _widened(NETS[name], 1.0, num_classes)
+
+
 def _fan_ins(net: Net, crop: int) -> dict[str, int]:
     return {shape.layer.name: shape.fan_in for shape in layer_shapes(net, crop)}
 
@@ -145,10 +150,10 @@ def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
     return replace(layer, std=layer.std * math.sqrt(published_fan_in / fan_in))
 
 
-def _scaled(net: Net, crop: int, published: Net) -> Net:
+def _scaled(net: Net, crop: int, original: Net) -> Net:
     """Returns the net for this crop, every initial std scaled by its layer's fan-in."""
     ours = _fan_ins(net, crop)
-    theirs = _fan_ins(_widened(published, 1.0, 1), published.crop)
+    theirs = _fan_ins(_widened(original, 1.0, 1), original.crop)
     layers = (
         _scaled_std(x, ours[x.name], theirs[x.name]) if isinstance(x, Weighted) else x
         for x in net.layers
@@ -172,8 +177,8 @@ def resolve(model: ConfigDict, crop: int) -> Net:
             f"model.activation={model.activation!r} is unknown; choose from "
             f"{', '.join(ACTIVATIONS)}"
         )
-    published = NETS[model.name]
-    net = replace(published, towers=model.towers or published.towers)
+    original = NETS[model.name]
+    net = replace(original, towers=model.towers or original.towers)
     if model.exchange is not None:
         net = _exchanging(net, model.exchange)
     net = _without(net, model.without)
@@ -183,7 +188,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     net = _initialised(net, model.initial)
     net = _widened(net, model.width, model.num_classes)
     try:
-        return _scaled(net, crop, published)
+        return _scaled(net, crop, original)
     except WindowTooLargeError:
         raise UserError(
             f"data.crop_size={crop} is too small for {model.name}; "

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from alexnet_jax.errors import MISTAKE, UserError
 
 HEARTBEAT = 30  # seconds after which a process that is gone is noticed
 GRACE = 60  # seconds by which jax's own time to connect is longer than ours
+LOST = ("by peer", "remote process exited")  # words of Gloo's and of NCCL's errors
 _WHO = ("coordinator_address", "num_processes", "process_id")
 
 
@@ -84,8 +86,23 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
         )
     if failures:
         raise failures[0]
+    sys.excepthook = _explain_lost_process
     if not is_lead_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+
+
+def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """Ends this process with one line if an uncaught error means that another one has died."""
+    lost = isinstance(error, jax.errors.JaxRuntimeError) and any(x in str(error) for x in LOST)
+    if not lost:
+        return sys.__excepthook__(kind, error, trace)
+    print(
+        "error: another process of this run has died; start all of them again, and they go on "
+        "from the newest checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(MISTAKE)  # jax would first wait for the dead process, then abort with a stack trace
 
 
 def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def with_tensorflow(paths: list[str]) -> int:
 
 def with_prepare(source: Path, encoding: str) -> int:
     """Writes the store; returns how many images it holds."""
-    original = folder.open_folder(source)
+    original = folder.open_folder(source, skip_bad=False)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name, "store")
         form = store_writer.Form(SIDE, resize=True, encoding=encoding, skip_bad=False)

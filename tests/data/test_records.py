@@ -201,12 +201,12 @@ def test_batches_are_read_in_place_by_jax(directory):
 def test_memory_is_given_out_again_when_nobody_looks_at_it(directory):
     """Not while a part of it is read, by jax for one; and what was in it does not matter."""
     records = Records(store.open_store(directory).splits["train"], skip=False)
-    first = records.again(3)
+    first = records.recycled(3)
     place, part = first.ctypes.data, jax.device_put(first)
     first[:] = 7
     del first
-    other = records.again(3)
+    other = records.recycled(3)
     assert other.ctypes.data != place and (np.asarray(part) == 7).all()
     del part
     jax.device_put(np.zeros(3))  # jax lets go of what it read with the next thing it is given
-    assert records.again(3).ctypes.data == place
+    assert records.recycled(3).ctypes.data == place

@@ -94,7 +94,7 @@ def test_tfds_examples_are_put_back_in_order():
                 "label": data[index, 0],
             }
 
-    check(cifar10.open_examples(examples, SUMS))
+    check(cifar10.open_examples(examples, "TFDS", SUMS))
 
 
 def test_other_data_is_refused(tmp_path):

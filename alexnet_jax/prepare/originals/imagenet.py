@@ -12,6 +12,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.fingerprint import fingerprint_files
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
@@ -26,6 +27,16 @@ def check_present(source: Path) -> None:
                 f"{source / name} is missing: --source must hold {TRAIN_TAR} and {VAL_TAR} as "
                 "downloaded from image-net.org"
             )
+
+
+def is_present(source: Path) -> bool:
+    """True if both tar files lie in the folder."""
+    return all((source / name).is_file() for name in (TRAIN_TAR, VAL_TAR))
+
+
+def fingerprint(source: Path) -> str:
+    """Returns the fingerprint of both tar files."""
+    return fingerprint_files(source, [source / TRAIN_TAR, source / VAL_TAR])
 
 
 def tar_bytes(source: Path) -> int:

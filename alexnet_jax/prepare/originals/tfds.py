@@ -71,8 +71,16 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def original_of_builder(builder: "tfds.core.DatasetBuilder") -> Original:
-    """The labelled splits train, validation and test of what TFDS has prepared."""
+def describe_builder(builder: "tfds.core.DatasetBuilder") -> str:
+    """Returns name and version of TFDS's data set, for a person."""
+    return f"TensorFlow Datasets {builder.info.full_name}"
+
+
+def original_of_builder(builder: "tfds.core.DatasetBuilder", fingerprint: str) -> Original:
+    """Opens the labelled splits train, validation and test of a data set that TFDS has prepared.
+
+    fingerprint: of the files that TFDS was given by hand; empty if it downloaded them.
+    """
     names = {}
     for ours, theirs in SPLITS.items():
         found = [name for name in theirs if name in builder.info.splits]
@@ -93,6 +101,8 @@ def original_of_builder(builder: "tfds.core.DatasetBuilder") -> Original:
         {ours: builder.info.splits[theirs].num_examples for ours, theirs in names.items()},
         read,
         (height, width) if height and width else None,
+        describe_builder(builder),
+        dict.fromkeys(names, fingerprint),
     )
 
 
