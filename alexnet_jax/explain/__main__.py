@@ -19,7 +19,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.explain.request import METHODS, check
 
 FLAGS = {
-    "checkpoint": ("", "The trained net: a workdir, or workdir/checkpoints/STEP."),
+    "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ([], "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
     "methods": (list(METHODS), "Columns of the sheet, commas between."),
     "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),

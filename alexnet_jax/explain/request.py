@@ -10,8 +10,7 @@ from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.nets.spec import Conv, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.predict import pictures
-from alexnet_jax.predict.request import SHEET, check_file, check_layer, read_labels
-from alexnet_jax.runs.workdir import check_restorable, read_config
+from alexnet_jax.predict.request import SHEET, check_file, check_layer, read_checkpoint, read_labels
 
 METHODS = ("saliency", "occlusion", "gradcam", "deconv")
 UNITS = 24  # shown of a layer unless --units says which
@@ -22,7 +21,7 @@ class Request:
     """A validated request.
 
     Attributes:
-      checkpoint: a workdir or workdir/checkpoints/STEP.
+      checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
       images: picture files to explain; empty to draw what excites units.
       methods: some of METHODS.
       layer: whose maps and units are looked at.
@@ -59,9 +58,7 @@ def check(values: flags.FlagValues) -> Request:
     for method in methods:
         if method not in METHODS:
             raise UserError(f"--methods={method} is unknown; choose from {', '.join(METHODS)}")
-    path = Path(values.checkpoint)
-    check_restorable(path)
-    config = read_config(path)
+    path, config = read_checkpoint(values.checkpoint)
     net = resolve(config.model, config.data.crop_size)
     layer = values.layer or last_convolution(net)
     check_layer(net, layer, "layer")

@@ -11,9 +11,9 @@ import numpy as np
 from alexnet_jax.errors import UserError
 from alexnet_jax.explain import attribution, drawings
 from alexnet_jax.explain.request import Request
+from alexnet_jax.predict.loaded_net import LoadedNet, load_net
 from alexnet_jax.predict.pictures import Picture, read, text_of
 from alexnet_jax.predict.sheets import Captioned, rows_sheet
-from alexnet_jax.predict.trained_net import TrainedNet, load_trained_net
 from alexnet_jax.preprocess import VIEWS, centre_crop, view
 
 MOST_ROWS = 8  # pictures
@@ -31,7 +31,7 @@ Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]  # the picture and its map
 
 def explain_pictures(request: Request) -> None:
     """Draws each picture, its likeliest class, and a column for each method."""
-    net = load_trained_net(request.checkpoint, request.class_names)
+    net = load_net(request.checkpoint, request.class_names)
     pictures = _read(request, net.side)
     pixels = np.stack([picture.pixels for picture in pictures])
     images = view(pixels, net.stats, net.model.net.crop, *VIEWS[1][0])
@@ -63,7 +63,7 @@ def _read(request: Request, side: int) -> list[Picture]:
 
 
 def _column(
-    request: Request, net: TrainedNet, method: str, images: jax.Array, classes: jax.Array
+    request: Request, net: LoadedNet, method: str, images: jax.Array, classes: jax.Array
 ) -> tuple[np.ndarray, Draw]:
     """Returns one method's map for each picture, [N, …], and how it is drawn."""
     model, crop = net.model, net.model.net.crop
@@ -94,7 +94,7 @@ def _over(picture: np.ndarray, values: np.ndarray, centres: np.ndarray) -> np.nd
 
 def draw_units(request: Request) -> None:
     """Draws a picture that excites each unit; classes have their names."""
-    net = load_trained_net(request.checkpoint, request.class_names)
+    net = load_net(request.checkpoint, request.class_names)
     ascend = partial(
         attribution.preferred_pictures,
         net.model,

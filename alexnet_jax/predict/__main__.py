@@ -19,7 +19,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.predict.request import check
 
 FLAGS = {
-    "checkpoint": ("", "The trained net: a workdir, or workdir/checkpoints/STEP."),
+    "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ([], "Pictures: files, folders (with all below them) or patterns, commas between."),
     "top": (5, "Classes to show of each picture."),
     "views": (1, "1 = the centre; 10 = mean of corners and centre, mirrored too (paper §4.1)."),

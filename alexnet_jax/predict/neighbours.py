@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
 from alexnet_jax.predict.rankings import Ranking
-from alexnet_jax.predict.trained_net import Output
 
 
 def rank_neighbours(

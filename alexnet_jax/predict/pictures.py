@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import itertools
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from tqdm import tqdm
 from alexnet_jax.data import images
 from alexnet_jax.data.threads import THREADS, in_order
 from alexnet_jax.errors import UserError
-from alexnet_jax.prepare.originals.folder import SUFFIXES, is_image
+from alexnet_jax.prepare.access import unreadable_named
+from alexnet_jax.prepare.originals.class_folders import files_below, is_image_name
+from alexnet_jax.prepare.originals.names import readable
+from alexnet_jax.prepare.stored_image import read_pixels
 
 AHEAD = 8  # pictures that each thread reads beyond the batch under way
 
@@ -48,11 +50,12 @@ def find(places: Sequence[str], flag: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for place in places:
-        paths = _files(Path(place).expanduser())
+        with unreadable_named():
+            paths = _files(Path(place).expanduser())
         if not paths:
             raise UserError(
-                f"--{flag}={place}: no pictures found; give files ({', '.join(SUFFIXES)}), "
-                "folders, or patterns such as 'photos/*.jpg'"
+                f"--{flag}={place}: no pictures found; give files, folders, or patterns such as "
+                "'photos/*.jpg'"
             )
         found.update(dict.fromkeys(paths))
     return list(found)
@@ -63,36 +66,22 @@ def _files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     if place.is_dir():
-        return sorted(x for x in place.rglob("*") if is_image(x) and not _hidden(x, place))
-    matches = map(Path, glob.glob(str(place), recursive=True))
-    return sorted(x for match in matches for x in ([match] if is_image(match) else _below(match)))
-
-
-def _below(place: Path) -> list[Path]:
-    return _files(place) if place.is_dir() else []
-
-
-def _hidden(path: Path, below: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(below).parts)
+        return sorted(filter(is_image_name, files_below(place)))
+    matches = map(Path, sorted(glob.glob(str(place), recursive=True)))
+    return [path for match in matches for path in _files(match) if is_image_name(path)]
 
 
 def text_of(path: Path) -> str:
-    """Returns a path as text that can be encoded; bytes that are no UTF-8 become �."""
-    return os.fsencode(path).decode(errors="replace")
+    """Returns a path in characters that can be printed and saved."""
+    return readable(str(path))
 
 
 def read(path: Path, side: int) -> Picture:
     """Reads a file and brings it to the stored form: shorter side `side` pixels, centre square."""
     try:
-        return Picture(path, images.centre_square(_decode(path.read_bytes()), side))
+        return Picture(path, images.centre_square(read_pixels(path, upright=True), side))
     except images.BadImageError as error:
         return Picture(path, None, str(error))
-    except OSError as error:
-        return Picture(path, None, f"cannot be read: {error.strerror}")
-
-
-def _decode(content: bytes) -> np.ndarray:
-    return images.decode(content)
 
 
 def read_batches(

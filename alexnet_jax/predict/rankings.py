@@ -14,8 +14,8 @@ from rich.text import Text
 
 from alexnet_jax.durable import write_text
 from alexnet_jax.evaluate import top_k
+from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
-from alexnet_jax.predict.trained_net import Output
 
 COLUMNS = 80  # characters on a line of the table
 PATH_COLUMNS = 32

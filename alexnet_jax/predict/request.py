@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from alexnet_jax.cli.checks import check_writable
 from alexnet_jax.errors import UserError
@@ -12,6 +13,7 @@ from alexnet_jax.nets.spec import Net
 from alexnet_jax.nets.variants import resolve, weighted_layers
 from alexnet_jax.predict import pictures
 from alexnet_jax.runs.workdir import check_restorable, read_config
+from alexnet_jax.weights.hub import is_hub
 
 TABLES, FEATURES, SHEET = (".jsonl", ".csv"), (".npz",), (".png",)
 
@@ -21,7 +23,7 @@ class Request:
     """A validated request.
 
     Attributes:
-      checkpoint: a workdir or workdir/checkpoints/STEP.
+      checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
       images, gallery: picture files.
       neighbours: number of neighbours; 0 = none are asked for.
       layer: whose output is written or compared; empty to classify.
@@ -55,9 +57,7 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{name} is missing; see --help")
     _check_numbers(values)
     _check_combination(values)
-    path = Path(values.checkpoint)
-    check_restorable(path)
-    config = read_config(path)
+    path, config = read_checkpoint(values.checkpoint)
     net = resolve(config.model, config.data.crop_size)
     if values.features:
         check_layer(net, values.features, "features")
@@ -74,6 +74,18 @@ def check(values: flags.FlagValues) -> Request:
         sheet=check_file(values, "sheet", SHEET),
         class_names=read_labels(values.labels, config.model.num_classes),
     )
+
+
+def read_checkpoint(name: str) -> tuple[Path, ConfigDict]:
+    """Returns the path and config of the trained net that --checkpoint names.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = Path(name).expanduser()
+    if not is_hub(path):
+        check_restorable(path)
+    return path, read_config(path)
 
 
 def _check_numbers(values: flags.FlagValues) -> None:

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.predict import pictures, rankings, sheets
-from alexnet_jax.predict.neighbours import rank_neighbours
-from alexnet_jax.predict.rankings import CLASSES, NEIGHBOURS, Ranking, Words
-from alexnet_jax.predict.request import Request
-from alexnet_jax.predict.trained_net import (
+from alexnet_jax.predict.loaded_net import (
     Compute,
+    LoadedNet,
     Output,
-    TrainedNet,
     compute_outputs,
-    load_trained_net,
+    load_net,
     make_classifier,
     make_feature_reader,
 )
+from alexnet_jax.predict.neighbours import rank_neighbours
+from alexnet_jax.predict.rankings import CLASSES, NEIGHBOURS, Ranking, Words
+from alexnet_jax.predict.request import Request
 
 MOST_ON_A_SHEET = 24  # pictures with their classes
 MOST_ROWS = 12  # pictures with their neighbours
@@ -24,7 +24,7 @@ MOST_ROWS = 12  # pictures with their neighbours
 
 def classify(request: Request) -> None:
     """Prints or writes the likeliest classes of each picture, and draws the sheet."""
-    net = load_trained_net(request.checkpoint, request.class_names)
+    net = load_net(request.checkpoint, request.class_names)
     outputs = _outputs(make_classifier(net, request.views), net, request.images, request)
     ranked = rankings.rank_classes(outputs, net.class_names, request.top)
     _answer(request, ranked, CLASSES, request.top)
@@ -36,7 +36,7 @@ def classify(request: Request) -> None:
 
 def save_features(request: Request) -> None:
     """Writes a layer's output for each picture that can be read."""
-    net = load_trained_net(request.checkpoint, request.class_names)
+    net = load_net(request.checkpoint, request.class_names)
     outputs = _outputs(make_feature_reader(net, request.layer), net, request.images, request)
     rankings.write_features(request.output, outputs, net.class_names)
     shape = next(x.values.shape for x in outputs if x.values is not None)
@@ -46,7 +46,7 @@ def save_features(request: Request) -> None:
 
 def find_neighbours(request: Request) -> None:
     """Prints or writes the nearest pictures of each picture, and draws the sheet."""
-    net = load_trained_net(request.checkpoint, request.class_names)
+    net = load_net(request.checkpoint, request.class_names)
     compute = make_feature_reader(net, request.layer)
     gallery = _outputs(compute, net, request.gallery, request)
     queries = _outputs(compute, net, request.images, request)
@@ -61,7 +61,7 @@ def find_neighbours(request: Request) -> None:
 
 
 def _outputs(
-    compute: Compute, net: TrainedNet, paths: Sequence[Path], request: Request
+    compute: Compute, net: LoadedNet, paths: Sequence[Path], request: Request
 ) -> list[Output]:
     """Returns the output for every file; raises UserError if not one of them can be read."""
     outputs = compute_outputs(compute, net, paths, request.batch_size)
@@ -100,7 +100,7 @@ def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
     return good[:most]
 
 
-def _classified(net: TrainedNet, ranking: Ranking) -> sheets.Classified:
+def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
     """Returns a picture for the sheet; a folder called like a class says its true class."""
     path = Path(ranking.path)
     label = path.parent.name if path.parent.name in net.class_names else ""
@@ -109,7 +109,7 @@ def _classified(net: TrainedNet, ranking: Ranking) -> sheets.Classified:
     )
 
 
-def _neighbour_row(net: TrainedNet, ranking: Ranking) -> list[sheets.Captioned]:
+def _neighbour_row(net: LoadedNet, ranking: Ranking) -> list[sheets.Captioned]:
     """Returns a picture and its neighbours for the sheet."""
     names = (Path(ranking.path).name, *(f"distance {number:.1f}" for number in ranking.numbers))
     paths = map(Path, (ranking.path, *ranking.matches))

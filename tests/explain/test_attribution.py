@@ -1,5 +1,6 @@
 """Explanations against hand-worked values and NumPy loops in float64."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
@@ -10,7 +11,7 @@ from scipy.ndimage import convolve1d
 
 from alexnet_jax.explain import attribution
 from alexnet_jax.nets.model import AlexNet
-from alexnet_jax.nets.spec import LRN, Conv, Dense, Exchange, MaxPool, Net
+from alexnet_jax.nets.spec import LRN, Conv, Dense, Exchange, MapLRN, MaxPool, Net
 
 RNG = np.random.default_rng(0)
 TWO_TOWERS = Net(
@@ -203,6 +204,17 @@ def test_deconvolution_passes_over_norms_and_rectifies_on_its_way_down():
     strongest = jax.grad(lambda x: apply(TWO_TOWERS)(params, x, {})[1]["conv2"].max())
     gradient = strongest(images[:1])
     assert np.abs(gradient[0] - found[0]).max() > 0.1  # it is no gradient
+
+
+def test_a_deconvnet_computes_the_same_as_its_net():
+    norms = (LRN("across", alpha=0.5, across_towers=True), MapLRN("map", size=3, k=1.0, alpha=0.5))
+    layers = (TWO_TOWERS.layers[0], *norms, *TWO_TOWERS.layers[1:])
+    net = replace(TWO_TOWERS, layers=layers)
+    params, images = random_params(net), random_images(net)
+    ends, mirrored = (apply(x)(params, images, {})[1] for x in (net, attribution._deconvnet(net)))
+    assert ends.keys() == mirrored.keys() >= {"across", "map", "norm1"}
+    for name, expected in ends.items():
+        np.testing.assert_allclose(mirrored[name], expected, rtol=1e-5, atol=1e-6)
 
 
 # --- preferred pictures ----------------------------------------------------------------------

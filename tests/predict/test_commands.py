@@ -12,7 +12,7 @@ from image_files import jpeg, png
 from PIL import Image
 
 import alexnet_jax
-from alexnet_jax import main
+from alexnet_jax import export, main
 from alexnet_jax.cli import command
 from alexnet_jax.explain import __main__ as explain
 from alexnet_jax.predict import __main__ as predict
@@ -120,6 +120,15 @@ def test_probabilities_are_those_of_evaluation(trained, tmp_path, views):
 
 
 @pytest.mark.slow
+def test_an_exported_folder_gives_the_same_rows(trained, tmp_path):
+    in_process(export, f"--checkpoint={trained.workdir}", f"--to={tmp_path / 'hub'}")
+    flags = (f"--images={trained.pictures / 'val'}", f"--output={tmp_path / 'hub.jsonl'}")
+    in_process(predict, f"--checkpoint={tmp_path / 'hub'}", *flags)
+    rows = [json.loads(line) for line in (tmp_path / "hub.jsonl").read_text().splitlines()]
+    assert rows == predicted(trained, tmp_path)
+
+
+@pytest.mark.slow
 def test_a_jpeg_store_costs_no_more_than_its_compression(trained, tmp_path):
     store = prepared(trained.pictures, tmp_path / "store", "jpeg")
     expected = evaluated(trained, store, tmp_path)
@@ -212,7 +221,7 @@ def test_explain_draws_pictures_and_says_what_it_leaves_out(trained, tmp_path, c
     images = f"{trained.pictures / 'val' / 'red' / '0.png'},{tmp_path / 'text.png'}"
     sheet = f"--sheet={tmp_path / 'explained.png'}"
     in_process(explain, f"--checkpoint={trained.workdir}", f"--images={images}", sheet)
-    assert f"left out: {tmp_path / 'text.png'} is neither" in capsys.readouterr().out
+    assert f"left out: {tmp_path / 'text.png'} is no JPEG" in capsys.readouterr().out
     assert_drawn(tmp_path / "explained.png")
 
 
@@ -316,9 +325,9 @@ def test_a_mistake_is_named(trained, tmp_path, monkeypatch, module, arguments, m
 def test_not_one_readable_picture_is_an_error_and_nothing_is_written(trained, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     where = (f"--checkpoint={trained.workdir}", f"--images={tmp_path}")
-    with pytest.raises(command.UserError, match=r"1 of 1 .*text.png is neither a JPEG nor a PNG"):
+    with pytest.raises(command.UserError, match=r"1 of 1 .*text.png is no JPEG"):
         in_process(predict, *where, f"--output={tmp_path / 'out.csv'}")
-    with pytest.raises(command.UserError, match=r"none of .*text.png is neither a JPEG nor a PNG"):
+    with pytest.raises(command.UserError, match=r"none of .*text.png is no JPEG"):
         in_process(explain, *where, f"--sheet={tmp_path / 'out.png'}")
     assert [path.name for path in tmp_path.iterdir()] == ["text.png"]
 

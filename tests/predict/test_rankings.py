@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.neighbours import rank_neighbours
 from alexnet_jax.predict.rankings import (
     CLASSES,
@@ -18,7 +19,6 @@ from alexnet_jax.predict.rankings import (
     write,
     write_features,
 )
-from alexnet_jax.predict.trained_net import Output
 
 LONG = "photographs/of/a/long/summer/by/the/sea/beach.jpg"
 RANKED = [

@@ -15,12 +15,13 @@ from alexnet_jax.predict.pictures import read_batches
 from alexnet_jax.preprocess import VIEWS, InputStats, view
 from alexnet_jax.runs.checkpoint import read_record
 from alexnet_jax.runs.restore import load_on, restored_stats
+from alexnet_jax.weights.hub import is_hub, load_hub
 
 Compute = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, 3] → float [N, …]
 
 
 @dataclass(frozen=True)
-class TrainedNet:
+class LoadedNet:
     """A net with its parameters and all that its input and outputs mean.
 
     Attributes:
@@ -55,29 +56,32 @@ class Output:
     error: str = ""
 
 
-def load_trained_net(path: Path, class_names: tuple[str, ...] = ()) -> TrainedNet:
-    """Loads a checkpoint onto the first device.
+def load_net(path: Path, class_names: tuple[str, ...] = ()) -> LoadedNet:
+    """Loads a trained net onto the first device.
 
     Args:
-      path: a workdir or workdir/checkpoints/STEP.
-      class_names: empty for those of the data set that it was trained on; if that is unknown, as
-        for converted weights, the classes are called by their numbers.
+      path: a workdir, workdir/checkpoints/STEP, or a folder that `export` wrote for a model hub.
+      class_names: empty for those of the data set that it was trained on; if they are not known,
+        as for converted weights, the classes are called by their numbers.
     """
     devices = make_devices(Layout())
-    model, variables, config = load_on(path, devices)
-    data = read_record(path).data
+    if is_hub(path):
+        trained = load_hub(path)
+        model, config, known = AlexNet(trained.net), trained.config, trained.class_names
+        params = devices.replicate(trained.params)
+        scale = np.asarray(config.data.input_scale, np.float32)
+        stats = InputStats(*devices.replicate((trained.mean, scale)))
+    else:
+        model, variables, config = load_on(path, devices)
+        data = read_record(path).data
+        known = data.class_names if data else ()
+        params, stats = variables["params"], restored_stats(variables)
     numbers = tuple(map(str, range(config.model.num_classes)))
-    return TrainedNet(
-        model=model,
-        params=variables["params"],
-        stats=restored_stats(variables),
-        devices=devices,
-        side=config.data.image_size,
-        class_names=class_names or (data.class_names if data else numbers),
-    )
+    names = class_names or known or numbers
+    return LoadedNet(model, params, stats, devices, config.data.image_size, names)
 
 
-def make_classifier(net: TrainedNet, views: int) -> Compute:
+def make_classifier(net: LoadedNet, views: int) -> Compute:
     """Returns the function from stored pictures to probabilities, float32 [N, classes].
 
     They are averaged over 1 or 10 views, as evaluation does.
@@ -87,7 +91,7 @@ def make_classifier(net: TrainedNet, views: int) -> Compute:
     return lambda images: np.exp(predict(images)).astype(np.float32)
 
 
-def make_feature_reader(net: TrainedNet, layer: str) -> Compute:
+def make_feature_reader(net: LoadedNet, layer: str) -> Compute:
     """Returns the function from stored pictures to a layer's output, float32 [N, …].
 
     The net sees the centre of each picture.
@@ -102,7 +106,7 @@ def make_feature_reader(net: TrainedNet, layer: str) -> Compute:
 
 
 def compute_outputs(
-    compute: Compute, net: TrainedNet, paths: Sequence[Path], batch_size: int
+    compute: Compute, net: LoadedNet, paths: Sequence[Path], batch_size: int
 ) -> list[Output]:
     """Returns the output for every file, in the order of the paths."""
     outputs = []
