@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -27,6 +28,7 @@ from alexnet_jax.weights import writers
 from alexnet_jax.weights.hub import hub_files, is_hub, load_hub
 from alexnet_jax.weights.layouts import LAYOUTS
 from alexnet_jax.weights.trained_net import TrainedNet
+from alexnet_jax.weights.untrained import untrained_warning
 
 FILES = (".safetensors", ".npz", ".onnx")
 FLAGS = {
@@ -73,7 +75,7 @@ def check(values: flags.FlagValues) -> Request:
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
     if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
-        raise UserError("--to=….onnx needs a package; install it with: pip install onnx")
+        raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
     if not is_hub(checkpoint):
@@ -103,6 +105,8 @@ def main(values: flags.FlagValues) -> int:
     numbers = sum(x.size for layer in trained.params.values() for x in layer.values())
     print(f"exported: {numbers:,} parameters of {request.checkpoint} to {request.target}")
     print(f"input: {input_text}")
+    if warning := untrained_warning(trained.params):
+        print(warning)
     return 0
 
 
@@ -124,13 +128,14 @@ def read_trained(checkpoint: Path) -> TrainedNet:
     return TrainedNet(model.net, jax.device_get(restored.params), config, restored.mean, names)
 
 
-def evaluation_of(checkpoint: Path) -> Mapping[str, float]:
+def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     """Returns the content of eval.json if it is of this checkpoint alone, or nothing."""
     if is_hub(checkpoint):
         return {}
     try:
         found = json.loads((workdir.workdir_of(checkpoint) / "eval.json").read_text())
-        same = (found["step"], found["members"]) == (workdir.good_step(checkpoint), 1)
+        about = found["step"], found["members"], bool(found["data"])
+        same = about == (workdir.good_step(checkpoint), 1, True)
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     return found if same else {}

@@ -28,9 +28,9 @@ def in_parts(number: int, **layout: Any) -> Any:
 
 @cache
 def compiled(parts: int) -> tuple[Any, Any, Any]:
-    """The step, the state it starts from, and its first batch, 5 of whose 32 images are padding.
+    """Returns the step of a shallow net, its initial state, and a batch with statistics.
 
-    Of a net of few layers, which compiles quickly.
+    Of the batch's 32 images 5 are padding.
     """
     config = in_parts(parts)
     config.model.without = ("conv3", "conv4", "conv5", "fc7")
@@ -50,7 +50,7 @@ def after_a_step(parts: int) -> tuple[Any, dict[str, float]]:
 
 @pytest.mark.parametrize("parts", [2, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_step_in_parts_is_the_same_step(parts: int) -> None:
-    """Crops, flips, colours, masks, the mean over the real images, metrics, velocities."""
+    """Compares metrics and velocities, with everything random switched on."""
     (undivided, scalars), (ours, our_scalars) = after_a_step(1), after_a_step(parts)
     assert scalars["examples"] == 27
     assert our_scalars.keys() == scalars.keys()
@@ -62,7 +62,7 @@ def test_a_step_in_parts_is_the_same_step(parts: int) -> None:
 
 
 def test_parts_take_less_memory() -> None:
-    """What XLA sets aside for the step, of which activations are nearly all in this small net."""
+    """By the memory that XLA reserves for temporaries: nearly all are activations in this net."""
     undivided, parts = (compiled(n)[0].memory_analysis().temp_size_in_bytes for n in (1, 2))
     print(undivided, parts)
     assert parts < 0.8 * undivided

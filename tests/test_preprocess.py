@@ -48,14 +48,14 @@ def stats_of(data, mean_image=None):
 
 
 def made(images, data, stats, seed=0, colour=0.0, examples=None):
-    """The augmented batch; examples 0, 1, … by default."""
+    """Augments a batch; its examples are 0, 1, … by default."""
     examples = jnp.arange(len(images)) if examples is None else jnp.asarray(examples)
     key = jax.random.key(seed)
     return np.asarray(augment_batch(images, key, examples, data, stats, jnp.float32(colour)))
 
 
 def coordinates(number, side):
-    """Images whose pixel (row, column) is coloured (row, column, 7)."""
+    """Returns images whose pixel (row, column) has the colour (row, column, 7)."""
     rows, columns = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     image = np.stack([rows, columns, np.full_like(rows, 7)], -1).astype(np.uint8)
     return np.broadcast_to(image, (number, side, side, 3))
@@ -71,7 +71,7 @@ def chi_squared(counts):
 
 @pytest.fixture(scope="module")
 def corners():
-    """The first pixel of 6,600 random crops of 224 pixels out of 256: (row, column) each."""
+    """Returns the corners of 6,600 random crops of 224 pixels out of 256: (row, column) each."""
     data = data_of(256, 224, crop=True)
     stats = stats_of(data)
 
@@ -165,7 +165,7 @@ def test_an_image_is_augmented_independently_of_what_the_others_show():
 
 
 def by_hand(image, key, mean, scale, colour):
-    """One image augmented in NumPy in the code's style, with random numbers of its own key."""
+    """Augments one image in NumPy in the code's style, with the random numbers of its own key."""
     crop_key, flip_key, colour_key = jax.random.split(key, 3)
     row, column = np.asarray(jax.random.randint(crop_key, (2,), 0, 5))
     x = image[row : row + 8, column : column + 8].astype(np.float64)
@@ -176,7 +176,7 @@ def by_hand(image, key, mean, scale, colour):
 
 
 def test_everything_random_is_a_function_of_the_key_and_the_example():
-    """Each image one by one, with the key folded with its place in the batch."""
+    """Augmented one by one, each with the key of its own place in the batch."""
     data = data_of(12, 8, "code", crop=True, flip=True)
     data.input_scale = (1.0, 0.5, 2.0)
     rng = np.random.default_rng(0)
@@ -243,7 +243,7 @@ def test_torchvisions_input_by_hand():
 
 
 def colour_shifts(style, scale, number=20_000):
-    """What is added to grey images of 100, as coordinates along the components: [number, 3]."""
+    """Returns the noise on grey images of 100, in coordinates along the components: [number, 3]."""
     data = data_of(2, 2, style)
     images = np.full((number, 2, 2, 3), 100, np.uint8)
     x = made(images, data, stats_of(data), colour=scale).astype(np.float64)

@@ -83,20 +83,35 @@ def check(values: flags.FlagValues) -> Run:
     config, workdir = values.config, _workdir(values)
     rules.check(config)
     _check_flags_fit(values)
-    if values.mode == "describe" and config.model.num_classes is not None:
-        check_net(config)
-        return Run(config, workdir)
     if values.mode == "eval":
         return check_evaluation(values, workdir)
+    if values.mode == "describe":
+        check_model(config)
+    else:
+        check_run(config, workdir)
+    return Run(config, workdir)
+
+
+def check_model(config: ConfigDict) -> None:
+    """Raises UserError unless the net can be built.
+
+    No data are needed if model.num_classes is set. Otherwise it is filled in from the data.
+    """
+    if config.model.num_classes is None:
+        check_available(config.data)
+        fill_classes(config, summary(config.data).num_classes)
+    check_net(config)
+
+
+def check_run(config: ConfigDict, workdir: Path) -> None:
+    """Raises UserError unless the config can be trained into the workdir; fills in num_classes."""
     check_available(config.data)
     found = summary(config.data)
     fill_classes(config, found.num_classes)
     check_net(config)
-    if values.mode == "train":
-        check_parallel(config, ("data.batch_size", "eval.batch_size"))
-        check_parts(config)
-        check_training(config, found, workdir)
-    return Run(config, workdir)
+    check_parallel(config, ("data.batch_size", "eval.batch_size"))
+    check_parts(config)
+    check_training(config, found, workdir)
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:

@@ -13,13 +13,15 @@ from alexnet_jax.evaluate import evaluate_checkpoints, write_probabilities, writ
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     """Evaluates run.checkpoints and writes eval.json and, if paths are given, the two files.
 
-    eval.json holds the numbers, how many checkpoints they are of, and the newest one's step.
+    eval.json holds the numbers, the data set's name, how many checkpoints they are of, and the
+    newest one's step.
     """
     split = open_dataset(run.config.data).splits[run.split]
     result, steps = evaluate_checkpoints(run.config, run.checkpoints, split)
     if not parallel.is_lead_process():
         return
-    numbers = {"step": max(steps), "members": len(steps), **result.values(run.split)}
+    about = {"step": max(steps), "members": len(steps), "data": run.config.data.name}
+    numbers = {**about, **result.values(run.split)}
     text = json.dumps(numbers, indent=2)
     print(text)
     run.workdir.mkdir(parents=True, exist_ok=True)

@@ -87,13 +87,18 @@ def check_available(data: ConfigDict) -> None:
             f"data.image_size is {data.image_size}, but the store in {store_directory(data)} has "
             f"images of {found.image_size} pixels: set data.image_size={found.image_size}"
         )
+    check_crop(data)
+    if found.sizes["train"] == 0:
+        raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
+
+
+def check_crop(data: ConfigDict) -> None:
+    """Raises UserError if the crop is larger than the stored images."""
     if data.crop_size > data.image_size:
         raise UserError(
             f"data.crop_size {data.crop_size} is larger than the stored images, data.image_size "
             f"{data.image_size}: lower the crop or take larger images"
         )
-    if found.sizes["train"] == 0:
-        raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
 
 
 def held_out(num_images: int, fraction: float) -> int:

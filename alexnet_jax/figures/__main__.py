@@ -35,7 +35,7 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     from alexnet_jax.figures.curves import draw_curves, read_metrics
     from alexnet_jax.figures.kernels import draw_kernels
     from alexnet_jax.figures.style import save
-    from alexnet_jax.runs.restore import load
+    from alexnet_jax.weights.loading import load
 
     folder = workdir / "figures"
     lines = read_metrics(workdir)

@@ -123,7 +123,7 @@ class AlexNet(nn.Module):
             if isinstance(layer, Weighted):
                 for gather in placed.gathers:
                     towers = GATHERS[gather.of](towers, self.layout, placed.replicated)
-                    if drops and gather.of == BATCH:
+                    if drops and gather.of == BATCH:  # the rows are now those of all devices
                         examples = parallel.gather_labels(examples, self.layout)
                 parameters = Parameters(placed, name=layer.name)()
                 towers = _weighted(layer, towers, parameters)
@@ -144,19 +144,22 @@ class AlexNet(nn.Module):
     def _masks(
         self, placed: PlacedLayer, towers: Towers, key: Array | None, examples: Array
     ) -> list[Array | None]:
-        """Returns one bool mask a tower, a function of (key, layer, example, tower); None to test.
+        """Returns each tower's bool mask of the units to keep; None without a key, in a test.
 
-        So the same units are dropped on any number of devices.
+        A mask is a function of (key, layer, example, tower) only. So the same units are dropped on
+        any number of devices.
         """
         if key is None:
             return [None] * len(towers)
         layer, split = placed.shape.layer, placed.unit_shares > 1
+        # crc32, because Python's own hash of a string differs from process to process.
         key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
         shape = (*towers[0].shape[1:-1], towers[0].shape[-1] * placed.unit_shares)
 
         def mask_of(example: Array, tower: Array) -> Array:
             own = jax.random.fold_in(jax.random.fold_in(key, example), tower)
             mask = jax.random.bernoulli(own, 1 - layer.rate, shape)
+            # Drawn for all units of the tower: a smaller draw would have other numbers.
             return parallel.own_units(mask, self.layout) if split else mask
 
         of_tower = jax.vmap(mask_of, in_axes=(0, None))
@@ -165,7 +168,10 @@ class AlexNet(nn.Module):
 
 
 def _weighted(layer: Weighted, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
-    """Computes a layer with weights on each tower. The classifier has a single tower's kernel."""
+    """Computes a layer with weights on each tower, with that tower's kernel and bias.
+
+    The classifier has a single kernel, and so a single output.
+    """
     outputs = []
     for x, kernel, bias in zip(towers, *parameters, strict=False):
         if isinstance(layer, Dense):

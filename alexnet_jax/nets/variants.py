@@ -89,7 +89,12 @@ def _activated_by(layer: Activation | Weighted, activation: str) -> Layer:
 
 
 def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net:
-    """Returns the net with other initial stds and biases: a tuple of (layer, std, bias)."""
+    """Returns the net with other initial stds and biases.
+
+    Args:
+      net: published, in its full size: the stds are scaled with its own if it is made smaller.
+      initial: (layer, std, bias) of each layer to change.
+    """
     present = weighted_layers(net)
     for name, *_ in initial:
         if name not in present:

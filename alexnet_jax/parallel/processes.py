@@ -15,14 +15,13 @@ import jax
 
 from alexnet_jax.errors import MISTAKE, UserError
 
-HEARTBEAT = 30  # seconds after which a process that is gone is noticed
-GRACE = 60  # seconds by which jax's own time to connect is longer than ours
+HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
+GRACE = 60  # seconds that jax waits longer for the others than we do, so that our line comes first
 LOST = ("by peer", "remote process exited")  # words of Gloo's and of NCCL's errors
-_WHO = ("coordinator_address", "num_processes", "process_id")
 
 
 def is_distributed() -> bool:
-    """True if this process has joined others. Asking does not start any device."""
+    """True if this process has joined others. The answer needs no device."""
     return jax.distributed.is_initialized()
 
 
@@ -32,7 +31,7 @@ def is_lead_process() -> bool:
 
 
 def reporting_folder(workdir: Path) -> Path:
-    """Returns the folder for this process's metrics: the workdir, or one that is thrown away."""
+    """Returns the folder for this process's metrics: the lead's workdir, or a temporary one."""
     if is_lead_process():
         return workdir
     folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
@@ -52,26 +51,26 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
     Raises:
       UserError: the flags are wrong, or not all processes arrived in time.
     """
-    # SLURM_NTASKS counts the tasks of the job, of which this step may have only one.
+    # SLURM_NTASKS counts the tasks of the job. An interactive step of it may have a single one.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1")
     slurm = "SLURM_STEP_NODELIST" in os.environ and int(tasks) > 1
     if not coordinator and not slurm:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM before us
-    which = _checked(coordinator, processes, process) if coordinator else {}
+    identity = _checked(coordinator, processes, process) if coordinator else {}
     failures: list[Exception] = []
 
     def connect() -> None:
         try:
             jax.distributed.initialize(
-                **which,
+                **identity,
                 initialization_timeout=timeout + GRACE,
                 heartbeat_timeout_seconds=HEARTBEAT,
             )
         except Exception as error:
             failures.append(error)
 
-    # In a thread: when its own time runs out, jax aborts the process with a stack trace.
+    # In a thread, which we can leave: when its own time runs out, jax aborts with a stack trace.
     connecting = threading.Thread(target=connect, daemon=True)
     connecting.start()
     try:
@@ -122,4 +121,8 @@ def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
                 f"--coordinator={coordinator}: port {port} cannot be used here ({error}); "
                 "give another, to every process"
             ) from error
-    return dict(zip(_WHO, (coordinator, processes, process), strict=True))
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": processes,
+        "process_id": process,
+    }

@@ -27,7 +27,7 @@ HUB_KEYS = ("library_name", "model_type", "id2label")  # in config.json beside t
 
 
 def hub_files(
-    trained: TrainedNet, evaluation: Mapping[str, float], license_name: str
+    trained: TrainedNet, evaluation: Mapping[str, Any], license_name: str
 ) -> dict[str, bytes]:
     """Returns the contents of the folder's files by their names.
 

@@ -7,7 +7,7 @@ as [out, in] and biases as [out]. Ours have a leading axis over the towers:
     dense        [towers, in, out ÷ towers]
     bias         [towers, out ÷ towers]
 
-The first dense layer reads maps: there in the order (channel, row, column), ours in the order
+The first dense layer reads maps, theirs in the order (channel, row, column), ours in the order
 (row, column, channel). Conversion permutes and splits axes and never rescales a number.
 """
 

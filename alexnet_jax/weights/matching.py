@@ -73,9 +73,17 @@ def _without_wrappers(name: str) -> str:
 
 
 def _prefix(first: str, names: Iterable[str]) -> str:
-    """Returns what stands before the name of conv1's kernel; empty if that is not unique."""
-    prefixes = {name.removesuffix(first) for name in names if name.endswith(f".{first}")}
-    return prefixes.pop() if len(prefixes) == 1 else ""
+    """Returns what the file has before the name of conv1's kernel.
+
+    Raises UserError if it has several: they are of several nets.
+    """
+    prefixes = sorted({name.removesuffix(first) for name in names if name.endswith(f".{first}")})
+    if len(prefixes) > 1:
+        raise UserError(
+            f"the file holds several nets: {', '.join(map(quoted, prefixes[:5]))}; save the "
+            "state_dict() of one net alone"
+        )
+    return prefixes[0] if prefixes else ""
 
 
 def _check_distinct(short: dict[str, str]) -> None:

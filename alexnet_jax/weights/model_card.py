@@ -15,7 +15,7 @@ CARD = """---
 {metadata}
 ---
 
-# {net} on {data}
+# {net}, trained on {data}
 
 {about} ({source}).
 Width {width:g}, {parameters:,} parameters, {classes} classes.
@@ -39,7 +39,7 @@ to {image_size} pixels, the centre.
 
 
 def model_card(
-    config: ConfigDict, params: Params, evaluation: Mapping[str, float], license_name: str
+    config: ConfigDict, params: Params, evaluation: Mapping[str, Any], license_name: str
 ) -> str:
     """Returns the card's Markdown. `evaluation` is the content of eval.json, or empty."""
     net = NETS[config.model.name]
@@ -47,7 +47,7 @@ def model_card(
         metadata="\n".join(
             # JSON is YAML, too.
             f"{key}: {json.dumps(value, ensure_ascii=False)}"
-            for key, value in _metadata(config, evaluation, license_name).items()
+            for key, value in _metadata(config.model.name, evaluation, license_name).items()
         ),
         net=config.model.name,
         data=config.data.name,
@@ -62,9 +62,7 @@ def model_card(
     )
 
 
-def _metadata(
-    config: ConfigDict, evaluation: Mapping[str, float], license_name: str
-) -> dict[str, Any]:
+def _metadata(net: str, evaluation: Mapping[str, Any], license_name: str) -> dict[str, Any]:
     """Returns the fields that the hub reads; the measured accuracies among them."""
     fields: dict[str, Any] = {
         "library_name": "alexnet_jax",
@@ -79,19 +77,19 @@ def _metadata(
     if metrics:
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": config.data.name, "type": config.data.name},
+            "dataset": {"name": evaluation["data"], "type": evaluation["data"]},
             "metrics": metrics,
         }
-        fields["model-index"] = [{"name": config.model.name, "results": [result]}]
+        fields["model-index"] = [{"name": net, "results": [result]}]
     return fields
 
 
-def _split(evaluation: Mapping[str, float]) -> str:
+def _split(evaluation: Mapping[str, Any]) -> str:
     """Returns the split that eval.json is of: its keys are split/top1_error and so on."""
     return next(key.partition("/")[0] for key in evaluation if "/" in key)
 
 
-def _errors(evaluation: Mapping[str, float]) -> dict[str, float]:
+def _errors(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """Returns the errors by their names; empty without an evaluation."""
     if not evaluation:
         return {}
@@ -102,7 +100,7 @@ def _errors(evaluation: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _results(evaluation: Mapping[str, float]) -> str:
+def _results(evaluation: Mapping[str, Any]) -> str:
     """Returns the errors in a sentence, or that there are none."""
     if not evaluation:
         return "It has not been evaluated."
@@ -111,4 +109,7 @@ def _results(evaluation: Mapping[str, float]) -> str:
         f"{100 * error:.2f} % {name} error" for name, error in _errors(evaluation).items()
     )
     images, views = evaluation[f"{split}/examples"], evaluation[f"{split}/views"]
-    return f"Measured on the {images:,} images of its {split} split, in {views} view(s): {errors}."
+    return (
+        f"Measured on the {images:,} images of the {split} split of {evaluation['data']}, in "
+        f"{views} view(s): {errors}."
+    )

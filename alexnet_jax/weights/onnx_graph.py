@@ -219,8 +219,8 @@ def _lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
         x = graph.add("Reshape", x, graph.constant(f"{layer.name}.tower", tower, np.int64))
     x = graph.add("LRN", x, size=layer.size, **numbers)
     if by_tower:
-        whole = graph.constant(f"{layer.name}.all", [-1, maps, side, side], np.int64)
-        x = graph.add("Reshape", x, whole)
+        all_maps = graph.constant(f"{layer.name}.all", [-1, maps, side, side], np.int64)
+        x = graph.add("Reshape", x, all_maps)
     return x
 
 

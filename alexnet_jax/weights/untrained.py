@@ -1,4 +1,4 @@
-"""Tells trained weights from weights that were drawn at random, without running the net."""
+"""Recognises weights that were drawn at random and not trained, without running the net."""
 
 import numpy as np
 

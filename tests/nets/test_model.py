@@ -1,4 +1,4 @@
-"""The whole net against NumPy in float64, its endpoints, its randomness and a training step."""
+"""Every layer of a net against NumPy in float64, endpoints, random numbers and a training step."""
 
 import functools
 
@@ -148,7 +148,7 @@ def test_every_layer_of_the_net_is_what_numpy_says(name, crop):
 
 
 def test_normalising_inside_a_tower_differs_from_normalising_over_the_border():
-    """Guards the test above: with these inputs the two conventions can be told apart."""
+    """Guards the test above: with these inputs the two conventions differ."""
     x = np.abs(random_images(4)[..., :1]) * np.ones(12)
     inside = both([map_norm(half, 2, 1e-4) for half in np.split(x, 2, -1)])
     across = map_norm(x, 2, 1e-4)
@@ -486,10 +486,10 @@ def test_the_gradient_is_the_mean_over_the_batch():
         batch = dict(digits_batch(4), mask=np.array(mask, np.float32))
         return one_step("still", batch)[0].opt_state.velocity
 
-    whole, first, second = velocity([1, 1, 1, 1]), velocity([1, 0, 0, 0]), velocity([0, 1, 1, 1])
+    every, first, second = velocity([1, 1, 1, 1]), velocity([1, 0, 0, 0]), velocity([0, 1, 1, 1])
     mean = jax.tree.map(lambda a, b: (a + 3 * b) / 4, first, second)
     assert not np.allclose(first["conv4"]["kernel"], second["conv4"]["kernel"], rtol=0.1)
-    close(whole, mean)
+    close(every, mean)
 
 
 def test_randomness_of_a_step_is_a_function_of_the_seed_and_the_step():

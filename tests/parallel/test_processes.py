@@ -52,20 +52,20 @@ Processes = list[subprocess.Popen[str]]
 
 
 def coordinator() -> str:
-    """An address whose port is free."""
+    """Returns an address whose port is free."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def pair(*arguments: object, devices: int = 1) -> Processes:
-    """The main command as two processes of so many devices each."""
+    """Starts the main command as two processes with this number of devices each."""
     which = (f"--coordinator={coordinator()}", "--num_processes=2")
     env = {"JAX_NUM_CPU_DEVICES": str(devices)}
     return [start("main", *arguments, *which, f"--process_id={i}", env=env) for i in (0, 1)]
 
 
 def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
-    """Both outputs, once both have ended with this code."""
+    """Returns both outputs, once both have ended with this code."""
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [code, code], outputs
     return outputs
@@ -73,7 +73,7 @@ def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of a single process with one device, trained and evaluated."""
+    """Returns the workdir of a single process with one device, trained and evaluated."""
     workdir = tmp_path_factory.mktemp("alone")
     run("main", *TRAIN, f"--workdir={workdir}")
     run("main", *TRAIN, f"--workdir={workdir}", "--mode=eval")
@@ -81,7 +81,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_metrics(one: Path, other: Path) -> None:
-    """Every line once: losses within float32 rounding, errors equal."""
+    """Compares every line: losses to float32 rounding, errors exactly."""
     first, second = lines(one), lines(other)
     assert [(x["step"], x.keys()) for x in first] == [(x["step"], x.keys()) for x in second]
     for ours, theirs in zip(first, second, strict=True):
@@ -116,7 +116,7 @@ def test_two_processes_are_the_same_run(
 
 @pytest.mark.slow
 def test_each_process_reads_its_share_only() -> None:
-    """What both have read, one after the other, is what a single process reads."""
+    """The rows of process 0 followed by those of process 1 are what a single process reads."""
     where = coordinator()
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": ".:tests/helpers"}
     words = [[sys.executable, "-c", READS, where, str(i)] for i in (0, 1)]
@@ -130,8 +130,8 @@ def test_each_process_reads_its_share_only() -> None:
     batches += evaluation_batches(splits["val"], 32, device_bytes=10**9)
     for batch, first, second in zip(batches, *shares, strict=True):
         assert len(first) == len(second) == 16
-        whole = [hashlib.sha256(x).hexdigest() for x in np.asarray(batch["image"])]
-        assert first + second == whole
+        alone = [hashlib.sha256(x).hexdigest() for x in np.asarray(batch["image"])]
+        assert first + second == alone
 
 
 @pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])

@@ -153,7 +153,7 @@ def full_width(model):
 
 
 # Caffe's train_val.prototxt and torchvision's state_dict: [out, in ÷ groups, rows, columns].
-WHOLE = {
+PUBLISHED_SHAPES = {
     "caffe": {
         "conv1/0": (96, 3, 11, 11), "conv2/0": (256, 48, 5, 5), "conv3/0": (384, 256, 3, 3),
         "conv4/0": (384, 192, 3, 3), "conv5/0": (256, 192, 3, 3),
@@ -169,12 +169,12 @@ WHOLE = {
 PARAMETERS = {"caffe": 60_965_224, "torchvision": 61_100_840}
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", PUBLISHED_SHAPES)
 def test_at_full_width_the_expected_shapes_are_the_published_ones(name):
     layout = LAYOUTS[name]
     for model in layout.nets:
         shapes = expected_shapes(layout, full_width(model))
-        assert {k: v for k, v in shapes.items() if len(v) > 1} == WHOLE[name]
+        assert {k: v for k, v in shapes.items() if len(v) > 1} == PUBLISHED_SHAPES[name]
         assert sum(np.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
 
 
@@ -206,11 +206,16 @@ def test_what_training_scripts_add_to_names_is_removed(name):
     assert "is read as 'features.0.weight'" in notes[0] and len(notes) == 1
 
 
-def test_two_nets_in_one_file_are_refused():
-    with pytest.raises(UserError, match=r"both 'features.0.weight' and 'module.features.0.weight'"):
-        matching.renamed(
-            LAYOUTS["torchvision"], NETS["one_weird_trick"], STATE | prefixed("module.")
-        )
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        (STATE | prefixed("module."), "both 'features.0.weight' and 'module.features.0.weight'"),
+        (prefixed("model.") | prefixed("ema."), "several nets: 'ema.', 'model.'"),
+    ],
+)
+def test_two_nets_in_one_file_are_refused(arrays, named):
+    with pytest.raises(UserError, match=named):
+        matching.renamed(LAYOUTS["torchvision"], NETS["one_weird_trick"], arrays)
 
 
 def test_torchvisions_references_file_is_converted(tmp_path, workdirs):

@@ -101,7 +101,7 @@ def hub(trained, tmp_path_factory):
     return exported(trained, tmp_path_factory.mktemp("hub") / "folder", "--license=apache-2.0")
 
 
-def test_the_folder_holds_the_whole_net(hub, trained):
+def test_the_folder_holds_the_net_and_its_input(hub, trained):
     names = sorted(x.name for x in hub.iterdir())
     assert names == ["README.md", "config.json", "model.safetensors"]
     found, (_, variables, config) = load_hub(hub), alexnet_jax.load(trained)
@@ -125,16 +125,18 @@ def test_its_card_says_what_was_measured(hub, trained):
     top1, top5 = (metric["value"] for metric in result["metrics"])
     assert top1 == pytest.approx(1 - measured["test/top1_error"])
     assert top5 == pytest.approx(1 - measured["test/top5_error"])
+    assert "Measured on the 359 images of the test split of digits, in 1 view(s): " in text
     assert f"{100 * measured['test/top1_error']:.2f} % top-1 error" in text
     assert f"{sum(x.size for x in jax.tree.leaves(params_of(trained))):,} parameters" in text
 
 
-def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs):
-    (workdirs["caffenet"] / "eval.json").write_text('{"step": 5, "members": 1, "test/loss": 1.0}')
-    folder = exported(workdirs["caffenet"], tmp_path / "folder")
-    (workdirs["caffenet"] / "eval.json").unlink()
-    card = (folder / "README.md").read_text()
+def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(workdirs["caffenet"], run)
+    (run / "eval.json").write_text('{"step": 5, "members": 1, "data": "x", "test/loss": 1.0}')
+    card = (exported(run, tmp_path / "folder") / "README.md").read_text()
     assert "It has not been evaluated." in card and "model-index" not in card
+    assert "warning: the kernels of conv1, conv2, conv3" in capsys.readouterr().out
 
 
 def test_a_folder_can_be_exported_again(hub, tmp_path, trained):

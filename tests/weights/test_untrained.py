@@ -1,4 +1,4 @@
-"""Weights that were drawn at random are told from trained ones."""
+"""Weights that were drawn at random are recognised; trained ones are not taken for them."""
 
 import jax
 import numpy as np

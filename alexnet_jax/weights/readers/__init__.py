@@ -2,7 +2,7 @@
 
 Nothing in a file is executed, and no size that it states is trusted: each is checked against the
 bytes present before memory is allocated. The format is detected from the content, not from the
-file's name. A damaged file is refused as a whole.
+file's name. A file with one damaged part is refused.
 """
 
 from collections.abc import Callable

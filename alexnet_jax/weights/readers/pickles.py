@@ -265,7 +265,7 @@ OPCODES = {
 
 
 def _is_inert(argument: str) -> bool:
-    """True for a "module name" of which a placeholder can be made."""
+    """True for a "module name" that becomes a placeholder."""
     module, _, name = argument.partition(" ")
     if module in ("builtins", "__builtin__"):
         return name in BUILTINS
