@@ -13,9 +13,8 @@ from alexnet_jax.nets.model import AlexNet
 from alexnet_jax.parallel import Devices, Layout, make_devices
 from alexnet_jax.predict.pictures import read_batches
 from alexnet_jax.preprocess import VIEWS, InputStats, view
-from alexnet_jax.runs.checkpoint import read_record
-from alexnet_jax.runs.restore import load_on, restored_stats
-from alexnet_jax.weights.hub import is_hub, load_hub
+from alexnet_jax.runs.restore import restored_stats
+from alexnet_jax.weights.loading import class_names, load_onto
 
 Compute = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, 3] → float [N, …]
 
@@ -56,29 +55,25 @@ class Output:
     error: str = ""
 
 
-def load_net(path: Path, class_names: tuple[str, ...] = ()) -> LoadedNet:
+def load_net(path: Path, names: tuple[str, ...] = ()) -> LoadedNet:
     """Loads a trained net onto the first device.
 
     Args:
       path: a workdir, workdir/checkpoints/STEP, or a folder that `export` wrote for a model hub.
-      class_names: empty for those of the data set that it was trained on; if they are not known,
-        as for converted weights, the classes are called by their numbers.
+      names: of the classes; empty for those of the data set that it was trained on. If they are
+        not known, the classes are called by their numbers.
     """
     devices = make_devices(Layout())
-    if is_hub(path):
-        trained = load_hub(path)
-        model, config, known = AlexNet(trained.net), trained.config, trained.class_names
-        params = devices.replicate(trained.params)
-        scale = np.asarray(config.data.input_scale, np.float32)
-        stats = InputStats(*devices.replicate((trained.mean, scale)))
-    else:
-        model, variables, config = load_on(path, devices)
-        data = read_record(path).data
-        known = data.class_names if data else ()
-        params, stats = variables["params"], restored_stats(variables)
+    model, variables, config = load_onto(path, devices)
     numbers = tuple(map(str, range(config.model.num_classes)))
-    names = class_names or known or numbers
-    return LoadedNet(model, params, stats, devices, config.data.image_size, names)
+    return LoadedNet(
+        model=model,
+        params=variables["params"],
+        stats=restored_stats(variables),
+        devices=devices,
+        side=config.data.image_size,
+        class_names=names or class_names(path) or numbers,
+    )
 
 
 def make_classifier(net: LoadedNet, views: int) -> Compute:
