@@ -2,10 +2,13 @@
 
 import math
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
@@ -25,6 +28,7 @@ from alexnet_jax.nets.spec import (
     MapLRN,
     MaxPool,
     Net,
+    StraightThrough,
     Weighted,
 )
 from alexnet_jax.nets.variants import resolve
@@ -81,7 +85,11 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Array, train: bool = False, examples: Array | None = None
+        self,
+        images: Array,
+        train: bool = False,
+        examples: Array | None = None,
+        offsets: Mapping[str, Array] = MappingProxyType({}),
     ) -> tuple[Array, dict[str, Array]]:
         """Classifies images.
 
@@ -90,6 +98,8 @@ class AlexNet(nn.Module):
           train: drops units; then `rngs={"dropout": key}` is needed.
           examples: int32 [N], the images' places in the batch, which with the key decide the units
             that are dropped; default 0 … N − 1.
+          offsets: added to the outputs of these layers, each of the output's shape. The gradient
+            with respect to an offset of zeros is the gradient with respect to that output.
 
         Returns:
           logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
@@ -125,6 +135,9 @@ class AlexNet(nn.Module):
                 ]
             else:
                 towers = _unweighted(layer, towers)
+            if layer.name in offsets:
+                shares = jnp.split(offsets[layer.name], len(towers), axis=-1)
+                towers = [x + share for x, share in zip(towers, shares, strict=True)]
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
         return towers[0], endpoints
 
@@ -178,6 +191,9 @@ def _conv(layer: Conv, x: Array, kernel: Array, bias: Array) -> Array:
 
 def _unweighted(layer: Layer, towers: Towers) -> Towers:
     """Computes a layer without weights or random numbers on each tower."""
+    if isinstance(layer, StraightThrough):
+        outputs = _unweighted(layer.norm, towers)
+        return [x + lax.stop_gradient(y - x) for x, y in zip(towers, outputs, strict=True)]
     if isinstance(layer, LRN) and layer.across_towers:
         return jnp.split(_single(layer, jnp.concatenate(towers, -1)), len(towers), -1)
     return [_single(layer, x) for x in towers]

@@ -6,10 +6,11 @@ from dataclasses import replace
 from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.ops import ACTIVATIONS
 from alexnet_jax.nets.shapes import WindowTooLargeError, layer_shapes, smallest_crop
 from alexnet_jax.nets.spec import Activation, Dropout, Exchange, Layer, Net, Norm, Pool, Weighted
 from alexnet_jax.nets.zoo import NETS
+
+ACTIVATIONS = ("relu", "tanh")  # to train with
 
 
 def weighted_layers(net: Net) -> dict[str, Weighted]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from alexnet_jax.errors import UserError
@@ -66,7 +67,7 @@ def load_hub(directory: Path) -> TrainedNet:
     from alexnet_jax.nets.variants import resolve  # imports jax
 
     config = read_config(directory)
-    labels = config.id2label if "id2label" in config else {}
+    names = label_names(config)
     for key in HUB_KEYS:
         if key in config:
             del config[key]
@@ -85,8 +86,13 @@ def load_hub(directory: Path) -> TrainedNet:
     for name in expected:
         layer, _, array = name.rpartition(".")
         params.setdefault(layer, {})[array] = tensors[name]
-    names = tuple(str(labels[str(i)]) for i in range(len(labels)) if str(i) in labels)
     return TrainedNet(net, params, config, mean, names)
+
+
+def label_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the class names in a hub's config.json, in the order of the outputs."""
+    labels = config.id2label if "id2label" in config else {}
+    return tuple(str(labels[str(i)]) for i in range(len(labels)) if str(i) in labels)
 
 
 def _check(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

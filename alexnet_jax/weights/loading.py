@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alexnet_jax.nets.model import AlexNet, build_model
-from alexnet_jax.parallel import Layout, make_devices
+from alexnet_jax.parallel import Devices, Layout, make_devices
+from alexnet_jax.runs.checkpoint import read_record
 from alexnet_jax.runs.restore import load_on
-from alexnet_jax.weights.hub import is_hub, load_hub
+from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.weights.hub import is_hub, label_names, load_hub
 from alexnet_jax.weights.untrained import untrained_warning
 
 
@@ -30,15 +32,28 @@ def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
     Raises:
       UserError: there is no checkpoint, or its parameters do not fit its config.
     """
-    path = Path(directory).expanduser()
-    if is_hub(path):
-        model, variables, config = _from_hub(path)
-    else:
-        model, variables, config = load_on(path, make_devices(Layout()))
+    return load_onto(Path(directory).expanduser(), make_devices(Layout()))
+
+
+def load_onto(path: Path, devices: Devices) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
+    """Loads a trained net as `load` does, onto the first of these devices."""
+    model, variables, config = _from_hub(path) if is_hub(path) else load_on(path, devices)
     warning = untrained_warning(jax.device_get(variables["params"]))
     if warning:
         print(warning, file=sys.stderr)
     return model, variables, config
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """Returns the class names of a trained net in the order of its outputs.
+
+    They are those of the data set that it was trained on; () if they are not known, as for
+    converted weights.
+    """
+    if is_hub(path):
+        return label_names(read_config(path))
+    data = read_record(path).data
+    return data.class_names if data else ()
 
 
 def _from_hub(path: Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
