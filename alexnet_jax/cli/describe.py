@@ -1,4 +1,6 @@
-"""The description of a run: its net's story and layers, and its resolved config."""
+"""The description of a run for a terminal of 80 columns: its net and its resolved config."""
+
+import textwrap
 
 from ml_collections import ConfigDict
 
@@ -9,8 +11,8 @@ from alexnet_jax.nets.variants import resolve
 
 
 def describe(config: ConfigDict) -> str:
-    """Returns the net's story, the table of its layers, and every setting on a line."""
+    """Returns the net's story and source, the table of its layers, and every setting on a line."""
     net = resolve(config.model, config.data.crop_size)
-    story = f"{config.model.name}: {net.about} ({net.source})"
+    story = textwrap.fill(f"{config.model.name}: {net.about} ({net.source})", 80)
     settings = "\n".join(f"{key} = {value!r}" for key, value in rules.flat(config))
     return "\n\n".join((story, text_table(layer_table(net), left=5), settings))
