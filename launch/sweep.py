@@ -40,8 +40,9 @@ from jax.extend.backend import clear_backends
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import main
-from alexnet_jax.cli import command, rules
-from alexnet_jax.cli.checks import MAY_CHANGE, check
+from alexnet_jax.cli import command
+from alexnet_jax.cli.checks import check
+from alexnet_jax.cli.restore_checks import fixed_changes
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
 from alexnet_jax.runs.signals import Stop
@@ -224,7 +225,7 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
     old, new = ConfigDict(json.loads((folder / SWEEP).read_text())), ConfigDict(as_json(config))
-    changed = [x for x in rules.differences(old, new) if not x.startswith(MAY_CHANGE)]
+    changed = fixed_changes(old, new)
     if changed:
         raise UserError(
             f"{folder} holds a sweep of another config ({'; '.join(changed[:3])}); "

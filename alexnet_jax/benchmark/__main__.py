@@ -85,7 +85,7 @@ def check(values: flags.FlagValues) -> ConfigDict:
     found = summary(config.data)
     checks.fill_classes(config, found.num_classes)
     checks.check_net(config)
-    checks.check_parallel(config, config, ("data.batch_size", "eval.batch_size"))
+    checks.check_parallel(config, ("data.batch_size", "eval.batch_size"))
     checks.check_training(config, found, Path(tempfile.gettempdir(), str(os.getpid())))
     if values.profile:
         checks.check_writable(Path(values.profile), "profile")

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Exchange, Net
+from alexnet_jax.nets.spec import Exchange, Net, Weighted
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, read_config
 
@@ -51,7 +51,7 @@ DATA = (
     "data.synthetic_images",
     "data.synthetic_classes",
 )
-# The attributes of a layer that a trained net does not depend on.
+# The attributes of a layer with weights that a trained net does not depend on.
 TRAINING_ONLY = ("std", "bias", "rate", "weight_decay")
 
 
@@ -59,7 +59,7 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
     """Compares the config with that of the run in the workdir.
 
     A setting may change if it changes nothing that is computed: MAY_CHANGE, less those that the
-    learning rate depends on. `init_from` and the input that it brought stay as they were.
+    learning rate depends on. `init_from`, and the input that it brought, stay as they were.
 
     Raises:
       UserError: another setting has changed.
@@ -68,18 +68,23 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
     if old.init_from:
         _bring(config, old, INPUT, given)
     config.init_from = old.init_from
-    fixed = SCHEDULE_DEPENDS_ON.get(config.optim.schedule, ())
-    changed = [
-        text
-        for text in rules.differences(old, config)
-        if not text.startswith(MAY_CHANGE) or text.startswith(fixed)
-    ]
+    changed = fixed_changes(old, config)
     if changed:
         raise UserError(
             f"workdir {workdir} holds the run of another config ({'; '.join(changed[:3])}); undo "
             f"that, or give another --workdir with --config.init_from={workdir}, which starts a "
             "new run from its parameters"
         )
+
+
+def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Returns the changed settings, as `key: old → new`, that a run may not change on its way."""
+    fixed = SCHEDULE_DEPENDS_ON.get(new.optim.schedule, ())
+    return [
+        text
+        for text in rules.differences(old, new)
+        if not text.startswith(MAY_CHANGE) or text.startswith(fixed)
+    ]
 
 
 def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
@@ -141,7 +146,9 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
         yield f"{layer.name}.kind", type(layer).__name__
         yield f"{layer.name}.exchange", exchanged
         exchanged = False
-        ignored = ("name", *TRAINING_ONLY, *(["features"] if layer is net.layers[-1] else []))
+        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Weighted) else ())}
+        if layer is net.layers[-1]:
+            ignored.add("features")
         for field in fields(layer):
             if field.name not in ignored:
                 yield f"{layer.name}.{field.name}", getattr(layer, field.name)

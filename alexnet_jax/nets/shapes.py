@@ -134,7 +134,7 @@ def smallest_crop(net: Net) -> int:
 
 
 TABLE_HEADER = (
-    "layer", "output", "a tower", "reads", "kernel", "parameters", "mult-adds",
+    "layer", "output", "a tower has", "reads", "kernel", "parameters", "multiply-adds",
 )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _table_row(shape: LayerShape, towers: int) -> tuple[str, ...]:
     return (
         shape.layer.name,
         "×".join(map(str, shape.out)),
-        f"{shape.per_tower}/{shape.out[-1]}" if divided else "all",
+        f"{shape.per_tower} of {shape.out[-1]}" if divided else "all",
         ("all towers" if shape.exchanged else "its own") if weighted and towers > 1 else "",
         "×".join(map(str, shape.kernel[1:])),
         f"{shape.params:,}" if weighted else "",
