@@ -5,7 +5,6 @@ One table of (command, arguments, part of the message).
 
 import importlib
 import os
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
