@@ -28,5 +28,5 @@ def warning(classes: int) -> str:
         f"the loss has stood at ln({classes}) = {math.log(classes):.3f}, chance, for {PATIENCE} "
         "steps; try\n"
         "  larger initial weights, std 0.03 in conv3 to conv5, by --config.model.initial\n"
-        "  or --config.model.name=alexnet_original; or smaller initial biases, such as 0.1"
+        "  or --config.model.name=alexnet_original; or smaller initial biases, as 0.1"
     )
