@@ -7,7 +7,8 @@ from kills import whole_state
 # Nine steps an epoch, a validation every two epochs; at rate 0 its error never falls.
 PLATEAU = (
     "--config=configs/base.py", "--config.model.name=four_layer", "--config.data.image_size=32",
-    "--config.data.crop_size=32", "--config.data.batch_size=160", "--config.optim.learning_rate=0.0",
+    "--config.data.crop_size=32", "--config.data.batch_size=160",
+    "--config.optim.learning_rate=0.0",
     "--config.optim.plateau_patience=1", "--config.eval.every_epochs=2",
 )  # fmt: skip
 
