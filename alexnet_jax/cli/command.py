@@ -9,8 +9,8 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from alexnet_jax import environment
+from alexnet_jax.disk.full_disk import is_full
 from alexnet_jax.errors import MISTAKE, UserError
-from alexnet_jax.full_disk import is_full
 
 DefineFlags = Callable[[flags.FlagValues], None]
 

@@ -9,7 +9,7 @@ from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
 from alexnet_jax.cli.tables import text_table
 from alexnet_jax.data import open_dataset
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.evaluate import evaluate_checkpoints, write_probabilities, write_submission
 from alexnet_jax.runs.announce import data_line, device_lines
 from alexnet_jax.runs.record import check_evaluable, facts_of, read_record

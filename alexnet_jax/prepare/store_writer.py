@@ -12,7 +12,6 @@ import numpy as np
 from isal.isal_zlib import crc32
 from tqdm import tqdm
 
-from alexnet_jax.checksums import of_file
 from alexnet_jax.data import images, statistics, store_files
 from alexnet_jax.data.store import (
     CHECKSUMS,
@@ -25,7 +24,8 @@ from alexnet_jax.data.store import (
     digest_of,
 )
 from alexnet_jax.data.threads import THREADS, in_order
-from alexnet_jax.durable import to_disk, write_text
+from alexnet_jax.disk.checksums import of_file
+from alexnet_jax.disk.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.originals.base import Original, OriginalImage
 

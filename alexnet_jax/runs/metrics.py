@@ -11,8 +11,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from alexnet_jax import full_disk
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk import full_disk
+from alexnet_jax.disk.durable import write_text
 
 SECONDS_BETWEEN_FLUSHES = 30.0  # of TensorBoard's file
 

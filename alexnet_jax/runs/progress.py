@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax import full_disk
+from alexnet_jax.disk import full_disk
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import chance
 from alexnet_jax.runs.finite import check_step
