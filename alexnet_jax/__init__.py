@@ -7,22 +7,21 @@ logits, endpoints = model.apply(variables, images)
 
 from typing import Any
 
-from alexnet_jax.environment import set_compilation_cache, set_cpu_flags
+from alexnet_jax import environment
 
-set_cpu_flags()
-set_compilation_cache()
+environment.set_up()
 
 __all__ = ["build_model", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: a wrong flag should be told before jax and flax have loaded.
+    # Imported on first use: a wrong flag is reported before jax and flax have loaded.
     if name == "build_model":
         from alexnet_jax.nets.model import build_model
 
         return build_model
     if name == "load":
-        from alexnet_jax.runs.restore import load
+        from alexnet_jax.weights.loading import load
 
         return load
     raise AttributeError(f"module 'alexnet_jax' has no attribute {name!r}")

@@ -1,6 +1,9 @@
-"""The one exception that means: the user can mend this."""
+"""A user's mistake, and the one line on stderr that it becomes."""
 
-MISTAKE = 2  # exit code of a UserError
+import sys
+from typing import NoReturn
+
+MISTAKE = 2  # exit code after a UserError
 
 
 class UserError(Exception):
@@ -9,3 +12,9 @@ class UserError(Exception):
     Every command turns it into exit code 2 and one stderr line, `error: <message>`. The message
     names the value that is wrong and says what to do about it, in one line.
     """
+
+
+def stop(message: object) -> NoReturn:
+    """Prints the message as one `error:` line on stderr and ends the process with exit code 2."""
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(MISTAKE)

@@ -28,7 +28,8 @@ class InputStats(NamedTuple):
     Attributes:
       mean: float32 [crop, crop, 3] or [3], 0–255.
       scale: float32 [3].
-      noise: float32 [3, 3], RGB, 0–255; row i is one unit of colour component i. None for tests.
+      noise: float32 [3, 3], RGB, 0–255; row i is added for one unit of colour component i. None in
+        tests, which have no noise.
     """
 
     mean: Array
@@ -37,7 +38,10 @@ class InputStats(NamedTuple):
 
 
 def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns the middle size×size pixels of [S, S, 3], rounded up and left."""
+    """Returns the middle size×size pixels of [S, S, 3].
+
+    Of an odd margin the smaller half lies above and to the left.
+    """
     start = (image.shape[0] - size) // 2
     return image[start : start + size, start : start + size]
 

@@ -117,7 +117,7 @@ def _assemble(
 
 
 def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
-    """Returns the steps in an epoch of this many images, and in the whole training."""
+    """Returns the numbers of steps in an epoch of this many images and in the whole training."""
     epoch = steps_per_epoch(images, config.data.batch_size)
     return epoch, config.train.steps or max(1, round(config.train.epochs * epoch))
 

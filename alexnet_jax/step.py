@@ -76,7 +76,8 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
     """Returns the function (params, images, batch, key) → ((loss, errors, examples), gradients).
 
     The loss is the mean cross-entropy over the batch's real images (paper §5), `errors` counts the
-    wrong ones and `examples` all. They and the gradients are summed over all devices.
+    misclassified ones and `examples` all of them. These numbers and the gradients are of the whole
+    batch, on every device.
 
     The batch is worked through in train.accumulate_steps parts, one after the other. They are
     unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
@@ -104,9 +105,11 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
             return (losses * real).sum() / examples, errors
 
         gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+        # The gradients of all parts are summed on the device first, then over the devices once.
         copies, sum_over_devices = jax.vjp(own_params, params)
         sums = gradients_of(copies, images, (0, parts))
         for i in range(1, parts):
+            # One part after the other: otherwise XLA holds the activations of several at once.
             found = gradients_of(copies, computed_after(sums, images), (i, parts))
             sums = jax.tree.map(jnp.add, sums, found)
         (loss, errors), grads = sums

@@ -1,24 +1,26 @@
-"""How cost grows: time, memory and start-up over batch size, width, devices and images.
+"""Measures how cost grows: time, memory and start-up over batch size, width, devices and images.
 
 Example:   python launch/growth.py --output=runs/growth
            python launch/growth.py --output=runs/growth --points=batch=1,512 --points=devices=2
 
-Writes growth.jsonl (a line a point), growth.md (a table) and growth.png. It runs the benchmark and
-plan commands, one point at a time, about ten minutes for all on two cores:
+Writes growth.jsonl (one line for each point), growth.md (tables) and growth.png. It runs the
+commands benchmark and plan, one point at a time; all points take about ten minutes on two cores:
 
-batch, width   configs/base.py (the two-tower net on 64 pixels, a quarter of the width unless that
-               is what is varied) from a temporary store of 1,024 images that stays on the device
-devices        the same with a batch of 48, by `plan`: what one device holds and sends; no speed
+batch, width   configs/base.py (the two-tower net on 64 pixels, a quarter of the width by default)
+               from a temporary store of 1,024 images that stays on the device
+devices        the same net with a batch of 48, by `plan`: bytes that one device holds and sends
 images         cuda_convnet_18pct on records of 2.7 kB, streamed from the disk
 
-Beside each point stands its cause (images, multiply-adds of an image, devices) and by which power
-of the cause the cost rose from the point before: above 1 it grew faster than its cause.
+Beside each cost stands its cause (images, FLOPs of an image, devices) and the power p of the growth
+since the point before, cost ∝ cause^p. Above 1 the cost grew faster than its cause.
 """
 
+from checkout import TOP  # first: one error line if .venv is not active
+
+# isort: split
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -30,9 +32,9 @@ from typing import Any
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.errors import UserError
 
-TOP = Path(__file__).resolve().parent.parent
 BASE = "--config=configs/base.py"
 AXES: dict[str, tuple[float, ...]] = {
     "batch": (1, 4, 16, 64, 128, 256, 512),
@@ -46,27 +48,27 @@ BRIEFLY = (
     "--config.data.name=synthetic",
     "--config.optim.learning_rate=1e-6",  # no batch size diverges
 )
-COSTS = {  # of a point: its unit
-    "step_ms": "ms a step",
+COSTS = {  # key: unit
+    "step_ms": "ms for a step",
     "peak_mb": "MB at the peak, resident",
     "first_step_s": "s to the first step, cold",
     "second_start_s": "s to the first step, second start",
     "compile_s": "s to compile the plan",
     "held_mb": "MB that one device holds",
-    "sent_mb": "MB that one device sends a step",
+    "sent_mb": "MB that one device sends in a step",
 }
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Where the results go, and which points."""
+    """Declares the flags: the output folder and the points."""
     own = {"flag_values": values}
     flags.DEFINE_string("output", "runs/growth", "Folder for the table and the plot.", **own)
-    points = "axis=value,value: only these points; several are added up; empty = all."
+    points = "axis=value,value: only these points; repeat the flag for more; unset = all."
     flags.DEFINE_multi_string("points", [], points, **own)
 
 
 def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
-    """The points (axis, value) that --points names.
+    """Returns the points (axis, value) that --points names.
 
     Raises:
       UserError: an unknown axis, or a value that is no positive number.
@@ -91,14 +93,14 @@ def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
 
 
 def arguments_of(axis: str, value: float) -> list[str]:
-    """The command (a module and its flags) that measures this point."""
+    """Returns the command, a module and its flags, that measures this point."""
     number = f"{value:g}" if axis == "width" else str(round(value))
     if axis == "batch":
         return ["benchmark", BASE, *BRIEFLY, f"--config.data.batch_size={number}"]
     if axis == "width":
         return ["benchmark", BASE, *BRIEFLY, f"--config.model.width={number}"]
     if axis == "devices":
-        return ["plan", BASE, "--config.data.batch_size=48", f"--devices={number}"]
+        return ["plan", BASE, "--format=json", "--config.data.batch_size=48", f"--devices={number}"]
     return [
         "benchmark",
         "--config=configs/cifar10.py",
@@ -110,8 +112,12 @@ def arguments_of(axis: str, value: float) -> list[str]:
     ]
 
 
-def run(arguments: Sequence[str]) -> str:
-    """What the command prints, with nothing compiled before; UserError with what it says if not."""
+def run(arguments: Sequence[str]) -> dict[str, Any]:
+    """Runs the command with an empty compilation cache; returns its record, the last line.
+
+    Raises:
+      UserError: the command failed; with the end of its error output.
+    """
     module, *rest = arguments
     with tempfile.TemporaryDirectory(prefix="alexnet_growth-") as cache:
         done = subprocess.run(
@@ -123,72 +129,63 @@ def run(arguments: Sequence[str]) -> str:
         )
     if done.returncode:
         raise UserError(f"{' '.join(arguments)} failed: {done.stderr[-500:]}")
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def of_benchmark(axis: str, value: float, out: str) -> dict[str, float]:
-    """Cause and costs of a point from the benchmark's last line."""
-    found = json.loads(out.splitlines()[-1])
-    cause = found["training_flops_per_image"] if axis == "width" else value
+def benchmark_costs(record: dict[str, Any]) -> dict[str, float]:
+    """Returns the costs of a point from the record of `benchmark`."""
     return {
-        "cause": cause,
-        "step_ms": 1e3 * found["batch_size"] / found["step_images_per_second"],
-        "peak_mb": found["peak_rss_mb"],
-        "first_step_s": found["first_step_seconds"],
-        "second_start_s": found["second_start_seconds"],
+        "step_ms": 1e3 * record["batch_size"] / record["step_images_per_second"],
+        "peak_mb": record["peak_rss_mb"],
+        "first_step_s": record["first_step_seconds"],
+        "second_start_s": record["second_start_seconds"],
     }
 
 
-def of_plan(value: float, out: str, seconds: float) -> dict[str, float]:
-    """Cause and costs of a point from what the plan prints."""
-    held = re.findall(r"^(?:parameters|velocities|temporaries) +([\d,]+)", out, re.MULTILINE)
-    [sent] = re.findall(r"^Sum: ([\d,]+) bytes", out, re.MULTILINE)
-    held_bytes, sent_bytes = (
-        sum(int(x.replace(",", "")) for x in texts) for texts in (held, [sent])
-    )
+def plan_costs(record: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Returns the costs of a point from the record of `plan` and the seconds that it took."""
+    held = ("parameter_bytes", "velocity_bytes", "temporary_bytes")
     return {
-        "cause": value,
-        "held_mb": held_bytes / 1e6,
-        "sent_mb": sent_bytes / 1e6,
+        "held_mb": sum(record[key] for key in held) / 1e6,
+        "sent_mb": record["sent_bytes"] / 1e6,
         "compile_s": seconds,
     }
 
 
-def measured(axis: str, value: float) -> dict[str, Any]:
-    """One point: its axis, value, cause and costs."""
-    begun = time.perf_counter()
-    out = run(arguments_of(axis, value))
-    seconds = time.perf_counter() - begun
-    is_plan = axis == "devices"
-    costs = of_plan(value, out, seconds) if is_plan else of_benchmark(axis, value, out)
-    return {"axis": axis, "value": value, **{k: float(f"{x:.4g}") for k, x in costs.items()}}
+def measure(axis: str, value: float) -> dict[str, Any]:
+    """Measures one point; returns its axis, value, cause and costs."""
+    start = time.perf_counter()
+    record = run(arguments_of(axis, value))
+    seconds = time.perf_counter() - start
+    costs = plan_costs(record, seconds) if axis == "devices" else benchmark_costs(record)
+    cause = record["training_flops_per_image"] if axis == "width" else value
+    numbers = {"cause": cause, **costs}
+    return {"axis": axis, "value": value, **{k: float(f"{x:.4g}") for k, x in numbers.items()}}
 
 
 def power(before: dict[str, Any], point: dict[str, Any], cost: str) -> float:
-    """p where cost ∝ cause^p between two points; 0 where the cost does not rise."""
+    """Returns p in cost ∝ cause^p between two points; 0 if the cost does not rise."""
     rise = point[cost] / before[cost] if before[cost] > 0 else 1.0
     return max(0.0, math.log(rise)) / math.log(point["cause"] / before["cause"])
 
 
-def table(points: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a table an axis; in brackets the power of the cause since the row above."""
+def tables(points: Sequence[dict[str, Any]]) -> str:
+    """Returns a Markdown table for each axis; in brackets the power since the row above."""
     sections = []
     for axis in dict.fromkeys(point["axis"] for point in points):
         rows = [point for point in points if point["axis"] == axis]
         costs = [cost for cost in COSTS if cost in rows[0]]
-        lines = [f"## {axis}", "", f"| {axis} | cause | {' | '.join(COSTS[c] for c in costs)} |"]
-        lines.append("|--:" * (len(costs) + 2) + "|")
+        cells = [(axis, "cause", *(COSTS[cost] for cost in costs))]
         for before, row in zip([None, *rows[:-1]], rows, strict=True):
-            cells = [
-                f"{row[c]:g}" + (f" ({power(before, row, c):.2f})" if before else "") for c in costs
-            ]
-            lines.append(f"| {row['value']:g} | {row['cause']:g} | {' | '.join(cells)} |")
-        sections.append("\n".join(lines))
+            powers = [f" ({power(before, row, cost):.2f})" if before else "" for cost in costs]
+            numbers = [f"{row[cost]:g}{p}" for cost, p in zip(costs, powers, strict=True)]
+            cells.append((f"{row['value']:g}", f"{row['cause']:g}", *numbers))
+        sections.append(f"## {axis}\n\n{markdown_table(cells, left=0)}")
     return "\n\n".join(sections) + "\n"
 
 
 def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
-    """A panel an axis: costs over the cause, both as multiples of the first point's."""
+    """Draws a panel for each axis: costs over the cause, both as multiples of the first point's."""
     from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(point["axis"] for point in points))
@@ -207,7 +204,7 @@ def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main(values: flags.FlagValues) -> int:
-    """Measures every point and writes what the head of this file says; returns the exit code."""
+    """Measures every point, writes the lines, tables and plot, and returns the exit code."""
     output = Path(values.output)
     points = chosen(values.points)
     from alexnet_jax.cli.checks import check_writable
@@ -217,12 +214,12 @@ def main(values: flags.FlagValues) -> int:
     found = []
     with (output / "growth.jsonl").open("w") as file:
         for axis, value in points:
-            found.append(measured(axis, value))
+            found.append(measure(axis, value))
             print(json.dumps(found[-1]), file=file, flush=True)
             print(json.dumps(found[-1]), flush=True)
-    (output / "growth.md").write_text(table(found))
+    (output / "growth.md").write_text(tables(found))
     plot(found, output / "growth.png")
-    print(f"table and plot: {output}/growth.md, {output}/growth.png")
+    print(f"tables and plot: {output}/growth.md, {output}/growth.png")
     return 0
 
 

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from devices import abstract, small, trained
+from devices import small, trained
 from ml_collections import ConfigDict
 
+from alexnet_jax.session import abstract_batch, abstract_session
 from configs import base
 
 
@@ -20,17 +21,17 @@ def test_the_nets_products_are_of_this_type(name: str, short: str) -> None:
     """As lowered; XLA turns them into float32 ones for a CPU. The state keeps its types."""
     config = of_dtype(name)
     config.data.augment.colour = "none"  # a product before the net
-    step, state, pixels, batch = abstract(config)
-    lines = step.lower(state, batch, pixels).as_text().splitlines()
+    session = abstract_session(config)
+    lines = session.lower().as_text().splitlines()
     for operation in ("stablehlo.convolution", "stablehlo.dot_general"):
         results = [line.rsplit("x", 1)[1] for line in lines if operation in line]
         assert len(results) >= 9
         assert all(result.startswith(f"{short}>") for result in results)
-    types = [
-        jax.tree.map(lambda x: x.dtype, x)
-        for x in (state, step.eval_shape(state, batch, pixels)[0])
-    ]
-    assert types[0] == types[1]
+    before = session.initial_state.eval_shape()
+    batch = abstract_batch(config, session.devices)
+    after, _ = session.compiled_step.eval_shape(before, batch, session.stats)
+    assert jax.tree.map(lambda x: x.dtype, before) == jax.tree.map(lambda x: x.dtype, after)
+    assert {x.dtype for x in jax.tree.leaves(after.params)} == {np.dtype("float32")}
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""What `python -m alexnet_jax.benchmark` measures, and how."""
+"""The benchmark: rates of the step and the loader, start-up time and memory of a training run."""

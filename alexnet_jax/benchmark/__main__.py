@@ -4,21 +4,22 @@ Example:   python -m alexnet_jax.benchmark
            python -m alexnet_jax.benchmark --config=configs/imagenet.py
                --config.data.name=synthetic --config.data.synthetic_classes=1000
 
-Prints a table, then one line of JSON. Rates are medians of --repeats, each measured in turn with
-the others; ratios are taken repeat by repeat. Without --config it is configs/base.py.
+Prints a table, then one line of JSON. Rates are medians of --repeats. In each repeat every rate is
+measured once, and ratios are taken within a repeat. The default --config is configs/base.py.
 
 The step is the compiled training step on one batch that stays on the devices. Its roof is the
-float32 product of two 2048×2048 matrices, at jax's default precision (on NVIDIA GPUs from Ampere on
-that is TF32), and the work of the layers with weights counts: norms, pooling and the update are
-free of charge. First steps and memory are those of `alexnet_jax.main` itself in a process of its
-own: cold = nothing compiled before, second = the same again.
+float32 product of two 2048×2048 matrices at jax's default precision (on NVIDIA GPUs from Ampere on
+that is TF32). Only the work of the layers with weights counts; norms, pooling and the update are
+not counted as FLOPs. First steps and memory are those of `alexnet_jax.main` in a process of its
+own: cold = with an empty compilation cache, second = the same command again.
 
-With data.name=synthetic a store of such images is written to the temporary folder (TMPDIR) and
+With data.name=synthetic a store of synthetic images is written to the temporary folder (TMPDIR) and
 removed at the end: JPEG from 256 pixels up, else raw, or as --encoding says. Raw images that fit
-into data.device_megabytes are held on the device; 0 there has them read from the store.
+into data.device_megabytes are held on the device; a value of 0 has them read from the store.
 
---against=torch runs the same net in PyTorch in turn, eager, on a float batch that lies ready, and
-a DataLoader of two workers that reads the same images as JPEG files with Pillow.
+--against=torch measures the same net in PyTorch in the same repeats: eager, on a float batch that
+is already on the device, and a DataLoader of two workers that reads the same images as JPEG files
+with Pillow.
 """
 
 import importlib.util
@@ -37,128 +38,136 @@ from alexnet_jax.cli import command, rules
 from alexnet_jax.errors import UserError
 
 DEFAULT_CONFIG = "--config=configs/base.py"
-JPEG_FROM = 256  # pixels, side from which a synthetic store holds JPEGs unless told otherwise
+JPEG_FROM = 256  # pixels, side from which a synthetic store holds JPEGs by default
 NEEDED = {"torch": "torch==2.13.0", "PIL": "pillow"}  # for --against=torch
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """The flags besides --config."""
+    """Declares the flags besides --config."""
     own = {"flag_values": values}
-    flags.DEFINE_enum("against", "", ["", "torch"], "torch: run the same in PyTorch too.", **own)
-    encoding = "raw or jpeg: how the temporary store of data.name=synthetic holds its images."
+    against = "torch: measure the same net in PyTorch too."
+    flags.DEFINE_enum("against", "", ["", "torch"], against, **own)
+    encoding = "raw or jpeg: of the images in the temporary store of data.name=synthetic."
     flags.DEFINE_enum("encoding", "", ["", "raw", "jpeg"], encoding, **own)
     profile = "Folder for a trace of a few steps by JAX's profiler; empty = none."
     flags.DEFINE_string("profile", "", profile, **own)
-    flags.DEFINE_integer("repeats", 3, "How often each rate is measured.", lower_bound=1, **own)
-    seconds = "How long each measurement of a rate goes on at least; two calls at least."
+    flags.DEFINE_integer("repeats", 3, "Measurements of each rate.", lower_bound=1, **own)
+    seconds = "Shortest duration of a measurement in seconds; it has two calls at least."
     flags.DEFINE_float("seconds", 2.0, seconds, **own)
 
 
 def with_default_config(argv: list[str]) -> list[str]:
-    """The command line, with configs/base.py where it names no config file."""
+    """Returns the command line, with configs/base.py if it names no config file."""
     named = any(x.lstrip("-").partition("=")[0] == "config" for x in argv)
     return argv if named else [argv[0], DEFAULT_CONFIG, *argv[1:]]
 
 
-def check(values: flags.FlagValues) -> ConfigDict:
-    """The config with its number of classes filled in.
-
-    Raises:
-      UserError: what main would refuse, flags that do not fit, packages that are missing.
-    """
-    config = values.config
-    rules.check(config)
+def check_flags(values: flags.FlagValues) -> None:
+    """Raises UserError for flags that do not fit, and for packages that are missing."""
     if not 0 <= values.seconds <= 3600:
         raise UserError(f"--seconds={values.seconds:g} has to be from 0 to 3600")
     for package in NEEDED if values.against else ():
         if importlib.util.find_spec(package) is None:
             raise UserError(f"--against=torch needs it: pip install {NEEDED[package]}")
-    if values.encoding and config.data.name != "synthetic":
+    name = values.config.data.name
+    if values.encoding and name != "synthetic":
         raise UserError(
-            f"--encoding={values.encoding} is for data.name=synthetic, not {config.data.name}; "
-            "leave it out"
+            f"--encoding={values.encoding} is for data.name=synthetic, not {name}; leave it out"
         )
-    from alexnet_jax.cli import checks
-    from alexnet_jax.data import check_available, summary
 
-    check_available(config.data)
-    found = summary(config.data)
-    checks.fill_classes(config, found.num_classes)
-    checks.check_net(config)
-    checks.check_parallel(config, ("data.batch_size", "eval.batch_size"))
-    checks.check_training(config, found, Path(tempfile.gettempdir(), str(os.getpid())))
+
+def resolved(values: flags.FlagValues) -> ConfigDict:
+    """Returns the config with its number of classes filled in.
+
+    Raises:
+      UserError: what main would refuse, flags that do not fit, packages that are missing.
+    """
+    rules.check(values.config)
+    check_flags(values)
+    from alexnet_jax.cli import checks
+
+    nowhere = Path(tempfile.gettempdir(), str(os.getpid()))
+    checks.check_run(values.config, nowhere, checks.overrides(values))
     if values.profile:
         checks.check_writable(Path(values.profile), "profile")
-    return config
+    return values.config
 
 
-def arguments_of(values: flags.FlagValues) -> list[str]:
-    """The config's flags as they were given, for another command."""
+def config_arguments(values: flags.FlagValues) -> list[str]:
+    """Returns the config's flags as they were given, for another command."""
     overrides = config_flags.get_override_values(values["config"])
     file = config_flags.get_config_filename(values["config"])
     return [f"--config={file}", *(f"--config.{key}={x}" for key, x in overrides.items())]
 
 
 def use_synthetic_store(config: ConfigDict, encoding: str, directory: Path) -> list[str]:
-    """Writes the store and makes the config read it; returns the flags that say the same."""
+    """Writes a synthetic store and makes the config read it; returns the flags that do the same."""
     from alexnet_jax.benchmark.synthetic_store import NAME, write_synthetic
 
-    usual = "jpeg" if config.data.image_size >= JPEG_FROM else "raw"
-    write_synthetic(directory, config.data, encoding or usual)
+    default = "jpeg" if config.data.image_size >= JPEG_FROM else "raw"
+    write_synthetic(directory, config.data, encoding or default)
     config.data.name, config.data.dir = NAME, str(directory)
     return [f"--config.data.name={NAME}", f"--config.data.dir={directory}"]
 
 
 def main(values: flags.FlagValues) -> int:
-    """Measures and prints; returns the exit code."""
-    config, arguments = check(values), arguments_of(values)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the run that is watched ends too
+    """Measures and prints the results; returns the exit code."""
+    config, arguments = resolved(values), config_arguments(values)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, which ends the measured run
     if values.against:  # jax and PyTorch share a GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     with tempfile.TemporaryDirectory(prefix="alexnet_benchmark-") as name:
         folder = Path(name)
         if config.data.name == "synthetic":
             arguments += use_synthetic_store(config, values.encoding, folder / "store")
-        once = watched(arguments, folder / "cache", values.seconds)
-        record = measured(config, values, once, folder)
-    from alexnet_jax.benchmark.report import table
+        once = measure_start_up(arguments, folder / "cache", values.seconds)
+        record = measure(config, values, once, folder)
+    from alexnet_jax.benchmark.report import record_text
 
-    print(table(record), json.dumps(record), sep="\n\n")
+    print(record_text(record), json.dumps(record), sep="\n\n")
     return 0
 
 
-def watched(arguments: list[str], cache: Path, seconds: float) -> dict[str, float]:
-    """First steps and memory of main as a process of its own, before this one takes the devices."""
-    from jax.extend.backend import clear_backends
+def measure_start_up(arguments: list[str], cache: Path, seconds: float) -> dict[str, float]:
+    """Measures first steps and memory of main in other processes, which then have the devices."""
+    from alexnet_jax import parallel
+    from alexnet_jax.benchmark.report import start_up_measures
+    from alexnet_jax.benchmark.start_up import profile_start_up
 
-    from alexnet_jax.benchmark import report, starts
-
-    clear_backends()  # where a check has counted the devices
-    print("watching two training runs from outside", flush=True)
-    cold = starts.watch(arguments, cache, 0.0)
-    return report.of_starts(cold, starts.watch(arguments, cache, 5 * seconds))
+    parallel.release_devices()  # a check may have counted them
+    print("measuring the start of two training runs", flush=True)
+    cold = profile_start_up(arguments, cache, 0.0)
+    return start_up_measures(cold, profile_start_up(arguments, cache, 5 * seconds))
 
 
-def measured(
+def measure(
     config: ConfigDict, values: flags.FlagValues, once: dict[str, float], folder: Path
 ) -> dict[str, Any]:
-    """Measures every rate in this process; returns what the JSON line says."""
+    """Measures every rate in this process; returns the content of the JSON line.
+
+    Args:
+      config: resolved.
+      values: the flags.
+      once: measurements that are taken only once.
+      folder: temporary.
+    """
     from alexnet_jax.benchmark import measures, rates, report
-    from alexnet_jax.benchmark.training import Training, flops_per_image
+    from alexnet_jax.benchmark.training import Training
     from alexnet_jax.data import open_dataset
 
-    print("measuring step, loader and both in turn", flush=True)
+    print("measuring step, loader and both together", flush=True)
     dataset = open_dataset(config.data)
     split, training = dataset.splits["train"], Training(config, dataset)
-    each = measures.of_training(training, split, values.seconds)
+    each = measures.training_measures(training, split, values.seconds)
     if values.against:
-        theirs = (config, training, split, folder / "jpegs", values.seconds)
-        each = measures.of_torch(*theirs) | each
-    found = rates.in_turn(each, values.repeats)
-    found |= measures.ratios(found, flops_per_image(config))
+        jpegs, seconds = folder / "jpegs", values.seconds
+        each = measures.torch_measures(config, training, split, jpegs, seconds) | each
+    circumstances = report.circumstances(config, split, training.devices)
+    found = rates.interleave(each, values.repeats)
+    found |= measures.derived_ratios(found, circumstances["training_flops_per_image"])
     if values.profile:
         training.trace(Path(values.profile))
-    return report.record(found, once, report.circumstances(config, split, training.devices))
+    return report.record(found, once, circumstances)
 
 
 if __name__ == "__main__":

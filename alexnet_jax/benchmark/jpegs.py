@@ -1,4 +1,4 @@
-"""A split's images as JPEG files, and how fast they can be decoded."""
+"""The images of a split as JPEG files, and the rate of decoding them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
 
-MOST = 2048  # files
+MAX_FILES = 2048
 
 
 def jpegs(split: Split) -> list[bytes]:
-    """The first images of a split, at most 2,048, as JPEG files; raw ones are encoded."""
-    rows = rows_of(split, np.arange(min(len(split), MOST)))
+    """Returns the first images of a split, at most 2,048, as JPEG files; raw ones are encoded."""
+    rows = rows_of(split, np.arange(min(len(split), MAX_FILES)))
     if isinstance(split.images, JpegRecords):
         return split.images.read(rows)
     records = Records(split, skip=False)
@@ -26,7 +26,7 @@ def jpegs(split: Split) -> list[bytes]:
 
 
 def write_jpegs(folder: Path, files: list[bytes]) -> list[Path]:
-    """Writes each as a file of its own into a new folder."""
+    """Writes each JPEG to a file in a new folder; returns the paths."""
     folder.mkdir()
     paths = [folder / f"{i}.jpg" for i in range(len(files))]
     for path, content in zip(paths, files, strict=True):
@@ -35,9 +35,10 @@ def write_jpegs(folder: Path, files: list[bytes]) -> list[Path]:
 
 
 def decoder_rate(files: list[bytes], threads: int) -> Callable[[float], float]:
-    """A function that measures images a second of decoding alone, from memory on so many threads.
+    """Returns a function that measures TensorFlow's JPEG decoder in images per second.
 
-    Decoded by TensorFlow to the loader's own pixels, and thrown away.
+    It decodes files in memory, on this many threads, to the same pixels as the loader's, and
+    discards them. Its argument is the shortest duration in seconds.
     """
     tf = tensorflow()
 

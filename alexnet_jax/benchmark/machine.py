@@ -1,14 +1,25 @@
-"""What a measurement has to say of the machine that it was made on."""
+"""The machine and the package versions, for the record of a measurement."""
 
 import importlib.metadata
 import platform
 from pathlib import Path
 
-PACKAGES = ("jax", "jaxlib", "tensorflow-cpu", "tensorflow", "torch", "pillow")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "tensorflow-cpu",
+    "tensorflow",
+    "torch",
+    "pillow",
+)
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Returns the processor's name, or its architecture if the system does not name it."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text().splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -16,7 +27,7 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed among those that matter here."""
+    """Returns the versions of Python and of those of PACKAGES that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

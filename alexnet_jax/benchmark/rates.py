@@ -1,4 +1,7 @@
-"""Rates that are measured in turn, so that a machine's moods meet all of them alike."""
+"""Interleaved timing: every quantity is measured in each repeat.
+
+A drift of the machine's speed then affects all quantities alike.
+"""
 
 import itertools
 import time
@@ -7,9 +10,9 @@ from typing import Any
 
 import jax
 
-FEWEST = 2  # calls in a measurement, however long they take
+MIN_CALLS = 2  # in a measurement, however long they take
 
-Rates = dict[str, list[float]]  # one number a repeat
+Rates = dict[str, list[float]]  # one number for each repeat
 
 
 def rate(
@@ -18,21 +21,27 @@ def rate(
     seconds: float,
     wait: Callable[[Any], Any] = jax.block_until_ready,
 ) -> float:
-    """How much of `amount` a call `work` does in a second, over at least so many seconds.
+    """Returns the throughput of `work` in `amount` per second, timed for at least `seconds`.
 
-    A result is waited for when the next call is under way, as the training loop does it.
+    Each result is waited for after the next call has started, as in the training loop.
+
+    Args:
+      work: is called again and again.
+      amount: units of work in one call.
+      seconds: shortest duration of the measurement.
+      wait: blocks until a result of `work` is computed.
     """
-    begun, last = time.perf_counter(), work()
+    start, last = time.perf_counter(), work()
     for calls in itertools.count(2):
         last, before = work(), last
         wait(before)
-        if calls >= FEWEST and time.perf_counter() - begun >= seconds:
+        if calls >= MIN_CALLS and time.perf_counter() - start >= seconds:
             wait(last)
-            return calls * amount / (time.perf_counter() - begun)
+            return calls * amount / (time.perf_counter() - start)
 
 
-def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> Rates:
-    """Every rate measured `repeats` times: first each of them once, then each again."""
+def interleave(measures: Mapping[str, Callable[[], float]], repeats: int) -> Rates:
+    """Takes every measurement once, then each of them again, `repeats` times in all."""
     rates: Rates = {name: [] for name in measures}
     for _ in range(repeats):
         for name, measure in measures.items():
@@ -40,6 +49,6 @@ def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> Rates:
     return rates
 
 
-def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Their ratios, repeat by repeat."""
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Returns the element-wise ratios of two quantities, one for each repeat."""
     return [a / b for a, b in zip(above, below, strict=True)]

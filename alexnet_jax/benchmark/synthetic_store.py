@@ -1,4 +1,4 @@
-"""A store of made-up images on the disk, so that reading it is as real as reading any other."""
+"""A store of synthetic images on the disk, which is read as any other store is."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +12,20 @@ from alexnet_jax.prepare.originals.base import Original, OriginalImage
 
 NAME = "synthetic_store"
 PATTERNS = 16
-NOISE = 20  # grey levels; a JPEG of 256 pixels is then of about 25 kB, as ImageNet's are
+NOISE = 20  # grey levels; a JPEG of 256 pixels then has about 25 kB, as those of ImageNet do
 
 
 def write_synthetic(directory: Path, data: ConfigDict, encoding: str) -> None:
-    """Writes data.synthetic_images of data.image_size pixels as a store, `raw` or `jpeg`.
+    """Writes a store of data.synthetic_images images with sides of data.image_size pixels.
 
-    Smooth patterns, each image with noise of its own; labels in turn from 0 to
-    data.synthetic_classes − 1. There is one validation image: nothing here validates.
+    The images are smooth patterns, each with its own noise. Their labels count from 0 to
+    data.synthetic_classes − 1, over and over. The validation split has a single image, because the
+    benchmark does not validate.
+
+    Args:
+      directory: of the new store.
+      data: config.data.
+      encoding: raw or jpeg.
     """
     shape = (PATTERNS, 3, DIGITS_SIDE, DIGITS_SIDE)
     blotches = np.random.default_rng(0).uniform(64, 192, shape)

@@ -55,20 +55,45 @@ def check(values: flags.FlagValues) -> Run:
     config, workdir = values.config, _workdir(values)
     rules.check(config)
     _check_flags_fit(values)
-    if values.mode == "describe" and config.model.num_classes is not None:
-        check_net(config)
-        return Run(config, workdir)
     if values.mode == "eval":
         return check_evaluation(values, workdir)
+    if values.mode == "describe":
+        return Run(config, workdir, tuple(check_model(config, overrides(values))))
+    return Run(config, workdir, tuple(check_run(config, workdir, overrides(values))))
+
+
+def check_model(config: ConfigDict, given: Overrides) -> list[str]:
+    """Returns lines for the user; raises UserError unless the net can be built.
+
+    No data are needed if model.num_classes is set. Otherwise it is filled in from the data.
+    """
+    notes = []
+    if config.model.num_classes is None:
+        check_available(config.data)
+        classes = summary(config.data).num_classes
+        notes = fill_classes(config, classes, "model.num_classes" not in given)
+    check_net(config)
+    return notes
+
+
+def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
+    """Returns lines for the user; fills in num_classes.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      given: the settings that the command line changes.
+
+    Raises:
+      UserError: the config cannot be trained into the workdir.
+    """
     check_available(config.data)
-    found, given = summary(config.data), overrides(values)
+    found = summary(config.data)
     notes = fill_classes(config, found.num_classes, "model.num_classes" not in given)
     check_net(config)
-    if values.mode == "train":
-        check_parallel(config, ("data.batch_size", "eval.batch_size"))
-        check_parts(config)
-        notes += check_training(config, found, workdir, given)
-    return Run(config, workdir, tuple(notes))
+    check_parallel(config, ("data.batch_size", "eval.batch_size"))
+    check_parts(config)
+    return [*notes, *check_training(config, found, workdir, given)]
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:

@@ -1,16 +1,18 @@
 """How every command starts and ends: flags, --help, and a user's mistake in one line."""
 
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from alexnet_jax import environment
-from alexnet_jax.disk.full_disk import is_full
-from alexnet_jax.errors import MISTAKE, UserError
+from alexnet_jax.cli import config_flag, machine_errors, rules
+from alexnet_jax.errors import UserError, stop
+from alexnet_jax.runs.workdir import CONFIG
 
 DefineFlags = Callable[[flags.FlagValues], None]
 
@@ -25,56 +27,111 @@ def define(values: flags.FlagValues, table: Mapping[str, tuple[Any, str]]) -> No
 def _declared(
     define_flags: DefineFlags, with_config: bool, argv: Sequence[str]
 ) -> flags.FlagValues:
-    """The flags of a command; --config=FILE with overrides --config.key=value if it has them."""
+    """Declares the flags of a command, and --config with the overrides in `argv` if it has one."""
     values = flags.FlagValues()
     define_flags(values)
     if with_config:
-        config_flags.DEFINE_config_file(
-            "config",
-            help_string="The experiment's file; --config.key=value overrides one of its settings.",
-            flag_values=values,
-            sys_argv=list(argv),
-        )
+        config_flag.define(values, argv)
     return values
+
+
+def checked_text(argument: str) -> str:
+    """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
+    if any("\udc80" <= x <= "\udcff" for x in argument):
+        raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
+    return argument
+
+
+def expand_home(argument: str) -> str:
+    """Returns --flag=~/a,~/b with the user's home folder in place of every ~ that begins a path.
+
+    A shell does that only for a ~ at the start of a word.
+
+    Raises:
+      UserError: a home folder that is not known.
+    """
+    return re.sub(r"(^|[=,])(~[^/=,]*)", lambda match: match[1] + home(match[2]), argument)
+
+
+def home(short: str) -> str:
+    """Returns the folder that ~ or ~user stands for; raises UserError if it is not known."""
+    folder = os.path.expanduser(short)
+    if folder == short:
+        raise UserError(f"no home folder is known for {short}; write the path in full")
+    return folder
 
 
 def parse(
     argv: Sequence[str], define_flags: DefineFlags, *, with_config: bool = False
 ) -> flags.FlagValues:
-    """The command line as flags.
+    """Returns the flags of a command line.
+
+    A ~ that begins a value, on the command line or in the config, is the home folder. Without
+    --config, the run that --checkpoint or --workdir names brings its own config.
 
     Raises:
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
-    values = _declared(define_flags, with_config, argv)
+    argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]))]
     try:
-        rest = values(list(argv))
+        if with_config and not config_flag.is_given(argv):
+            argv = _with_config_of_run(argv, define_flags)
+        values = _declared(define_flags, with_config, argv)
+        rest = values(argv)
         config = values.config if with_config else None
-        if config is not None:
-            config.keys()  # a file that could not be loaded says so only when it is used
-    except Exception as fault:  # absl and ml_collections raise a dozen kinds, a config file any
-        raise UserError(_explained(fault, argv)) from fault
+        if config is not None:  # a file that could not be loaded raises only when it is used
+            for key, value in rules.flat(config):
+                if isinstance(value, str) and value.startswith("~"):
+                    config.update_from_flattened_dict({key: expand_home(value)})
+    except UserError:
+        raise
+    except Exception as error:  # absl and ml_collections raise a dozen kinds, a config file any
+        raise UserError(_explained(error, argv, with_config)) from error
     if rest[1:]:
         raise UserError(f"argument {rest[1]!r} is not understood; flags start with --")
-    if with_config and config is None:
-        raise UserError("--config is missing; give a file, such as --config=configs/base.py")
     return values
 
 
-def _explained(fault: Exception, argv: Sequence[str]) -> str:
-    """One line that says which flag is wrong."""
-    text = " ".join(str(fault).split()) or type(fault).__name__
-    if isinstance(fault, flags.Error):
+def _with_config_of_run(argv: Sequence[str], define_flags: DefineFlags) -> list[str]:
+    """Returns the command line with --config=FILE of the run that it names.
+
+    Raises:
+      UserError: it names no run, or one without a config.json.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    values(argv, known_only=True)
+    run = config_flag.named_run(values)
+    if run is None or not (run / CONFIG).is_file():
+        missing = f", and {run} has no {CONFIG}" if run else ""
+        raise UserError(f"--config is missing{missing}; give a file, such as configs/base.py")
+    return [argv[0], f"--config={run / CONFIG}", *argv[1:]]
+
+
+def _explained(error: Exception, argv: Sequence[str], with_config: bool) -> str:
+    """Returns one line that says which flag is wrong."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    keys = config_flag.keys(argv) if with_config else []
+    if isinstance(error, flags.UnrecognizedFlagError):
+        value = next((x for x in argv if x.lstrip("-").startswith(error.flagname)), "")
+        value = "".join(value.partition("=")[1:])
+        meant = config_flag.proposal(error.flagname, value, keys, config_flag.LIKE_A_FLAG)
+        return text + (meant or "; see --help")
+    if isinstance(error, flags.Error):
         return f"{text}; see --help"
-    if isinstance(fault, OSError):
+    if isinstance(error, OSError):
         named = [x.split("=", 1)[1] for x in argv if x.startswith("--config=")]
-        return f"config file {''.join(named)!r} cannot be read; name one such as configs/base.py"
+        missing = f"config file {''.join(named)!r} cannot be read; name one such as configs/base.py"
+        return machine_errors.explanation(error) or missing
     given = [x for x in argv if x.startswith("--config")]
-    return f"{text} (in {' '.join(given)}; every key is declared in configs/base.py)"
+    return (
+        config_flag.unknown_key(argv, keys)
+        or f"{text} (in {' '.join(given)}{config_flag.EVERY_KEY})"
+    )
 
 
 def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False) -> str:
-    """What --help prints: the command's own text, then its flags."""
+    """Returns what --help prints: the command's own text, then its flags."""
     values = _declared(define_flags, with_config, [])
     lines = [doc.strip(), "", "Flags:"]
     for name in sorted(values):
@@ -89,24 +146,30 @@ def run(
     *,
     with_config: bool = False,
 ) -> None:
-    """Parses the command line, runs `main` and exits; a UserError is one line and code 2."""
+    """Parses the command line, runs `main` and exits.
+
+    A UserError, and what the user's machine causes, become one line and exit code 2.
+    """
     if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
         print(help_text(define_flags, doc, with_config=with_config))
         sys.exit(0)
     environment.keep_freed_memory()
-    logging.set_verbosity(logging.FATAL)  # orbax warns of what is meant and logs what it raises
+    # Orbax warns about what is intended, and logs what it also raises.
+    logging.set_verbosity(logging.FATAL)
     try:
         sys.exit(main(parse(sys.argv, define_flags, with_config=with_config)))
-    except UserError as mistake:
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
-        sys.exit(MISTAKE)
+    except UserError as error:
+        stop(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as fault:
-        if not is_full(fault):
+    except Exception as error:
+        line = machine_errors.explanation(error)
+        if line is None:
             raise
-        print(f"error: {fault}; make room and give the same command again", file=sys.stderr)
-        sys.exit(MISTAKE)
+        # Libraries that were interrupted would report what they leave behind.
+        warnings.simplefilter("ignore")
+        sys.unraisablehook = lambda _: None
+        stop(line)

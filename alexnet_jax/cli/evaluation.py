@@ -21,7 +21,8 @@ Numbers = Mapping[str, float]
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     """Evaluates run.checkpoints and writes eval.json and, if paths are given, the two files.
 
-    eval.json holds the numbers, the newest step, and the number of checkpoints.
+    eval.json holds the numbers, the data set's name, how many checkpoints they are of, and the
+    newest one's step.
 
     Raises:
       UserError: a checkpoint was trained on data that contradict the evaluation.
@@ -35,7 +36,8 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     result, steps = evaluate_checkpoints(run.config, devices, run.checkpoints, split)
     if not parallel.is_lead_process():
         return
-    numbers = {"step": max(steps), "members": len(steps), **result.values(run.split)}
+    about = {"step": max(steps), "members": len(steps), "data": run.config.data.name}
+    numbers = {**about, **result.values(run.split)}
     print(result_table(numbers))
     write_result(run.workdir / FILE, numbers)
     if probabilities:

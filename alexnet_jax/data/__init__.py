@@ -1,8 +1,15 @@
-"""Data sets: reading the originals, the store on disk, batches of uint8 images.
+"""Data sets as training reads them: a store on disk, and batches of uint8 images.
 
-`prepare` reads an original once (`imagenet`, `cifar10`, `folder`, `tfds_source`) and writes the
-store (`images`, `statistics`, `store_writer`, `store_files`, `threads`). Training opens it (`open`,
-`store`, `embedded`) and takes batches from it (`pipeline`), each image verified (`records`).
+catalogue          from `config.data` to a data set and its validation split
+store              the format on disk, verified when it is opened (`prepare` writes it)
+embedded           data sets that are made in memory: digits, synthetic
+pipeline           batches: the order of the images, and reading them ahead
+records            single images of a split, each verified against its checksum
+images             original image files: decoding, resizing, encoding
+image_statistics   the mean image and the colour components of a training set
+threads            ordered results from a pool of threads
+lazy_tensorflow    the only import of TensorFlow
+library_messages   messages of image libraries, discarded
 """
 
 from alexnet_jax.data.catalogue import Summary, check_available, open_dataset, summary

@@ -1,6 +1,6 @@
-"""From `config.data` to a data set: which one, whether it is there, and its validation split.
+"""From `config.data` to a data set: which one, if it can be opened, and its validation split.
 
-Nothing here imports TensorFlow.
+Nothing in this file imports TensorFlow.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from alexnet_jax.data.store import Dataset, Split
 from alexnet_jax.errors import UserError
 
 EMBEDDED = ("digits", "synthetic")
-NEEDS = {  # what has to lie in DIR, for data sets that cannot be downloaded
+NEEDS = {  # content of --source=DIR, for data sets that cannot be downloaded
     "imagenet2012": ", DIR holding ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
     "folder": ", DIR holding train/CLASS/*.jpg and val/CLASS/*.jpg",
 }
@@ -23,18 +23,23 @@ NEEDS = {  # what has to lie in DIR, for data sets that cannot be downloaded
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a data set without reading its images."""
+    """Facts about a data set that are known without reading its images."""
 
-    num_classes: int
+    class_names: tuple[str, ...]
     sizes: dict[str, int]  # images in each split
     image_size: int  # pixels, side of the stored images
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
 
 def open_dataset(data: ConfigDict) -> Dataset:
-    """The data set that config.data names, with a validation split.
+    """Opens the data set that config.data names, with a validation split.
 
-    Where the data set has none, the fraction data.val_fraction of 'train' becomes 'val': always the
-    same images, whatever config.seed is; 0 = no 'val'. Raises UserError as check_available does.
+    If the data set has none, the fraction data.val_fraction of 'train' becomes 'val': the same
+    images for every config.seed; 0 = no 'val'. Raises UserError as check_available does.
     """
     check_available(data)
     if data.name == "digits":
@@ -50,16 +55,17 @@ def open_dataset(data: ConfigDict) -> Dataset:
 
 
 def summary(data: ConfigDict) -> Summary:
-    """Number of classes and images of the data set that config.data names, without reading it."""
+    """Returns the facts about the data set that config.data names, without opening it."""
     if data.name == "digits":
-        found = Summary(10, digits_sizes(), data.image_size)
+        found = Summary(embedded.DIGITS_NAMES, embedded.digits_sizes(), data.image_size)
     elif data.name == "synthetic":
         sizes = dict.fromkeys(("train", "val", "test"), data.synthetic_images)
-        found = Summary(data.synthetic_classes, sizes, data.image_size)
+        names = embedded.synthetic_names(data.synthetic_classes)
+        found = Summary(names, sizes, data.image_size)
     else:
         manifest = store.read_manifest(find_store(data))
         found = Summary(
-            len(manifest["class_names"]), dict(manifest["counts"]), manifest["image_size"]
+            tuple(manifest["class_names"]), dict(manifest["counts"]), manifest["image_size"]
         )
     if "val" not in found.sizes and held_out(found.sizes["train"], data.val_fraction):
         found.sizes["val"] = held_out(found.sizes["train"], data.val_fraction)
@@ -67,17 +73,11 @@ def summary(data: ConfigDict) -> Summary:
     return found
 
 
-def digits_sizes() -> dict[str, int]:
-    """Images in each split of the digits before a validation split is taken."""
-    test = embedded.DIGITS_TEST
-    return {"train": embedded.DIGITS_IMAGES - test, "test": test}
-
-
 def check_available(data: ConfigDict) -> None:
-    """Raises UserError unless config.data names a data set that can be opened as it says.
+    """Raises UserError unless config.data names a data set that can be opened with its settings.
 
-    Quick: looks at names, sizes and the manifest, never at images. What a value may be whatever the
-    data set, `settings.check` has looked at.
+    Quick: compares names, sizes and the manifest, and reads no image. The values of single settings
+    are checked by cli.rules; only the smallest size of the digits is checked in this function.
     """
     if data.name == "digits" and data.image_size < embedded.DIGITS_SIDE:
         raise UserError(f"data.image_size is {data.image_size}: the digits need 8 pixels or more")
@@ -87,39 +87,44 @@ def check_available(data: ConfigDict) -> None:
             f"data.image_size is {data.image_size}, but the store in {store_directory(data)} has "
             f"images of {found.image_size} pixels: set data.image_size={found.image_size}"
         )
+    check_crop(data)
+    if found.sizes["train"] == 0:
+        raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
+
+
+def check_crop(data: ConfigDict) -> None:
+    """Raises UserError if the crop is larger than the stored images."""
     if data.crop_size > data.image_size:
         raise UserError(
             f"data.crop_size {data.crop_size} is larger than the stored images, data.image_size "
             f"{data.image_size}: lower the crop or take larger images"
         )
-    if found.sizes["train"] == 0:
-        raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
 
 
 def held_out(num_images: int, fraction: float) -> int:
-    """Images of the training set that become the validation split; at least 1 unless fraction=0."""
+    """Returns the size of the validation split held out of num_images; at least 1 unless 0."""
     return max(1, round(num_images * fraction)) if fraction else 0
 
 
 def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
-    """The training split without the validation images, and those: a fixed random choice."""
+    """Divides a training split into training and validation images, by a fixed random choice."""
     order = np.random.default_rng(0).permutation(len(split))
     count = held_out(len(split), fraction)
     return take_rows(split, np.sort(order[count:])), take_rows(split, np.sort(order[:count]))
 
 
 def take_rows(split: Split, rows: np.ndarray) -> Split:
-    """The part of a whole split that these rows are."""
+    """Returns the subset of a complete split with these row indices."""
     return Split(split.images, np.asarray(split.labels)[rows], rows, split.checksums)
 
 
 def store_directory(data: ConfigDict) -> Path:
-    """Where the store of config.data lies: data.dir, or data/<name>."""
+    """Returns the folder of the store of config.data: data.dir, or data/<name>."""
     return Path(data.dir) if data.dir else Path("data", data.name)
 
 
 def find_store(data: ConfigDict) -> Path:
-    """The folder of the complete store; UserError where there is none, or of another data set."""
+    """Returns the folder of the complete store; raises UserError if it is missing or another's."""
     directory = store_directory(data)
     if store.is_complete(directory):
         name = store.read_manifest(directory)["name"]
@@ -142,17 +147,20 @@ def find_store(data: ConfigDict) -> Path:
 
 
 def prepare_command(data: ConfigDict) -> str:
-    """The command that writes the store of config.data."""
+    """Returns the command that writes the store of config.data."""
     source = " --source=DIR" if data.name in NEEDS else ""
     target = f" --dir={data.dir}" if data.dir else ""
     return f"python -m alexnet_jax.prepare --name={data.name}{source}{target}"
 
 
 def check_name(name: str) -> None:
-    """Raises UserError unless name is one of ours or a data set that TFDS knows."""
-    import tensorflow_datasets as tfds
+    """Raises UserError unless the name is one of ours or a data set of TFDS."""
+    known = [*EMBEDDED, "folder"]
+    if name in known:
+        return
+    import tensorflow_datasets as tfds  # takes seconds
 
-    known = [*EMBEDDED, "folder", *tfds.list_builders(with_community_datasets=False)]
+    known += tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=1)

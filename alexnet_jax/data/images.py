@@ -1,75 +1,96 @@
-"""One original image: its size, its pixels, and how it looks in the store."""
+"""One original image: its size, its pixels, and its form in the store. Pillow reads the files."""
 
-import struct
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from alexnet_jax.data.lazy_tensorflow import tensorflow
-
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
+STARTS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"P2", b"P3", b"P5", b"P6")
+START_BYTES = max(map(len, STARTS))
 JPEG_QUALITY = 90
+JPEG_DPI = (300, 300)  # of no meaning; stores have always had it
 MOST_PIXELS = 100_000_000  # an image that claims more is refused before it is decoded
-PNG_START = b"\x89PNG\r\n\x1a\n"
-JPEG_START = b"\xff\xd8"
-JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that state the size
-JPEG_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 
 
 class BadImageError(Exception):
-    """This image cannot be used; the message says why, for a person."""
+    """An image that cannot be used; the message gives a person the reason."""
 
 
-def header_size(content: bytes) -> tuple[int, int]:
-    """Height and width that a JPEG or PNG file states. Raises BadImageError for any other file."""
-    if content.startswith(PNG_START) and content[12:16] == b"IHDR" and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-    elif content.startswith(JPEG_START):
-        height, width = jpeg_size(content)
-    else:
-        raise BadImageError("is neither a JPEG nor a PNG")
-    return height, width
+def check_start(start: bytes) -> None:
+    """Raises BadImageError unless a file that starts with these START_BYTES may be an image."""
+    if not start.startswith(STARTS):
+        raise BadImageError(f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file")
 
 
-def jpeg_size(content: bytes) -> tuple[int, int]:
-    """Height and width in the frame header of a JPEG file."""
-    at = 2
-    while at + 9 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker in JPEG_FRAMES:
-            return struct.unpack(">HH", content[at + 5 : at + 9])
-        # A marker may be preceded by any number of fill bytes 0xFF.
-        if marker == 0xFF:
-            at += 1
-        elif marker in JPEG_BARE:
-            at += 2
-        else:
-            at += 2 + struct.unpack(">H", content[at + 2 : at + 4])[0]
-    raise BadImageError("is a JPEG without a frame header")
-
-
-def decode(content: bytes) -> np.ndarray:
-    """The pixels of a JPEG or PNG file as RGB uint8 [H, W, 3]: grey, CMYK, palette alike.
-
-    What the file is called does not matter. Raises BadImageError where it is broken or too large.
-    """
-    tf = tensorflow()
-    height, width = header_size(content)
-    if not 0 < height * width <= MOST_PIXELS:
-        raise BadImageError(f"claims {height} × {width} pixels, more than 100 megapixels or none")
+@contextlib.contextmanager
+def faults_named() -> Iterator[None]:
+    """Turns the dozen kinds of errors that Pillow raises for a broken file into BadImageError."""
     try:
-        if content.startswith(PNG_START):
-            return tf.io.decode_png(content, channels=3).numpy()
-        return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE").numpy()
-    except tf.errors.OpError as error:
+        yield
+    except BadImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImageError("claims more than 100 megapixels") from error
+    except Exception as error:
         raise BadImageError("cannot be decoded: it is truncated or corrupt") from error
 
 
-def centre_square(image: np.ndarray, side: int) -> np.ndarray:
-    """Shorter side resized to `side` pixels, then the centre: uint8 [side, side, 3]. Paper §2.
+def open_image(file: BinaryIO | Path) -> Image.Image:
+    """Opens an image, in whichever of FORMATS it is, without decoding it."""
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if not 0 < height * width <= MOST_PIXELS:
+        raise BadImageError(f"claims {height} × {width} pixels, more than 100 megapixels or none")
+    return image
 
-    Bilinear with antialiasing. Only the part that is kept is computed.
+
+def stated_size(path: Path) -> tuple[int, int]:
+    """Returns height and width from the header of an image file, as stored, not upright.
+
+    Raises BadImageError if there is no such header.
     """
-    size = np.array(image.shape[1::-1])  # width, height, as Pillow has it
+    with faults_named(), open_image(path) as image:
+        return image.size[::-1]
+
+
+def decode(content: bytes, *, upright: bool) -> np.ndarray:
+    """Returns the pixels of an image file as RGB uint8 [H, W, 3].
+
+    Grey, CMYK and palette images become RGB, transparency is dropped, and 16 bits become 8.
+    upright: turn the image as its EXIF orientation says, as cameras and phones record it. Raises
+    BadImageError if the file is broken, in no known format, or larger than MOST_PIXELS.
+    """
+    check_start(content)
+    with faults_named():
+        open_image(io.BytesIO(content)).verify()  # the checksums of a PNG; it cannot be read then
+        with open_image(io.BytesIO(content)) as image:
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Returns uint8 [H, W, 3]; raises BadImageError for numbers whose range is not known."""
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    if sixteen_bits:  # Pillow's own conversion would clip at 255
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise BadImageError("has pixels of 32 bits, whose range is not known; save it with 8 bits")
+    return np.asarray(image.convert("RGB"))
+
+
+def centre_square(image: np.ndarray, side: int) -> np.ndarray:
+    """Resizes the shorter side to `side` pixels and returns the centre: uint8 [side, side, 3].
+
+    Bilinear with antialiasing, paper §2. Only the part that is kept is computed.
+    """
+    size = np.array(image.shape[1::-1])  # width, height: Pillow's order
     resized = np.maximum(np.rint(size * (side / size.min())), side)
     start = (resized - side) // 2
     box = np.concatenate([start, start + side]) * np.tile(size / resized, 2)
@@ -78,5 +99,8 @@ def centre_square(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """A JPEG file of quality 90 of uint8 [H, W, 3]."""
-    return tensorflow().io.encode_jpeg(image, quality=JPEG_QUALITY).numpy()
+    """Returns uint8 [H, W, 3] as a JPEG file of quality 90, its colours at half the resolution."""
+    file = io.BytesIO()
+    options = {"quality": JPEG_QUALITY, "subsampling": "4:2:0", "dpi": JPEG_DPI}
+    Image.fromarray(image).save(file, "JPEG", **options)
+    return file.getvalue()

@@ -1,4 +1,4 @@
-"""The one place that imports TensorFlow."""
+"""The only import of TensorFlow: it takes seconds, and most commands never need it."""
 
 import functools
 import os
@@ -7,9 +7,9 @@ from types import ModuleType
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """TensorFlow, which sees no GPU: the GPUs' memory belongs to JAX."""
+    """Imports TensorFlow and hides all GPUs from it, because JAX needs their memory."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of no use to images, and announces itself
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # useless for images, and logs a warning
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")

@@ -1,11 +1,12 @@
-"""From a split to batches of uint8 images: the order, and two ways to read.
+"""Batches of uint8 images from a split: their order, and two ways to read them.
 
-The order of the training images is a function of (seed, epoch), so step k can be started from
-without what came before. A raw split that fits stays on the device; others are read and decoded by
-tf.data before they are asked for. Both give the same batches. A batch is a dict of `image` uint8
-[B, S, S, 3], `label` int32 [B] and `mask` float32 [B]: 1 for an image, 0 for what pads the last
-batch of a pass and for a corrupt image that is skipped. Where several processes train together each
-reads only the `share` of the images that its devices need; labels and mask are of the whole batch.
+The order of the training images is a function of (seed, epoch), so training can start at any step
+without reading what came before. A raw split that is small enough stays on the device; any other is
+read and decoded ahead of time by tf.data. Both give the same batches. A batch is a dict of `image`
+uint8 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B]: 1 for an image, 0 for padding of the
+last batch of a pass and for a corrupt image that is skipped. When several processes train together,
+each reads only the `share` (a slice) of the images that its devices need; labels and mask are those
+of the entire batch.
 """
 
 import functools
@@ -22,19 +23,21 @@ from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
 from alexnet_jax.data.threads import THREADS
+from alexnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray | jax.Array]
-Order = Callable[[int], np.ndarray]  # the numbers of the images in a batch, int64
-WHOLE = slice(None)
-BATCHES_AHEAD = 4  # read and decoded before they are asked for
-READERS = THREADS + 1  # they wait for each other now and then: Python runs one at a time
+Order = Callable[[int], np.ndarray]  # from a step to the indices of its images, int64
+ALL = slice(None)
+BATCHES_AHEAD = 4  # batches that are read and decoded before they are requested
+# One reader more than there are cores, because Python's lock makes them wait for each other.
+READERS = THREADS + 1
 
 _ON_DEVICE: weakref.WeakKeyDictionary[Split, tuple[jax.Array, dict[int, str]]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Batches in a pass over num_images, the last of them perhaps padded."""
+    """Returns the number of batches in a pass over num_images; the last one may be padded."""
     return -(-num_images // batch_size)
 
 
@@ -45,15 +48,15 @@ def training_batches(
     seed: int,
     first_step: int,
     device_bytes: int,
-    share: slice = WHOLE,
+    share: slice = ALL,
     on_bad_record: str = "fail",
 ) -> Iterator[Batch]:
-    """Endless batches in a new order every epoch, from batch number first_step on.
+    """Yields batches without end, in a new order every epoch, starting with batch first_step.
 
-    They are those that an uninterrupted run would see from that step on; nothing before is read.
-    A split of at most device_bytes bytes of raw pixels is held on the device. Raises UserError that
-    names a record which is corrupt or does not decode; on_bad_record="skip" masks such ones out
-    instead, but not where another process would not know of it.
+    They equal those of an uninterrupted run from that step on. A split with at most device_bytes of
+    raw pixels is held on the device. Raises UserError with the name of a corrupt image;
+    on_bad_record="skip" masks it out instead, unless other processes would not know of it. A batch
+    always has a good image, because the training step divides by their number.
     """
     order = functools.partial(training_indices, len(split), batch_size, seed)
     steps = range(first_step, sys.maxsize)
@@ -62,9 +65,9 @@ def training_batches(
 
 
 def evaluation_batches(
-    split: Split, batch_size: int, *, device_bytes: int, share: slice = WHOLE
+    split: Split, batch_size: int, *, device_bytes: int, share: slice = ALL
 ) -> Iterator[Batch]:
-    """Batches with each image of the split exactly once, in order; UserError for a corrupt one."""
+    """Yields each image of the split exactly once, in order; raises UserError for a corrupt one."""
 
     def order(step: int) -> np.ndarray:
         return np.arange(step * batch_size, min((step + 1) * batch_size, len(split)))
@@ -74,19 +77,19 @@ def evaluation_batches(
 
 
 def training_indices(num_images: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The numbers of the images in training batch `step`: int64, batch_size of them or fewer."""
+    """Returns the indices of the images in training batch `step`: int64, batch_size or fewer."""
     epoch, step = divmod(step, steps_per_epoch(num_images, batch_size))
     return permutation(num_images, seed, epoch)[step * batch_size : (step + 1) * batch_size]
 
 
-@functools.lru_cache(maxsize=2)  # the next one is begun before the last is done with
+@functools.lru_cache(maxsize=2)  # reading ahead begins an epoch before the last one is finished
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: int64 [num_images]."""
+    """Returns the order of an epoch: int64 [num_images]."""
     return np.random.default_rng((seed, epoch)).permutation(num_images)
 
 
 def padded(indices: np.ndarray, batch_size: int) -> np.ndarray:
-    """The indices, the first of them repeated at the end until there are batch_size."""
+    """Appends copies of the first index until there are batch_size indices."""
     return np.append(indices, np.full(batch_size - len(indices), indices[0]))
 
 
@@ -99,8 +102,43 @@ def batches(
     share: slice,
     skip: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of the image numbers order(step) for each of the steps, padded to batch_size."""
-    records = Records(split, skip)
+    """Yields the batch of images order(step), padded to batch_size, for each of the steps.
+
+    A batch without a good image is replaced by the nearest one before it in the epoch.
+    """
+    records, epoch_steps = Records(split, skip), steps_per_epoch(len(split), batch_size)
+    read = functools.partial(read_batches, split, records, order, batch_size, device_bytes, share)
+    for step, batch in zip(steps, read(steps), strict=True):
+        yield batch if batch["mask"].any() else replacement(read, step, epoch_steps, records.name)
+
+
+def replacement(
+    read: Callable[[range], Iterator[Batch]], step: int, epoch_steps: int, name: str
+) -> Batch:
+    """Returns the nearest batch before this step that has a good image; the epoch is a circle.
+
+    Like the order, it is a function of the epoch, so a resumed run trains on the same batch. Raises
+    UserError if the epoch has no good image.
+    """
+    epoch, place = divmod(step, epoch_steps)
+    for back in range(1, epoch_steps):
+        other = epoch * epoch_steps + (place - back) % epoch_steps
+        (batch,) = read(range(other, other + 1))
+        if batch["mask"].any():
+            return batch
+    raise UserError(f"not one image of {name} can be used: prepare the store again")
+
+
+def read_batches(
+    split: Split,
+    records: Records,
+    order: Order,
+    batch_size: int,
+    device_bytes: int,
+    share: slice,
+    steps: range,
+) -> Iterator[Batch]:
+    """Yields the batches of these steps as they are read, perhaps without a good image."""
 
     def to_read(step: int) -> np.ndarray:
         return padded(order(step), batch_size)[share]
@@ -116,14 +154,14 @@ def batches(
 
 
 def is_held(split: Split, device_bytes: int) -> bool:
-    """Whether the split is held on the device: its pixels are raw and fit."""
+    """True if the split is held on the device: its pixels are raw and small enough."""
     if isinstance(split.images, JpegRecords):
         return False
     return len(split) * math.prod(split.images.shape[1:]) <= device_bytes
 
 
 def gathered(split: Split, records: Records, order: Order, steps: range) -> Iterator[jax.Array]:
-    """Images picked on the device, to which the split is copied on first use and stays."""
+    """Yields images picked on the device, to which the split is copied once, on first use."""
     if split not in _ON_DEVICE:
         everything, pixels = np.arange(len(split)), records.new(len(split))
         records.read(rows_of(split, everything), pixels)
@@ -137,21 +175,21 @@ def gathered(split: Split, records: Records, order: Order, steps: range) -> Iter
 
 @jax.jit
 def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
-    """images[indices], for indices that are known to be valid."""
+    """Returns images[indices], for indices that are known to be valid."""
     return jnp.take(images, indices, axis=0, mode="clip")
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:
-    """Images read, checked, decoded and batched ahead by tf.data, several batches at a time.
+    """Yields images that tf.data reads, verifies and decodes, several batches ahead.
 
-    The reading ends with the iterator, or with the program: Python would else wait at its end for
-    tf.data's threads, and they for Python.
+    tf.data's threads stop when the iterator is collected or the program ends; otherwise Python and
+    those threads would wait for each other at exit.
     """
     tf = tensorflow()
 
     def read(step: np.int64) -> np.ndarray:
         rows = rows_of(split, order(int(step)))
-        images = records.again(len(rows))
+        images = records.recycled(len(rows))
         records.read(rows, images)
         return images
 

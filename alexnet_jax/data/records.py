@@ -1,4 +1,4 @@
-"""Reads a split's records, each checked against its CRC-32; what is done about a bad one."""
+"""Single images of a split, each verified against its CRC-32; bad ones are fatal or left out."""
 
 import contextlib
 import math
@@ -14,71 +14,73 @@ from alexnet_jax.data.store import JpegRecords, RawRecords, Split
 from alexnet_jax.errors import UserError
 
 OWN_PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-FAULTS = (RuntimeError, ValueError, IndexError, OSError)  # of a file that cannot be read
+FAULTS = (RuntimeError, ValueError, IndexError, OSError)  # raised for a file that cannot be read
 
 
 def own_pages(size: int) -> mmap.mmap:
-    """So many bytes in pages of their own, which jax and TensorFlow read in place.
+    """Allocates `size` bytes outside the heap, aligned so that JAX reads them without a copy.
 
-    They tear no hole into the memory that a training step uses again and again. Large pages where
-    there are any: those of 4 kB cost a third of the time that it takes to fill them.
+    A buffer from the heap would fragment the memory that every training step reuses. Huge pages are
+    requested where the kernel has them: with pages of 4 kB, page faults take a third of the time in
+    which the buffer is filled.
     """
     memory = mmap.mmap(-1, size, flags=OWN_PAGES)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel that was built without them
+        with contextlib.suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 
 def rows_of(split: Split, indices: np.ndarray) -> np.ndarray:
-    """Where the images of these numbers stand in split.images."""
+    """Returns the rows of split.images that hold these images of the split."""
     return indices if split.rows is None else split.rows[indices]
 
 
 class Records:
-    """The records of a split, and which of those read so far are bad; read from by threads.
+    """Reader of a split's images that remembers which were bad; safe to use from several threads.
 
-    skip: bad images are left out of the batches, counted and told; else the first is a UserError.
+    skip: bad images are left out of the batches, reported and counted; otherwise the first one
+      raises UserError.
     """
 
     def __init__(self, split: Split, skip: bool) -> None:
         self._split, self._skip = split, skip
-        self.bad: dict[int, str] = {}  # row: why
-        self._told: set[int] = set()
-        self._given_back: deque[mmap.mmap] = deque()
+        self.bad: dict[int, str] = {}  # row: reason
+        self._reported: set[int] = set()
+        self._free: deque[mmap.mmap] = deque()
 
     def new(self, count: int) -> np.ndarray:
-        """Memory for so many images: uint8 [count, S, S, 3], aligned as jax wants it."""
+        """Allocates memory for `count` images: uint8 [count, S, S, 3]."""
         shape = (count, *self._split.images.shape[1:])
         return np.frombuffer(own_pages(math.prod(shape)), np.uint8).reshape(shape)
 
-    def again(self, count: int) -> np.ndarray:
-        """The same, in memory that was given out before and that nobody looks at any more.
+    def recycled(self, count: int) -> np.ndarray:
+        """Returns memory like `new`, reusing a buffer whose last reader is gone.
 
-        Always for as many images. Pages are cleared by the system when they are new, a quarter of
-        the time that it takes to fill them.
+        `count` must be the same in every call. The kernel zeroes new pages, which takes a quarter
+        of the time that it takes to fill them.
         """
         shape = (count, *self._split.images.shape[1:])
         try:
-            memory = self._given_back.popleft()
+            memory = self._free.popleft()
         except IndexError:
             memory = own_pages(math.prod(shape))
         pixels = np.frombuffer(memory, np.uint8)
-        weakref.finalize(pixels, self._given_back.append, memory).atexit = False
+        weakref.finalize(pixels, self._free.append, memory).atexit = False
         return pixels.reshape(shape)
 
     def read(self, rows: np.ndarray, images: np.ndarray) -> None:
-        """Puts the images of these rows into uint8 [len(rows), S, S, 3]; a bad one is black."""
+        """Reads these rows into uint8 [len(rows), S, S, 3]; a bad image becomes black."""
         for row, image in zip(rows.tolist(), images, strict=True):
-            if fault := self._fault(row, image):
+            if fault := self._read_one(row, image):
                 self.bad[row] = fault
                 image[:] = 0
 
-    def _fault(self, row: int, image: np.ndarray) -> str:
-        """Puts one image into uint8 [S, S, 3]; what is wrong with it, or nothing."""
+    def _read_one(self, row: int, image: np.ndarray) -> str:
+        """Reads one image into uint8 [S, S, 3]; returns the reason if it is bad, else ''."""
         checksums = self._split.checksums
         try:
-            content = stored(self._split.images, row, image)
+            content = read_stored(self._split.images, row, image)
             if checksums is not None and crc32(content) != checksums[row]:
                 return "its content has changed since it was prepared"
             if content is not image and decode_jpeg(content, buffer=image).shape != image.shape:
@@ -88,41 +90,42 @@ class Records:
         return ""
 
     def usable(self, indices: np.ndarray) -> np.ndarray:
-        """Which of these images of the split, which have been read, are good: bool [N].
+        """Returns a bool [N] mask of the good ones among these images, which have been read.
 
-        Raises UserError for a bad one that is not to be skipped, or if not one is left.
+        Raises UserError for a bad image that must not be skipped.
         """
         if not self.bad:
             return np.ones(len(indices), bool)
         rows = rows_of(self._split, indices)
         good = np.array([int(row) not in self.bad for row in rows])
         for row in rows[~good]:
-            self._tell(int(row))
-        if not good.any():
-            raise UserError(f"a whole batch of {self._name()} is corrupt; prepare the store again")
+            self._report(int(row))
         return good
 
-    def _tell(self, row: int) -> None:
-        text = f"image {row} of {self._name()} cannot be used ({self.bad[row]})"
+    def _report(self, row: int) -> None:
+        """Prints, once per image, that it is left out; raises UserError if none may be."""
+        text = f"image {row} of {self.name} cannot be used ({self.bad[row]})"
         if not self._skip:
             raise UserError(
                 f"{text}: remove the store and prepare it again, or set data.on_bad_record=skip "
                 "to train without it"
             )
-        if row not in self._told:
-            self._told.add(row)
-            print(f"{text}: left out of training, {len(self._told)} so far", flush=True)
+        if row not in self._reported:
+            self._reported.add(row)
+            print(f"{text}: left out of training, {len(self._reported)} so far", flush=True)
 
-    def _name(self) -> str:
+    @property
+    def name(self) -> str:
+        """The file that holds the images, for a person."""
         return str(getattr(self._split.images, "path", "memory"))
 
 
-def stored(
+def read_stored(
     images: np.ndarray | RawRecords | JpegRecords, row: int, image: np.ndarray
 ) -> bytes | np.ndarray:
-    """What is stored of an image: a JPEG file, or `image` itself, into which the pixels were put.
+    """Reads the stored form of an image: a JPEG file, or `image` itself, filled with the pixels.
 
-    Raises one of FAULTS where it cannot be read.
+    Raises one of FAULTS if it cannot be read.
     """
     if isinstance(images, JpegRecords):
         return images.read([row])[0]

@@ -1,7 +1,8 @@
-"""The store on disk, as training reads it; `store_writer` writes it.
+"""The store on disk, as training reads it; `prepare.store_writer` writes it.
 
     DIR/manifest.json              written last: without it the store is not complete; holds the
-                                   SHA-256 of every other file, and of itself without that entry
+                                   SHA-256 of every other file, of itself without that entry, and
+                                   the origin of the images
     DIR/labels.txt                 class names, one a line
     DIR/mean_image.npy             float32 [S, S, 3], 0–255, over the training set
     DIR/colour.npz                 stdevs float32 [3], components float32 [3, 3], 0–255
@@ -10,8 +11,13 @@
     DIR/{train,val,test}/images.npy            encoding raw: uint8 [N, S, S, 3]
     DIR/{train,val,test}/images.array_record   encoding jpeg: ArrayRecord, one JPEG a record
 
-Opening reads and verifies everything but the images, eight bytes an image, and so takes the same
-second for a million images as for a thousand. Each image is verified when it is read (`records`).
+The version is that of everything that training reads. The origin (the request, the source, the
+fingerprints of the original files, the versions of the packages that converted them) serves
+`prepare` and people. Stores that were written before it was recorded lack it and are read as ever.
+
+Opening verifies everything except the images, eight bytes per image, so that a store of a million
+images opens in about the same time as one of a thousand. Each image is verified when it is read
+(`records`).
 """
 
 import functools
@@ -26,14 +32,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_jax.data.statistics import ColourComponents
+from alexnet_jax.data.image_statistics import ColourComponents
 from alexnet_jax.disk.checksums import of_file
 from alexnet_jax.errors import UserError
 
 VERSION = 2
-AGAIN = "remove the folder and run `python -m alexnet_jax.prepare` again"
+MEND = "remove the folder and run `python -m alexnet_jax.prepare` again"
 LABELS, CHECKSUMS = "labels.npy", "checksums.npy"
-SELF = "sha256"  # the manifest's own entry
+SELF, ORIGIN = "sha256", "origin"  # entries of the manifest: its own checksum, the images' origin
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"  # only in a store that is being written
 IMAGE_FILES = {"raw": "images.npy", "jpeg": "images.array_record"}
@@ -41,7 +47,7 @@ IMAGE_FILES = {"raw": "images.npy", "jpeg": "images.array_record"}
 
 @dataclass(frozen=True, eq=False)
 class JpegRecords:
-    """JPEG files by index, in an ArrayRecord file that is opened when first read."""
+    """Random access to JPEG files in an ArrayRecord file, which is opened on first use."""
 
     path: Path
     shape: tuple[int, int, int, int]  # (count, S, S, 3), decoded
@@ -53,9 +59,10 @@ class JpegRecords:
         return ArrayRecordReader(str(self.path), "readahead_buffer_size:0,max_parallelism:0")
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
-        """The JPEG files of these rows. Raises RuntimeError, ValueError or IndexError if broken.
+        """Returns the JPEG files of these rows.
 
-        One by one, for a list of rows costs ArrayRecord time for every record of the file.
+        Reads them one by one: given a list of rows, ArrayRecord spends time on every record of the
+        file. Raises RuntimeError, ValueError or IndexError if the file is broken.
         """
         ranges = (self._reader.read(int(row), int(row) + 1) for row in rows)
         return [file for (file,) in ranges]
@@ -63,11 +70,11 @@ class JpegRecords:
 
 @dataclass(frozen=True, eq=False)
 class RawRecords:
-    """Pixels by index, in an .npy file that is opened when first read.
+    """Random access to images in an .npy file, which is opened on first use.
 
-    Not mapped into memory: what is mapped counts as the process's own, up to the whole file, and a
-    file that is cut under it ends the process. The file's own header, which may be damaged, is not
-    looked at.
+    The file is read, not memory-mapped: mapped pages count as memory of the process, and a mapped
+    file that is truncated kills the process by SIGBUS. The file's own header is ignored, because it
+    may be damaged.
     """
 
     path: Path
@@ -79,7 +86,7 @@ class RawRecords:
         return self.path.open("rb", buffering=0)
 
     def read_into(self, row: int, image: np.ndarray) -> None:
-        """Fills uint8 [S, S, 3]. Raises OSError or ValueError for a broken file."""
+        """Reads one image into uint8 [S, S, 3]. Raises OSError or ValueError if it is broken."""
         file = self._file  # kept open while it is read
         if os.preadv(file.fileno(), [image], self.header + row * image.nbytes) != image.nbytes:
             raise ValueError("the file ends before it")
@@ -91,7 +98,7 @@ class Split:
 
     images: uint8 [M, S, S, 3] in memory, or the file that holds them.
     labels: int32 [N], 0 … classes − 1.
-    rows: int64 [N], which of `images` belong to the split, ascending; None = all.
+    rows: int64 [N], ascending: the rows of `images` that belong to the split; None = all.
     checksums: uint32 [M], CRC-32 of each of `images`; None = they are not verified.
     """
 
@@ -106,65 +113,87 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What training reads: labelled splits, and the statistics of the training set.
+    """Labelled splits and the statistics of the training set.
 
-    The statistics are over the whole training set, also where a validation split was taken from it.
+    The statistics include the images that were held out of the training set for validation.
     """
 
     name: str
     image_size: int  # pixels, side of the stored images
     class_names: tuple[str, ...]
-    splits: dict[str, Split]  # train, and val and test where there are any
+    splits: dict[str, Split]  # train; val and test if there are any
     mean_image: np.ndarray  # float32 [S, S, 3], 0–255
     colour: ColourComponents
-    checksum: str  # hexadecimal SHA-256, changes with the content
+    checksum: str  # hexadecimal SHA-256 of the content, the same for the same images and labels
+    source: str = ""  # the original folder or data set, for a person; "" = not recorded
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of images in each split."""
+        return {name: len(split) for name, split in self.splits.items()}
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether a store has been written to its end."""
+    """True if the folder holds a store that was written completely."""
     return (directory / MANIFEST).is_file()
 
 
 def digest_of(manifest: dict) -> str:
-    """SHA-256 of a manifest's content but for its own entry."""
+    """Returns the SHA-256 of a manifest's content, without the manifest's own entry."""
     content = {key: value for key, value in manifest.items() if key != SELF}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_manifest(directory: Path) -> dict:
-    """The manifest of a complete store, after a look at the size of every file.
+def json_text(content: dict) -> str:
+    """Returns a JSON object as it is written in the files of a store."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    Raises UserError where it is unreadable, damaged, of another version, or a file is missing or
-    cut.
+
+def content_checksum(manifest: dict) -> str:
+    """Returns the SHA-256 that identifies what training reads: the manifest without the origin.
+
+    The same data, prepared again from another place, has the same checksum. It equals the SHA-256
+    of the file manifest.json in stores without an origin, which older runs have recorded.
+    """
+    content = {key: value for key, value in manifest.items() if key not in (SELF, ORIGIN)}
+    text = json_text(content | {SELF: digest_of(content)})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(directory: Path) -> dict:
+    """Returns the manifest of a complete store, after comparing the size of every file.
+
+    Raises UserError if it is unreadable, damaged or of another version, or a file is missing or
+    truncated.
     """
     path = directory / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {AGAIN}") from error
+        raise UserError(f"{path} cannot be read ({error}): {MEND}") from error
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise UserError(f"{path} is not of version {VERSION}: {AGAIN}")
+        raise UserError(f"{path} is not of version {VERSION}: {MEND}")
     if manifest.get(SELF) != digest_of(manifest):
-        raise UserError(f"{path} has been changed since it was written: {AGAIN}")
+        raise UserError(f"{path} has been changed since it was written: {MEND}")
     for name, entry in manifest["files"].items():
         file = directory / name
         found = file.stat().st_size if file.is_file() else 0
         if found != entry["bytes"]:
-            raise UserError(f"{file} has {found} bytes instead of {entry['bytes']}: {AGAIN}")
+            raise UserError(f"{file} has {found} bytes instead of {entry['bytes']}: {MEND}")
     return manifest
 
 
 def check_small_files(directory: Path, manifest: dict) -> None:
-    """Raises UserError if a file other than the images is not what was written."""
+    """Raises UserError if any file other than the images has changed since it was written."""
     for name, entry in manifest["files"].items():
         if Path(name).name not in IMAGE_FILES.values() and of_file(directory / name) != entry:
-            raise UserError(f"{directory / name} has been changed since it was written: {AGAIN}")
+            raise UserError(f"{directory / name} has been changed since it was written: {MEND}")
 
 
 def open_store(directory: Path) -> Dataset:
-    """The data set of a complete store.
+    """Opens the data set of a complete store.
 
-    Raises UserError as read_manifest does, and for damaged labels, checksums or statistics.
+    Raises UserError as read_manifest does, and if labels, checksums or statistics are damaged.
     """
     manifest = read_manifest(directory)
     check_small_files(directory, manifest)
@@ -177,24 +206,24 @@ def open_store(directory: Path) -> Dataset:
         splits={name: open_split(directory, manifest, name) for name in manifest["counts"]},
         mean_image=np.load(directory / "mean_image.npy", allow_pickle=False),
         colour=colour,
-        checksum=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
+        checksum=content_checksum(manifest),
+        source=manifest.get(ORIGIN, {}).get("source", ""),
     )
 
 
 def open_split(directory: Path, manifest: dict, name: str) -> Split:
-    """One split of a store, to be read record by record.
+    """Opens one split of a store; its images are read one by one later.
 
-    Raises UserError for labels that are not classes.
+    Raises UserError if a label is no class.
     """
     folder, count, side = directory / name, manifest["counts"][name], manifest["image_size"]
-    labels, checksums = (
-        np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in (LABELS, CHECKSUMS)
-    )
+    # Read, not memory-mapped: a file that is truncated under a run would kill it by SIGBUS.
+    labels, checksums = (np.load(folder / file, allow_pickle=False) for file in (LABELS, CHECKSUMS))
     classes = len(manifest["class_names"])
     if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
         raise UserError(
             f"{folder / LABELS} has {len(labels)} labels from {labels.min()} to {labels.max()} for "
-            f"{count} images of {classes} classes: {AGAIN}"
+            f"{count} images of {classes} classes: {MEND}"
         )
     path, shape = folder / IMAGE_FILES[manifest["encoding"]], (count, side, side, 3)
     if manifest["encoding"] == "jpeg":

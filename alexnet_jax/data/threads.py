@@ -1,4 +1,4 @@
-"""Work that threads do, its results in the order in which it was given."""
+"""A pool of threads whose results keep the order of the work."""
 
 import os
 from collections import deque
@@ -10,7 +10,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -20,10 +20,10 @@ THREADS = cores()
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """work(item) of each item in the items' order, from as many threads as there are cores.
+    """Yields work(item) for each item, in order, computed by one thread per core.
 
-    Up to `ahead` items are under way, or done, before their results are asked for. Raises what
-    `work` raises.
+    At most `ahead` items are submitted beyond the one whose result is awaited, which bounds the
+    memory. Raises whatever `work` raises.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = deque()

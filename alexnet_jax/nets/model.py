@@ -2,10 +2,13 @@
 
 import math
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
@@ -25,6 +28,7 @@ from alexnet_jax.nets.spec import (
     MapLRN,
     MaxPool,
     Net,
+    StraightThrough,
     Weighted,
 )
 from alexnet_jax.nets.variants import resolve
@@ -81,7 +85,11 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Array, train: bool = False, examples: Array | None = None
+        self,
+        images: Array,
+        train: bool = False,
+        examples: Array | None = None,
+        offsets: Mapping[str, Array] = MappingProxyType({}),
     ) -> tuple[Array, dict[str, Array]]:
         """Classifies images.
 
@@ -90,6 +98,8 @@ class AlexNet(nn.Module):
           train: drops units; then `rngs={"dropout": key}` is needed.
           examples: int32 [N], the images' places in the batch, which with the key decide the units
             that are dropped; default 0 … N − 1.
+          offsets: added to the outputs of these layers, each of the output's shape. The gradient
+            with respect to an offset of zeros is the gradient with respect to that output.
 
         Returns:
           logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
@@ -113,7 +123,7 @@ class AlexNet(nn.Module):
             if isinstance(layer, Weighted):
                 for gather in placed.gathers:
                     towers = GATHERS[gather.of](towers, self.layout, placed.replicated)
-                    if drops and gather.of == BATCH:
+                    if drops and gather.of == BATCH:  # the rows are now those of all devices
                         examples = parallel.gather_labels(examples, self.layout)
                 parameters = Parameters(placed, name=layer.name)()
                 towers = _weighted(layer, towers, parameters)
@@ -125,25 +135,31 @@ class AlexNet(nn.Module):
                 ]
             else:
                 towers = _unweighted(layer, towers)
+            if layer.name in offsets:
+                shares = jnp.split(offsets[layer.name], len(towers), axis=-1)
+                towers = [x + share for x, share in zip(towers, shares, strict=True)]
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
         return towers[0], endpoints
 
     def _masks(
         self, placed: PlacedLayer, towers: Towers, key: Array | None, examples: Array
     ) -> list[Array | None]:
-        """Returns one bool mask a tower, a function of (key, layer, example, tower); None to test.
+        """Returns each tower's bool mask of the units to keep; None without a key, in a test.
 
-        So the same units are dropped on any number of devices.
+        A mask is a function of (key, layer, example, tower) only. So the same units are dropped on
+        any number of devices.
         """
         if key is None:
             return [None] * len(towers)
         layer, split = placed.shape.layer, placed.unit_shares > 1
+        # crc32, because Python's own hash of a string differs from process to process.
         key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
         shape = (*towers[0].shape[1:-1], towers[0].shape[-1] * placed.unit_shares)
 
         def mask_of(example: Array, tower: Array) -> Array:
             own = jax.random.fold_in(jax.random.fold_in(key, example), tower)
             mask = jax.random.bernoulli(own, 1 - layer.rate, shape)
+            # Drawn for all units of the tower: a smaller draw would have other numbers.
             return parallel.own_units(mask, self.layout) if split else mask
 
         of_tower = jax.vmap(mask_of, in_axes=(0, None))
@@ -152,7 +168,10 @@ class AlexNet(nn.Module):
 
 
 def _weighted(layer: Weighted, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
-    """Computes a layer with weights on each tower. The classifier has a single tower's kernel."""
+    """Computes a layer with weights on each tower, with that tower's kernel and bias.
+
+    The classifier has a single kernel, and so a single output.
+    """
     outputs = []
     for x, kernel, bias in zip(towers, *parameters, strict=False):
         if isinstance(layer, Dense):
@@ -172,6 +191,9 @@ def _conv(layer: Conv, x: Array, kernel: Array, bias: Array) -> Array:
 
 def _unweighted(layer: Layer, towers: Towers) -> Towers:
     """Computes a layer without weights or random numbers on each tower."""
+    if isinstance(layer, StraightThrough):
+        outputs = _unweighted(layer.norm, towers)
+        return [x + lax.stop_gradient(y - x) for x, y in zip(towers, outputs, strict=True)]
     if isinstance(layer, LRN) and layer.across_towers:
         return jnp.split(_single(layer, jnp.concatenate(towers, -1)), len(towers), -1)
     return [_single(layer, x) for x in towers]

@@ -8,7 +8,20 @@ from jax import lax
 
 Array = jax.Array
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+@jax.custom_vjp
+def deconv_relu(x: Array) -> Array:
+    """Rectifies; its backward pass rectifies the gradient instead of masking it by x > 0.
+
+    That is the deconvnet's rule (Zeiler and Fergus, arXiv 1311.2901, section 2.1).
+    """
+    return jax.nn.relu(x)
+
+
+deconv_relu.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (jax.nn.relu(g),))
+
+ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "deconv_relu": deconv_relu}
 
 
 def conv(

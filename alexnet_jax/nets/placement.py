@@ -55,7 +55,9 @@ class PlacedLayer:
       shape: its sizes on a single device.
       layout: of the devices.
       gathers: of its input, in the order in which they happen.
-      units_split: its output has all rows of the batch and a share of each tower's units (hybrid).
+      units_split: each device has its output for all images of the batch, and for a share of each
+        tower's units: a dense layer of the hybrid scheme, and what follows it. The classifier's
+        output has all units.
     """
 
     shape: LayerShape
@@ -105,7 +107,17 @@ class PlacedLayer:
 
 
 def _gathers(shape: LayerShape, units_split: bool, net: Net, layout: Layout) -> Iterator[Gather]:
-    """Yields the gathers of one layer's input; units_split says how the layer below left it."""
+    """Yields the gathers of one layer's input.
+
+    Units come first, so that an exchange reads complete towers. The batch comes last, so that
+    towers that have exchanged share one array, which is gathered once.
+
+    Args:
+      shape: of the layer, which has weights.
+      units_split: the devices have shares of the units of the layer below, not of the batch.
+      net: resolved.
+      layout: of the devices.
+    """
     hybrid_dense = layout.hybrid and isinstance(shape.layer, Dense)
     held = net.towers // layout.tower
     *places, features = shape.reads
@@ -158,7 +170,10 @@ def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
 
 
 def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
-    """Returns √ of the sum of squares of all parameters' gradients, wherever they lie."""
+    """Returns the Euclidean norm of a gradient tree, over the shares of all devices.
+
+    Each parameter's squares are summed over the mesh axes that it is divided along, and no other.
+    """
     sums: dict[tuple[str, ...], Array] = {}
     for layer, leaves in param_specs(net, layout).items():
         for name, spec in leaves.items():

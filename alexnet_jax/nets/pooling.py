@@ -57,7 +57,7 @@ class Windows:
         return [lax.slice_in_dim(x, i, i + span, self.stride, axis) for i in range(self.size)]
 
     def spread(self, taps: list[Array], axis: int, length: int) -> Array:
-        """Adds window elements back to the places they came from: the transpose of `taps`.
+        """Adds window elements back to the positions they came from: the transpose of `taps`.
 
         Args:
           taps: `size` arrays with `places` entries along the axis.
@@ -89,10 +89,10 @@ def _max_along(x: Array, axis: int, windows: Windows) -> Array:
 
 def _max_along_backward(x: Array, y: Array, g: Array, axis: int, windows: Windows) -> Array:
     """Sends each window's gradient to the first element of x that equals its maximum y."""
-    won, free = [], True
-    for here in windows.taps(x, axis, -jnp.inf):
-        won.append(jnp.where(free & (here == y), g, 0))
-        free &= here != y
+    won, free = [], True  # free: no earlier element of the window has won
+    for tap in windows.taps(x, axis, -jnp.inf):
+        won.append(jnp.where(free & (tap == y), g, 0))
+        free &= tap != y
     return windows.spread(won, axis, x.shape[axis])
 
 

@@ -129,6 +129,7 @@ def smallest_crop(net: Net) -> int:
         except WindowTooLargeError:
             return False
 
+    # Bisection: if the windows fit into a map, they fit into every larger one.
     sides = range(1, 2**40)
     return sides[bisect.bisect_left(sides, True, key=fits)]
 

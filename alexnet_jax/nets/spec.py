@@ -138,7 +138,7 @@ class Activation:
     """A nonlinearity on its own, where the released code has one after a pooling layer."""
 
     name: str
-    activation: str = "relu"
+    activation: str | None = "relu"
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,25 @@ class Dropout:
 
 
 @dataclass(frozen=True)
+class StraightThrough:
+    """A norm whose gradient is passed on unchanged, as in a deconvnet (Zeiler and Fergus, 2013)."""
+
+    norm: LRN | MapLRN
+
+    @property
+    def name(self) -> str:
+        """Returns the norm's name."""
+        return self.norm.name
+
+
+@dataclass(frozen=True)
 class Exchange:
     """The mark that the next layer with weights reads the maps of all towers."""
 
 
 Window = Conv | Local | Pool
 Norm = LRN | MapLRN
-Layer = Weighted | Norm | Pool | Activation | Dropout | Exchange
+Layer = Weighted | Norm | StraightThrough | Pool | Activation | Dropout | Exchange
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.ops import ACTIVATIONS
 from alexnet_jax.nets.shapes import WindowTooLargeError, layer_shapes, smallest_crop
 from alexnet_jax.nets.spec import Activation, Dropout, Exchange, Layer, Net, Norm, Pool, Weighted
 from alexnet_jax.nets.zoo import NETS
+
+ACTIVATIONS = ("relu", "tanh")  # to train with
 
 
 def weighted_layers(net: Net) -> dict[str, Weighted]:
@@ -88,7 +89,12 @@ def _activated_by(layer: Activation | Weighted, activation: str) -> Layer:
 
 
 def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net:
-    """Returns the net with other initial stds and biases: a tuple of (layer, std, bias)."""
+    """Returns the net with other initial stds and biases.
+
+    Args:
+      net: published, in its full size: the stds are scaled with its own if it is made smaller.
+      initial: (layer, std, bias) of each layer to change.
+    """
     present = weighted_layers(net)
     for name, *_ in initial:
         if name not in present:
@@ -127,6 +133,11 @@ def _widened(net: Net, width: float, num_classes: int) -> Net:
     return replace(net, layers=tuple(map(widen, net.layers)))
 
 
+def published(name: str, num_classes: int) -> Net:
+    """Returns a published net as it is, its classifier with one unit a class."""
+    return _widened(NETS[name], 1.0, num_classes)
+
+
 def _fan_ins(net: Net, crop: int) -> dict[str, int]:
     return {shape.layer.name: shape.fan_in for shape in layer_shapes(net, crop)}
 
@@ -144,10 +155,10 @@ def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
     return replace(layer, std=layer.std * math.sqrt(published_fan_in / fan_in))
 
 
-def _scaled(net: Net, crop: int, published: Net) -> Net:
+def _scaled(net: Net, crop: int, original: Net) -> Net:
     """Returns the net for this crop, every initial std scaled by its layer's fan-in."""
     ours = _fan_ins(net, crop)
-    theirs = _fan_ins(_widened(published, 1.0, 1), published.crop)
+    theirs = _fan_ins(_widened(original, 1.0, 1), original.crop)
     layers = (
         _scaled_std(x, ours[x.name], theirs[x.name]) if isinstance(x, Weighted) else x
         for x in net.layers
@@ -171,8 +182,8 @@ def resolve(model: ConfigDict, crop: int) -> Net:
             f"model.activation={model.activation!r} is unknown; choose from "
             f"{', '.join(ACTIVATIONS)}"
         )
-    published = NETS[model.name]
-    net = replace(published, towers=model.towers or published.towers)
+    original = NETS[model.name]
+    net = replace(original, towers=model.towers or original.towers)
     if model.exchange is not None:
         net = _exchanging(net, model.exchange)
     net = _without(net, model.without)
@@ -182,7 +193,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     net = _initialised(net, model.initial)
     net = _widened(net, model.width, model.num_classes)
     try:
-        return _scaled(net, crop, published)
+        return _scaled(net, crop, original)
     except WindowTooLargeError:
         raise UserError(
             f"data.crop_size={crop} is too small for {model.name}; "

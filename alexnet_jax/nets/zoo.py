@@ -135,6 +135,7 @@ def _cuda_convnet_18pct(norms: bool, decay: float, last_decay: float) -> tuple[L
     """Returns the CIFAR-10 net of three convolutions, with or without its norms."""
 
     def norm(number: int) -> tuple[Layer, ...]:
+        # `rnorm1`, `rnorm2`: scale 0.00005, which the code divides by the 3² places of the window.
         return (MapLRN(f"norm{number}", size=3, k=1.0, alpha=5e-5 / 9),) if norms else ()
 
     return (
@@ -164,7 +165,7 @@ _CUDA_CONVNET_13PCT = (
 _CUDA_CONVNET_11PCT = (
     Conv("conv1", 64, 5, padding=2, std=1e-4, weight_decay=0.0),  # 24×24×64
     MaxPool("pool1"),  # 12×12×64
-    LRN("norm1", size=9, k=1.0, alpha=0.001 / 9),
+    LRN("norm1", size=9, k=1.0, alpha=0.001 / 9),  # `rnorm1`: scale 0.001 by 9 maps
     Conv("conv2", 64, 5, padding=2, weight_decay=0.0),  # 12×12×64
     LRN("norm2", size=9, k=1.0, alpha=0.001 / 9),
     MaxPool("pool2"),  # 6×6×64

@@ -69,8 +69,9 @@ def learning_rates(
 ) -> Callable[[Array, Array], dict[str, dict[str, Array]]]:
     """Returns the learning rate of every parameter as a function of the step and the plateau scale.
 
-    Its result is {layer: {"kernel": rate, "bias": rate}}. A layer in optim.listed_layers leaves the
-    common schedule at its first epoch there; at a rate of 0 it is frozen, its bias too.
+    The function's result is {layer: {"kernel": rate, "bias": rate}}. A layer in optim.listed_layers
+    leaves the common schedule at the first epoch listed for it. At a rate of 0 both its weights and
+    its biases are frozen.
     """
     common = schedule(optim, steps_per_epoch, total_steps)
     first_bias = optim.learning_rate * optim.bias_multiplier
@@ -81,7 +82,7 @@ def learning_rates(
         result = {}
         for name, layer in weighted_layers(net).items():
             own = [(epoch, rate) for other, epoch, rate in optim.listed_layers if other == name]
-            kernel = listed(-1.0, own, steps_per_epoch)(step)
+            kernel = listed(-1.0, own, steps_per_epoch)(step)  # −1 until its first epoch
             kernel = jnp.where(kernel < 0, weight * layer.rate, kernel)
             result[name] = {
                 "kernel": kernel,

@@ -3,6 +3,7 @@
 This room knows no net; `nets.placement` says where a net's parameters lie.
 """
 
+from alexnet_jax.parallel.backends import force_cpu_devices, release_devices
 from alexnet_jax.parallel.collectives import (
     Part,
     example_indices,
@@ -43,6 +44,7 @@ __all__ = [
     "batch_spec",
     "check_devices",
     "example_indices",
+    "force_cpu_devices",
     "gather_batch",
     "gather_labels",
     "gather_rows",
@@ -56,6 +58,7 @@ __all__ = [
     "own_units",
     "part_rows",
     "psum_batch",
+    "release_devices",
     "reporting_folder",
     "tower_indices",
 ]

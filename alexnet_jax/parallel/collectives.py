@@ -34,7 +34,11 @@ def own_units(x: Array, layout: Layout) -> Array:
 
 
 def part_rows(x: Array, part: Part, shares: int = 1) -> Array:
-    """Returns part i of n of a batch [N, …] whose rows are those of `shares` devices in turn."""
+    """Returns part i of n of a batch [N, …].
+
+    With several `shares`, the rows are those of as many devices, one device after the other, and
+    the part has the i-th part of each device's rows.
+    """
     index, parts = part
     return x.reshape(shares, parts, -1, *x.shape[1:])[:, index].reshape(-1, *x.shape[1:])
 
@@ -61,8 +65,8 @@ def gather_batch(towers: list[Array], layout: Layout, replicated: bool) -> list[
     """
     if not layout.hybrid:
         return towers
-    to = _to(replicated)
-    full = {id(x): lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for x in towers}
+    to, different = _to(replicated), {id(x): x for x in towers}
+    full = {i: lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for i, x in different.items()}
     return [full[id(x)] for x in towers]
 
 
@@ -75,21 +79,27 @@ def gather_units(towers: list[Array], layout: Layout, replicated: bool) -> list[
 
 
 def gather_labels(labels: Array, layout: Layout) -> Array:
-    """Returns [share] labels as the logits have them: in the hybrid scheme, of the whole batch."""
+    """Returns the labels of the logits' rows: in the hybrid scheme, of the whole batch."""
     if not layout.hybrid:
         return labels
     return lax.all_gather(labels, DATA, axis=0, tiled=True, to="invarying")
 
 
 def gather_rows(x: Array, layout: Layout) -> Array:
-    """Returns the whole batch's rows of what every device computed for its own."""
+    """Gathers the rows of the whole batch, of which every device computed its share.
+
+    In the hybrid scheme every device has all of them already.
+    """
     if layout.data == 1 or layout.hybrid:
         return x
     return lax.all_gather(x, DATA, axis=0, tiled=True, to="invarying")
 
 
 def psum_batch(x: Array, layout: Layout) -> Array:
-    """Sums over the whole batch what each device summed over its logits."""
+    """Sums over all devices what each of them summed over the rows of its logits.
+
+    In the hybrid scheme the logits of each device are those of the whole batch.
+    """
     return lax.psum(x, DATA) if layout.data > 1 and not layout.hybrid else x
 
 

@@ -1,8 +1,8 @@
 """The devices of a run: a mesh of them, and the moves of arrays onto it.
 
 The mesh has the axes ("data", "tower"). Per-device functions run on it under `jax.shard_map`,
-which also checks that values claimed equal on all devices are. Its axes are of type Auto: under
-Explicit ones JAX's convolutions raise for shardings that they do not support.
+which also checks that a result declared replicated is the same on every device. The axes are of
+type Auto: under Explicit ones JAX's convolutions raise for shardings that they do not support.
 """
 
 import time
@@ -45,7 +45,7 @@ class Devices:
 
     @property
     def kind(self) -> str:
-        """Returns the name of their kind."""
+        """Returns their model, as JAX names it: "cpu", or a GPU's product name."""
         return self.mesh.devices.flat[0].device_kind
 
     def sharding(self, spec: P) -> NamedSharding:
@@ -66,10 +66,10 @@ class Devices:
         return jax.jit(mapped, **jit)
 
     def one_at_a_time(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the function, which on CPUs then waits until its result is there.
+        """Returns the function; on CPUs it then waits until its result is ready.
 
         On a CPU, overlapping two steps gains nothing and doubles the peak memory. A thread of XLA
-        frees a step's buffers just after its result is there, hence the short pause.
+        frees a step's buffers just after its result is ready, hence the short pause.
         """
         if not self.is_cpu:
             return function
@@ -126,8 +126,9 @@ class Devices:
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
         """Starts finding the largest number that any process reads; returns a function for it.
 
-        Several processes read at once, in step, and fetch the answer when the result is called:
-        by then the devices have long found it. A single process reads when the result is called.
+        Several processes read now and fetch the answer when the result is called. A step of
+        training lies between, in which the devices find it, so that nobody waits. A single process
+        reads when the result is called.
         """
         if jax.process_count() == 1:
             return read

@@ -8,19 +8,20 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 
 from alexnet_jax.errors import MISTAKE, UserError
 
-HEARTBEAT = 30  # seconds after which a process that is gone is noticed
-GRACE = 60  # seconds by which jax's own time to connect is longer than ours
-_WHO = ("coordinator_address", "num_processes", "process_id")
+HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
+GRACE = 60  # seconds that jax waits longer for the others than we do, so that our line comes first
+LOST = ("by peer", "remote process exited")  # words of Gloo's and of NCCL's errors
 
 
 def is_distributed() -> bool:
-    """True if this process has joined others. Asking does not start any device."""
+    """True if this process has joined others. The answer needs no device."""
     return jax.distributed.is_initialized()
 
 
@@ -30,7 +31,7 @@ def is_lead_process() -> bool:
 
 
 def reporting_folder(workdir: Path) -> Path:
-    """Returns the folder for this process's metrics: the workdir, or one that is thrown away."""
+    """Returns the folder for this process's metrics: the lead's workdir, or a temporary one."""
     if is_lead_process():
         return workdir
     folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
@@ -50,26 +51,26 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
     Raises:
       UserError: the flags are wrong, or not all processes arrived in time.
     """
-    # SLURM_NTASKS counts the tasks of the job, of which this step may have only one.
+    # SLURM_NTASKS counts the tasks of the job. An interactive step of it may have a single one.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1")
     slurm = "SLURM_STEP_NODELIST" in os.environ and int(tasks) > 1
     if not coordinator and not slurm:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM before us
-    which = _checked(coordinator, processes, process) if coordinator else {}
+    identity = _checked(coordinator, processes, process) if coordinator else {}
     failures: list[Exception] = []
 
     def connect() -> None:
         try:
             jax.distributed.initialize(
-                **which,
+                **identity,
                 initialization_timeout=timeout + GRACE,
                 heartbeat_timeout_seconds=HEARTBEAT,
             )
         except Exception as error:
             failures.append(error)
 
-    # In a thread: when its own time runs out, jax aborts the process with a stack trace.
+    # In a thread, which we can leave: when its own time runs out, jax aborts with a stack trace.
     connecting = threading.Thread(target=connect, daemon=True)
     connecting.start()
     try:
@@ -84,8 +85,23 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
         )
     if failures:
         raise failures[0]
+    sys.excepthook = _explain_lost_process
     if not is_lead_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+
+
+def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """Ends this process with one line if an uncaught error means that another one has died."""
+    lost = isinstance(error, jax.errors.JaxRuntimeError) and any(x in str(error) for x in LOST)
+    if not lost:
+        return sys.__excepthook__(kind, error, trace)
+    print(
+        "error: another process of this run has died; start all of them again, and they go on "
+        "from the newest checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(MISTAKE)  # jax would first wait for the dead process, then abort with a stack trace
 
 
 def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
@@ -105,4 +121,8 @@ def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
                 f"--coordinator={coordinator}: port {port} cannot be used here ({error}); "
                 "give another, to every process"
             ) from error
-    return dict(zip(_WHO, (coordinator, processes, process), strict=True))
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": processes,
+        "process_id": process,
+    }

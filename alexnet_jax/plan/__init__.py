@@ -1,1 +1,3 @@
-"""What `plan` works out: a step's communication, by reading it and by arithmetic, and forecasts."""
+"""The plan of a training step: its communication, read from the program and by arithmetic, its
+memory, and forecasts of its time.
+"""

@@ -1,21 +1,27 @@
-"""Tells what the training step will communicate, hold and take on N devices, before renting them.
+"""Predicts what the training step sends, holds and takes on N devices, before they are rented.
 
 Example:   python -m alexnet_jax.plan --config=configs/imagenet.py --devices=8
                --config.parallel.tower=2
-           python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20
+           python -m alexnet_jax.plan --config=configs/imagenet.py --table=layers --format=csv
 
-Compiles the step of --config for --devices forced CPU devices and reads off the program every
-collective, its bytes, and what one device holds. Nothing runs; no data is needed if the config says
-model.num_classes. parallel.data=1 is raised to use all --devices; any other layout has to use them.
+Compiles the step of --config for --devices forced CPU devices, and reads from the program every
+collective, its bytes, and what one device holds. Nothing runs. No data are needed if the config
+sets model.num_classes. parallel.data=1 is raised to use all --devices; any other layout has to use
+them.
 
-Then forecasts a step for the schemes data, tower and hybrid on 1 to 512 devices, by the formulas
-that are checked against the compiled program: data.batch_size is that of all devices in the program
-that is compiled, and of each device in the forecasts (weak scaling). Communication is not
-overlapped with computation.
+Then forecasts a step for the schemes data, tower and hybrid on 1 to 512 devices, by formulas that
+the tests compare with compiled programs. data.batch_size is that of all devices in the compiled
+program, and that of each device in the forecasts (weak scaling). Communication is not overlapped
+with computation.
 
---table=k20 forecasts the table of "One weird trick" (2014) instead, of its own net and batch.
+--table prints another table, and compiles nothing:
+  layers   the sizes of every layer: shapes, windows, towers, parameters, multiply-adds, bytes
+  k20      the table of "One weird trick" (2014) beside its forecast; needs no config's net
+  gtx580   the paper's net on one and on two GPUs of 3 GB; needs no config's net
+--format=json prints the plan or the layers as one JSON value on the last line.
 """
 
+import json
 import math
 
 from absl import flags
@@ -26,57 +32,65 @@ from alexnet_jax.errors import UserError
 
 LINK = 24.0
 TFLOPS = 50.0
+FORMATS = {  # of each --table
+    "": ("text", "json"),
+    "layers": ("text", "json", "csv"),
+    "k20": ("text",),
+    "gtx580": ("text",),
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """The flags besides --config."""
+    """Declares the flags besides --config."""
+    own = {"flag_values": values}
     devices = "Devices to compile for; unset = parallel.data × parallel.tower."
-    flags.DEFINE_integer("devices", None, devices, flag_values=values)
+    flags.DEFINE_integer("devices", None, devices, **own)
     link = (
         "Gigabytes (10^9 bytes, not bits) a second that a device sustains sending to its neighbour "
         f"while it receives as many. Default {LINK:g}: assumed, three quarters of PCIe 4 ×16."
     )
-    flags.DEFINE_float("link_gbps", LINK, link, flag_values=values)
+    flags.DEFINE_float("link_gbps", LINK, link, **own)
     tflops = (
         "TFLOP (10^12) a second that a device sustains in the layers with weights, not its peak. "
         f"Default {TFLOPS:g}: an A100 in TF32 (10,187 images/s × 4.9 GFLOP in "
         "lambda-tensorflow-benchmark's logs)."
     )
-    flags.DEFINE_float("device_tflops", TFLOPS, tflops, flag_values=values)
-    table = "k20: the published 8×K20 table beside its forecast; no other flag counts then."
-    flags.DEFINE_enum("table", "", ["", "k20"], table, flag_values=values)
+    flags.DEFINE_float("device_tflops", TFLOPS, tflops, **own)
+    flags.DEFINE_enum("table", "", [*FORMATS], "layers, k20 or gtx580; empty = the plan.", **own)
+    formats = "text; json: one value on the last line; csv: of --table=layers."
+    flags.DEFINE_enum("format", "text", ["text", "json", "csv"], formats, **own)
 
 
-def check(values: flags.FlagValues) -> ConfigDict:
-    """The config with its devices and classes filled in.
+def check_flags(values: flags.FlagValues) -> None:
+    """Raises UserError for values of the flags that cannot be."""
+    if values.format not in FORMATS[values.table]:
+        table = f"--table={values.table}" if values.table else "the plan"
+        raise UserError(
+            f"--format={values.format} is not for {table}; give "
+            f"--format={' or '.join(FORMATS[values.table])}"
+        )
+    for name in ("link_gbps", "device_tflops"):
+        if not (math.isfinite(values[name].value) and values[name].value > 0):
+            raise UserError(f"--{name}={values[name].value:g} has to be more than 0 and finite")
+
+
+def resolved(values: flags.FlagValues) -> ConfigDict:
+    """Returns the config with its devices and classes filled in, and forces its CPU devices.
 
     Raises:
       UserError: a value that cannot be, or a net and a batch that cannot be divided so.
     """
-    config = values.config
-    rules.check(config)
-    for name in ("link_gbps", "device_tflops"):
-        if not (math.isfinite(values[name].value) and values[name].value > 0):
-            raise UserError(f"--{name}={values[name].value:g} has to be more than 0 and finite")
-    fill_devices(config.parallel, values.devices)
     from alexnet_jax import parallel
     from alexnet_jax.cli import checks
-    from alexnet_jax.data import check_available, summary
-    from alexnet_jax.nets.placement import check_layout
-    from alexnet_jax.nets.variants import resolve
+    from alexnet_jax.data.catalogue import check_crop
 
-    if config.model.num_classes is None:
-        check_available(config.data)
-        checks.fill_classes(config, summary(config.data).num_classes)
-    if config.data.crop_size > config.data.image_size:
-        raise UserError(
-            f"data.crop_size={config.data.crop_size} is larger than the stored images, "
-            f"data.image_size={config.data.image_size}; lower the crop"
-        )
-    checks.check_net(config)
-    net = resolve(config.model, config.data.crop_size)
-    layout, sizes = parallel.layout_of(config.parallel), {"data.batch_size": config.data.batch_size}
-    check_layout(layout, net, sizes)
+    config = values.config
+    rules.check(config)
+    fill_devices(config.parallel, values.devices)
+    checks.check_model(config, checks.overrides(values))
+    check_crop(config.data)
+    parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
+    checks.check_parallel(config, ("data.batch_size",))
     checks.check_parts(config)
     if config.train.compute_dtype != "float32":
         raise UserError(
@@ -87,7 +101,7 @@ def check(values: flags.FlagValues) -> ConfigDict:
 
 
 def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
-    """Raises parallel.data=1 until `devices` are in use; UserError if they cannot be."""
+    """Raises parallel.data=1 until `devices` are in use; raises UserError if they cannot be."""
     if devices is None:
         return
     if devices < 1:
@@ -101,33 +115,51 @@ def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
         )
 
 
-def force_cpu_devices(count: int) -> None:
-    """Makes jax see at least `count` CPU devices; it must not have looked for devices yet."""
-    import jax
+def layers(config: ConfigDict, form: str) -> str:
+    """Returns the table of the net's layers in this format."""
+    from alexnet_jax.cli.tables import text_table
+    from alexnet_jax.nets.shapes import layer_table
+    from alexnet_jax.nets.variants import resolve
+    from alexnet_jax.plan.layers import csv_text, layer_rows
 
-    jax.config.update("jax_platforms", "cpu")
-    if jax.config.jax_num_cpu_devices < count:  # JAX_NUM_CPU_DEVICES of the user stays if it can
-        jax.config.update("jax_num_cpu_devices", count)
+    net = resolve(config.model, config.data.crop_size)
+    if form == "text":
+        return text_table(layer_table(net), left=5)
+    return csv_text(layer_rows(net)) if form == "csv" else json.dumps(layer_rows(net))
 
 
-def main(values: flags.FlagValues) -> int:
-    """Prints the plan, or the table that was asked for; returns the exit code."""
-    if values.table == "k20":
-        from alexnet_jax.plan.k20 import report as k20_report
-
-        print(k20_report())
-        return 0
-    config = check(values)
-    force_cpu_devices(config.parallel.data * config.parallel.tower)
+def plan(config: ConfigDict, values: flags.FlagValues) -> str:
+    """Compiles the step and returns its plan in the format that the flags name."""
     from alexnet_jax.plan.forecast import Machine
-    from alexnet_jax.plan.report import report
+    from alexnet_jax.plan.record import plan_record
+    from alexnet_jax.plan.report import plan_text
     from alexnet_jax.session import abstract_session
 
     session = abstract_session(config)
     compiled, state = session.lower().compile(), session.initial_state.eval_shape()
     machine = Machine(values.link_gbps * 1e9, values.device_tflops * 1e12)
-    print(f"{config_flags.get_config_filename(values['config'])}: {config.model.name}")
-    print(report(config, compiled, state, machine))
+    record = plan_record(config, compiled, state, machine)
+    if values.format == "json":
+        return json.dumps(record)
+    file = config_flags.get_config_filename(values["config"])
+    return f"{file}: {config.model.name}\n{plan_text(record)}"
+
+
+def main(values: flags.FlagValues) -> int:
+    """Prints the plan, or the table that --table names; returns the exit code."""
+    check_flags(values)
+    if values.table == "k20":
+        from alexnet_jax.plan.k20 import k20_text
+
+        print(k20_text())
+    elif values.table == "gtx580":
+        from alexnet_jax.plan.gtx580 import gtx580_text
+
+        print(gtx580_text())
+    elif values.table == "layers":
+        print(layers(resolved(values), values.format))
+    else:
+        print(plan(resolved(values), values))
     return 0
 
 

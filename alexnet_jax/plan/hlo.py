@@ -1,4 +1,4 @@
-"""What the devices of a compiled program send each other, read off its text (optimised HLO)."""
+"""Reader of the collectives in a compiled program's text (optimised HLO)."""
 
 import math
 import re
@@ -23,8 +23,8 @@ class Transfer:
       kind: all-gather, all-reduce, reduce-scatter, …
       group: devices that take part together.
       shape: of the whole array: an all-gather's result, a reduce-scatter's operand.
-      itemsize: bytes of a number.
-      what: the tensor, or what the program calls the operation.
+      itemsize: bytes of one element.
+      what: name of the tensor, or the name that the program gives the operation.
       name: of the instruction; XLA puts several arrays into one.
     """
 
@@ -37,12 +37,12 @@ class Transfer:
 
     @property
     def elements(self) -> int:
-        """Numbers in the whole array."""
+        """Returns the number of elements in the whole array."""
         return math.prod(self.shape)
 
     @property
     def wire_bytes(self) -> float:
-        """Bytes that one device sends, as rings do it: n = group, S = bytes of the whole array.
+        """Returns the bytes that one device of a ring sends: n = group, S = bytes of the array.
 
         All-gather, reduce-scatter, all-to-all: S (n − 1) ÷ n. All-reduce, which is a reduce-scatter
         and an all-gather: twice that. A permutation or broadcast: S.
@@ -54,13 +54,13 @@ class Transfer:
 
 
 def read_transfers(text: str) -> list[Transfer]:
-    """Every array that the collectives in a compiled program's text move, in the text's order.
+    """Returns every array that the collectives in a program's text move, in the text's order.
 
-    An asynchronous pair (…-start, …-done) counts once. One inside a loop counts once too; the
-    training step has none there.
+    An asynchronous pair (…-start, …-done) counts once. So does a collective in a loop; the training
+    step has none.
 
     Raises:
-      ValueError: a collective of a form that is not known here.
+      ValueError: a collective of an unknown form.
     """
     text = _COMMENT.sub("", text)
     devices = _header(text, "num_partitions") * _header(text, "replica_count")
@@ -76,13 +76,13 @@ def read_transfers(text: str) -> list[Transfer]:
 
 
 def _header(text: str, key: str) -> int:
-    """A count in the program's first line; 1 if it is not there."""
+    """Returns a count in the program's first line; 1 if it is missing."""
     match = re.search(rf"\b{key}=(\d+)", text)
     return int(match[1]) if match else 1
 
 
 def _operand(rest: str) -> str:
-    """The name of the …-start that a …-done belongs to; its type may stand before it."""
+    """Returns the name of the …-start of a …-done, which its type may precede."""
     match = re.search(r"%([\w.-]+)\)", rest)
     if not match:
         raise ValueError(f"an asynchronous collective without its start: {rest!r}")
@@ -90,7 +90,7 @@ def _operand(rest: str) -> str:
 
 
 def _arrays(line: re.Match[str], shapes: str, devices: int) -> Iterator[Transfer]:
-    """The arrays of one collective: `line` has its attributes, `shapes` its results."""
+    """Yields the arrays of one collective: `line` has its attributes, `shapes` its results."""
     kind, rest = line["kind"], line["rest"]
     group = _group_size(rest, devices)
     what = re.search(r'op_name="([^"]*)"', rest)
@@ -111,19 +111,26 @@ def _scattered(rest: str) -> int:
 
 
 def _group_size(rest: str, devices: int) -> int:
-    """Devices that take part together: {{0,1},{2,3}} → 2, [2,4]<=[8] → 4, {} → all of them."""
+    """Returns the number of devices in a group, from any of the forms in which XLA writes groups.
+
+    {{0,1},{2,3}} → 2; [2,4]<=[8] → 4; {} → all; since jaxlib 0.12 also the axes of a mesh:
+    mesh['data'=4,'tower'=2] {'tower'} → 2.
+    """
     if "source_target_pairs=" in rest:
         return 2
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1
     if counted := re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest):
         return int(counted[1])
+    if meshed := re.search(r"replica_groups=mesh\[([^]]*)\] \{('\w+'(?:,'\w+')*)\}", rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", meshed[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"\w+", meshed[2]))
     if re.search(r"replica_groups=\{\}", rest) or "replica_groups" not in rest:
         return devices
     raise ValueError(f"replica_groups of an unknown form: {rest!r}")
 
 
 def _itemsize(dtype: str) -> int:
-    """Bytes of a number of an HLO type: f32 → 4, bf16 → 2, pred → 1."""
+    """Returns the bytes of one element of an HLO type: f32 → 4, bf16 → 2, pred → 1."""
     bits = re.search(r"\d+", dtype)
     return max(1, int(bits[0]) // 8) if bits else 1

@@ -1,21 +1,21 @@
 """The forecast beside the table of "One weird trick" (Krizhevsky 2014, arXiv 1404.5997).
 
-Nothing is fitted but the FLOP/s of a K20, to the row of one GPU.
+Only the FLOP/s of a K20 are fitted, to the row of one GPU.
 """
 
-from dataclasses import replace
-
-from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.cli.tables import markdown_table
+from alexnet_jax.nets.flops import flops_per_image, step_flops
 from alexnet_jax.parallel import Layout
-from alexnet_jax.plan.forecast import Machine, forecast, step_flops
+from alexnet_jax.plan.forecast import Machine, forecast
+from alexnet_jax.plan.published import imagenet_net
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20"
 EPOCHS, IMAGES, PER_GPU = 90, 1_281_167, 128
 ONE_GPU = 98.05  # hours
-# GPUs: hours with the dense layers' batch whole (128 × GPUs), and with it in parts of 128.
+# GPUs: hours with the full batch (128 × GPUs) in the dense layers, and with parts of 128.
 PUBLISHED = {2: (50.24, 50.90), 4: (26.20, 26.78), 8: (15.68, 15.91)}
 LINKS = (6.0, 3.0)  # GB/s
+NET = imagenet_net("one_weird_trick")
 TEXT = """\
 # The plan's forecast beside the 2014 table (8×K20)
 
@@ -44,29 +44,23 @@ row: it is what plain data parallelism would take, set against the same publishe
 """
 
 
-def one_weird_trick() -> Net:
-    """The net with its 1000 classes."""
-    net = NETS["one_weird_trick"]
-    return replace(net, layers=(*net.layers[:-1], replace(net.layers[-1], features=1000)))
-
-
 def calibrated(link: float) -> Machine:
-    """A K20 with FLOP/s such that one takes 98.05 h; `link` in GB/s."""
+    """Returns a K20 with a link of `link` GB/s and FLOP/s such that one alone takes 98.05 h."""
     steps = EPOCHS * IMAGES / PER_GPU
-    flops = steps * step_flops(one_weird_trick(), Layout(), PER_GPU) / (3600 * ONE_GPU)
+    flops = steps * step_flops(NET, Layout(), PER_GPU) / (3600 * ONE_GPU)
     return Machine(link * 1e9, flops)
 
 
 def hours(gpus: int, hybrid: bool, link: float) -> float:
-    """Forecast for 90 epochs on so many K20, a link in GB/s."""
+    """Returns the forecast in hours for 90 epochs on this many K20 with links of `link` GB/s."""
     layout = Layout(gpus, hybrid=hybrid and gpus > 1)
-    step = forecast(one_weird_trick(), layout, PER_GPU * gpus, calibrated(link))
+    step = forecast(NET, layout, PER_GPU * gpus, calibrated(link))
     return EPOCHS * IMAGES / step.images_per_second / 3600
 
 
-def report() -> str:
-    """The comparison as Markdown: results/plan/k20.md."""
-    flops = step_flops(one_weird_trick(), Layout(), PER_GPU) / PER_GPU
+def k20_text() -> str:
+    """Returns the comparison as Markdown: results/plan/k20.md."""
+    flops = flops_per_image(NET)
     machine = calibrated(LINKS[0])
     return TEXT.format(
         command=COMMAND,
@@ -82,23 +76,22 @@ def report() -> str:
 
 
 def _table() -> str:
-    header = ("GPUs", "link GB/s", "published h: whole batch", "parts of 128", "hybrid h")
-    deviations = ("hybrid ÷ whole", "hybrid ÷ parts", "data h", "data ÷ whole")
+    header = ("GPUs", "link GB/s", "published h: full batch", "parts of 128", "hybrid h")
+    deviations = ("hybrid ÷ full batch", "hybrid ÷ parts", "data h", "data ÷ full batch")
     alone = f"{hours(1, False, LINKS[0]):.2f}"
     rows = [
         (*header, *deviations),
-        ("---:",) * 9,
         ("1", "any", f"{ONE_GPU}", "–", alone, "calibrated", "–", alone, "calibrated"),
         *(_row(gpus, link) for link in LINKS for gpus in PUBLISHED),
     ]
-    return "\n".join(f"| {line} |" for line in map(" | ".join, rows))
+    return markdown_table(rows, left=0)
 
 
 def _row(gpus: int, link: float) -> tuple[str, ...]:
-    whole, parts = PUBLISHED[gpus]
+    full, parts = PUBLISHED[gpus]
     hybrid, data = hours(gpus, True, link), hours(gpus, False, link)
     return (
-        *(str(gpus), f"{link:g}", f"{whole:.2f}", f"{parts:.2f}"),
-        *(f"{hybrid:.2f}", f"{hybrid / whole - 1:+.1%}", f"{hybrid / parts - 1:+.1%}"),
-        *(f"{data:.2f}", f"{data / whole - 1:+.1%}"),
+        *(str(gpus), f"{link:g}", f"{full:.2f}", f"{parts:.2f}"),
+        *(f"{hybrid:.2f}", f"{hybrid / full - 1:+.1%}", f"{hybrid / parts - 1:+.1%}"),
+        *(f"{data:.2f}", f"{data / full - 1:+.1%}"),
     )

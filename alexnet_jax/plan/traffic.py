@@ -40,13 +40,13 @@ def activation_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]
     found = []
     for placed in place(net, layout):
         name = placed.shape.layer.name
-        kinds = [("all-gather", "input")]
-        kinds += [("reduce-scatter", "input gradient")] * (not placed.replicated)
-        for kind, what in kinds:
-            for gather in placed.gathers:
-                if gather.devices > 1:
-                    array, label = gather.array(batch, layout), f"{name} {what}, {gather.of}"
-                    found += [Transfer(kind, gather.devices, array, what=label)] * gather.copies
+        gathers = [gather for gather in placed.gathers if gather.devices > 1]
+        for gather in gathers:
+            array, what = gather.array(batch, layout), f"{name} input, {gather.of}"
+            found += [Transfer("all-gather", gather.devices, array, what=what)] * gather.copies
+        for gather in () if placed.replicated else gathers:
+            array, what = gather.array(batch, layout), f"{name} input gradient"
+            found += [Transfer("reduce-scatter", gather.devices, array, what=what)] * gather.copies
     return found
 
 

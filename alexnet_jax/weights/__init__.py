@@ -1,1 +1,1 @@
-"""Other programs' weight files."""
+"""Weight files of other programs: reading, converting to and from our parameters, writing."""

@@ -1,11 +1,11 @@
-"""How fast `prepare` is beside tf.image's own decoding and resizing of the same files.
+"""Measures `prepare` beside tf.image's own decoding and resizing of the same files.
 
-Command:   python results/speed/prepare_rate.py DIR > results/speed/prepare_rate.md
+Command:   PYTHONPATH=. python results/speed/prepare_rate.py DIR > results/speed/prepare_rate.md
 
 DIR is a folder data set, train/CLASS/*.jpg and val/CLASS/*.jpg. A store of 256 pixels is written
-three times in each encoding, all of it counted: reading, decoding, resizing, encoding, checksums,
-statistics. In turn with them tf.data decodes the same files and resizes them with antialiasing,
-shorter side 256, and keeps nothing.
+three times in each encoding, and all of it counts: reading, decoding, resizing, encoding,
+checksums, statistics. In each repeat tf.data also decodes the same files and resizes them with
+antialiasing to a shorter side of 256 pixels, and discards them.
 """
 
 import shutil
@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from alexnet_jax import environment
+from alexnet_jax.benchmark.rates import interleave, ratios
+from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.threads import THREADS
 from alexnet_jax.prepare import store_writer
@@ -26,7 +28,7 @@ REPEATS, SIDE = 3, 256
 
 
 def with_tensorflow(paths: list[str]) -> int:
-    """Decodes and resizes all the files on all cores; returns how many."""
+    """Decodes and resizes all the files on all cores; returns their number."""
     tf = tensorflow()
 
     def resized(path: "tf.Tensor") -> "tf.Tensor":
@@ -44,8 +46,8 @@ def with_tensorflow(paths: list[str]) -> int:
 
 
 def with_prepare(source: Path, encoding: str) -> int:
-    """Writes the store; returns how many images it holds."""
-    original = folder.open_folder(source)
+    """Writes the store; returns the number of its images."""
+    original = folder.open_folder(source, skip_bad=False)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name, "store")
         form = store_writer.Form(SIDE, resize=True, encoding=encoding, skip_bad=False)
@@ -56,32 +58,31 @@ def with_prepare(source: Path, encoding: str) -> int:
 
 
 def rate(work: Callable[[], int]) -> float:
-    """Images a second."""
-    begun = time.perf_counter()
-    return work() / (time.perf_counter() - begun)
+    """Returns the images per second of one call."""
+    start = time.perf_counter()
+    return work() / (time.perf_counter() - start)
 
 
 def main() -> None:
-    """Measures in turn and prints a table."""
+    """Measures all three in each repeat and prints a table."""
     environment.keep_freed_memory()
     source = Path(sys.argv[1])
     paths = sorted(str(x) for x in source.rglob("*") if x.is_file())
-    measures = {
-        "tf.image: decode and resize": lambda: with_tensorflow(paths),
-        "prepare, JPEG": lambda: with_prepare(source, "jpeg"),
-        "prepare, raw": lambda: with_prepare(source, "raw"),
-    }
-    with_tensorflow(paths)  # the files are in memory from now on
-    rates = {name: [] for name in measures}
-    for _ in range(REPEATS):
-        for name, work in measures.items():
-            rates[name].append(rate(work))
-    (theirs, *_) = rates.values()
-    print(f"{len(paths)} files\n\n| | images/s | lowest … highest | ÷ tf.image, same repeat |")
-    print("|---|--:|--:|--:|")
+    with_tensorflow(paths)  # reads the files into the system's memory
+    tf_image = "tf.image: decode and resize"
+    rates = interleave(
+        {
+            tf_image: lambda: rate(lambda: with_tensorflow(paths)),
+            "prepare, JPEG": lambda: rate(lambda: with_prepare(source, "jpeg")),
+            "prepare, raw": lambda: rate(lambda: with_prepare(source, "raw")),
+        },
+        REPEATS,
+    )
+    rows = [("", "images/s", "lowest … highest", "÷ tf.image, same repeat")]
     for name, x in rates.items():
-        ratio = median(a / b for a, b in zip(x, theirs, strict=True))
-        print(f"| {name} | {median(x):.0f} | {min(x):.0f} … {max(x):.0f} | {ratio:.2f} |")
+        ratio = median(ratios(x, rates[tf_image]))
+        rows.append((name, f"{median(x):.0f}", f"{min(x):.0f} … {max(x):.0f}", f"{ratio:.2f}"))
+    print(f"{len(paths)} files\n\n{markdown_table(rows)}")
 
 
 if __name__ == "__main__":

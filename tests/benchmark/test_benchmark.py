@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic by hand, its store, a run watched, and the command itself."""
+"""The benchmark: arithmetic by hand, the synthetic store, a measured run, and the command."""
 
 import io
 import json
@@ -13,15 +13,17 @@ from PIL import Image
 
 from alexnet_jax import parallel
 from alexnet_jax.benchmark import __main__ as benchmark
-from alexnet_jax.benchmark import measures, rates, report, starts
+from alexnet_jax.benchmark import measures, rates, report, start_up
 from alexnet_jax.benchmark.jpegs import jpegs
 from alexnet_jax.benchmark.synthetic_store import write_synthetic
-from alexnet_jax.benchmark.training import Training, flops_per_image, roof
+from alexnet_jax.benchmark.training import Training, matmul_rate
 from alexnet_jax.cli import command
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.store import open_store
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.flops import flops_per_image
+from alexnet_jax.nets.variants import resolve
 from configs import base, imagenet
 
 TINY = (  # a net that compiles in a second or two
@@ -44,52 +46,51 @@ def parsed(*arguments):
 
 
 def config_of(*arguments):
-    values = parsed(*arguments)
-    return benchmark.check(values)
+    return benchmark.resolved(parsed(*arguments))
 
 
 # --- arithmetic ---------------------------------------------------------------------------------
 
 
 def test_alexnet_takes_4_14_gflop_an_image():
-    config = imagenet.get_config()
+    net = resolve(imagenet.get_config().model, 224)
     conv1 = 55 * 55 * 96 * 11 * 11 * 3  # the images need no gradient
-    assert flops_per_image(config) == 2 * (3 * 724_406_816 - conv1) == 4_135_610_496
+    assert flops_per_image(net) == 2 * (3 * 724_406_816 - conv1) == 4_135_610_496
 
 
-def test_a_result_is_waited_for_when_the_next_is_under_way(monkeypatch):
+def test_rate_waits_for_a_result_after_the_next_call_starts(monkeypatch):
     events, clock = [], iter(range(100))
     monkeypatch.setattr(rates.time, "perf_counter", lambda: next(clock))
     numbers = iter(range(100))
 
     def work():
         number = next(numbers)
-        events.append(f"begin {number}")
+        events.append(f"start {number}")
         return number
 
     def wait(number):
-        events.append(f"end {number}")
+        events.append(f"wait {number}")
 
-    # The clock ticks once when begun, at each look and at the end: looks after calls 2, 3 and 4.
+    # The clock ticks at the start, after calls 2, 3 and 4, and at the end.
     assert rates.rate(work, amount=10, seconds=3, wait=wait) == 4 * 10 / 4
     assert events == [
-        *("begin 0", "begin 1", "end 0", "begin 2", "end 1", "begin 3", "end 2", "end 3")
+        *("start 0", "start 1", "wait 0", "start 2", "wait 1", "start 3", "wait 2", "wait 3")
     ]
 
 
-def test_measures_take_turns():
+def test_interleave_measures_each_once_per_repeat():
     numbers = iter(range(100))
     each = {"a": lambda: next(numbers), "b": lambda: next(numbers)}
-    assert rates.in_turn(each, 3) == {"a": [0, 2, 4], "b": [1, 3, 5]}
+    assert rates.interleave(each, 3) == {"a": [0, 2, 4], "b": [1, 3, 5]}
 
 
-def test_ratios_are_of_the_same_repeat():
-    found = measures.ratios(
+def test_ratios_divide_rates_of_the_same_repeat():
+    found = measures.derived_ratios(
         {
-            measures.ROOF: [100.0, 200.0],
+            measures.MATMUL: [100.0, 200.0],
             measures.STEP: [10.0, 30.0],
             measures.LOADER: [60.0, 60.0],
-            measures.BOTH: [9.0, 30.0],
+            measures.END_TO_END: [9.0, 30.0],
             measures.DECODER: [80.0, 100.0],
             measures.TORCH: [5.0, 10.0],
             measures.TORCH_KEEPING: [8.0, 20.0],
@@ -107,12 +108,12 @@ def test_ratios_are_of_the_same_repeat():
     }
 
 
-def test_growth_is_of_what_is_kept():
-    assert starts.growth([5, 3, 9, 4, 8, 7]) == 4 - 3
-    assert starts.growth([5, 3, 9, 2, 8]) == 2 - 3
+def test_growth_compares_the_minima_of_both_halves():
+    assert start_up.growth([5, 3, 9, 4, 8, 7]) == 4 - 3
+    assert start_up.growth([5, 3, 9, 2, 8]) == 2 - 3
 
 
-def test_the_record_has_medians_and_the_range():
+def test_the_record_has_medians_and_ranges():
     found = report.record({"a": [3.0, 1.0, 2.00004]}, {"b": 12345.6}, {"model": "x"})
     assert found == {"a": 2.0, "b": 12350.0, "model": "x", "repeats": 3, "spread": {"a": [1, 3]}}
 
@@ -121,7 +122,7 @@ def test_the_record_has_medians_and_the_range():
 
 
 @pytest.mark.parametrize(("encoding", "near"), [("raw", 0), ("jpeg", 24)])
-def test_the_store_holds_images_of_their_own(tmp_path, encoding, near):
+def test_the_synthetic_store_holds_distinct_images(tmp_path, encoding, near):
     """Noise of ±20 around a pattern that every sixteenth image shares."""
     data = base.get_config().data
     data.synthetic_images, data.synthetic_classes, data.image_size = 33, 3, 32
@@ -131,8 +132,8 @@ def test_the_store_holds_images_of_their_own(tmp_path, encoding, near):
     files = [np.asarray(Image.open(io.BytesIO(x)), float) for x in jpegs(split)]
     batch = next(evaluation_batches(split, 33, device_bytes=0))
     images = np.asarray(batch["image"], float)
-    alike = np.abs(images[1] - images[17])
-    assert 20 < alike.max() <= 40 + near
+    same_pattern = np.abs(images[1] - images[17])
+    assert 20 < same_pattern.max() <= 40 + near
     assert np.abs(images[1] - images[2]).max() > 64
     assert len(files) == 33
     for file, image in zip(files, images, strict=True):  # a JPEG halves the colours' resolution
@@ -143,35 +144,35 @@ def test_the_store_holds_images_of_their_own(tmp_path, encoding, near):
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_every_batch_trains_once(devices):
-    """Two calls from the store are three batches: one is not counted."""
+def test_each_measurement_takes_the_expected_steps(devices):
+    """Two timed steps on batches from the data set are three batches: the first is not timed."""
     config = config_of(*TINY, f"--config.parallel.data={devices}")
     training = Training(config, open_dataset(config.data))
     steps = [int(training.state.step)]
-    for measure in (training.on_device, training.loader, training.from_store):
+    for measure in (training.step_rate, training.loader_rate, training.end_to_end_rate):
         assert measure(0.0) > 0
         steps.append(int(training.state.step))
     assert np.diff(steps).tolist() == [2, 0, 3]
-    assert training.mesh.size == devices
+    assert training.devices.mesh.size == devices
 
 
 @pytest.mark.slow
-def test_the_roof_counts_all_devices():
+def test_the_matrix_product_runs_on_all_devices():
     config = config_of(*TINY, "--config.parallel.data=2")
-    measure = roof(parallel.make_mesh(parallel.layout_of(config.parallel)))
+    measure = matmul_rate(parallel.make_devices(parallel.layout_of(config.parallel)))
     assert measure(0.0) > 1
 
 
 # --- mistakes -----------------------------------------------------------------------------------
 
 
-def test_base_is_the_config_unless_one_is_named():
+def test_the_default_config_is_base():
     assert benchmark.with_default_config(["x", "--seconds=1"])[1] == "--config=configs/base.py"
     for named in (["x", "--config=a.py"], ["x", "--config", "a.py"], ["x", "-config=a.py"]):
         assert benchmark.with_default_config(named) == named
     values = parsed("--config.data.batch_size=7")
     assert values.config.data.batch_size == 7
-    assert benchmark.arguments_of(values) == [
+    assert benchmark.config_arguments(values) == [
         "--config=configs/base.py",
         "--config.data.batch_size=7",
     ]
@@ -185,6 +186,7 @@ def test_base_is_the_config_unless_one_is_named():
         (["--encoding=raw"], "--encoding=raw is for data.name=synthetic, not digits"),
         (["--repeats=0"], "--repeats"),
         (["--seconds=-1"], "--seconds"),
+        (["--config.train.accumulate_steps=5"], "accumulate_steps=5"),
         (["--seconds=nan"], "--seconds"),
         (["--profile=README.md/x"], "profile README.md/x is not writable"),
         (["--config.data.batch_size=0"], "data.batch_size=0"),
@@ -194,32 +196,32 @@ def test_base_is_the_config_unless_one_is_named():
         ([*TINY, "--config.model.num_classes=3"], "model.num_classes=3"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_done(wrong, said):
-    with pytest.raises(UserError) as fault:
+def test_a_mistake_is_refused_before_anything_is_measured(wrong, said):
+    with pytest.raises(UserError) as error:
         config_of(*wrong)
-    assert said in str(fault.value)
+    assert said in str(error.value)
 
 
-def test_without_torch_it_says_how_to_get_it(monkeypatch):
+def test_a_missing_torch_names_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install torch==2\.13\.0"):
         config_of("--against=torch")
 
 
-def test_a_mistake_is_one_line_and_code_2():
+def test_a_mistake_is_one_line_and_exit_code_2():
     assert "theano" in error_line(run("benchmark", "--against=theano", code=2))
 
 
-def test_what_a_watched_run_says_is_passed_on(tmp_path):
+def test_the_error_of_a_measured_run_is_passed_on(tmp_path):
     with pytest.raises(UserError, match="seed=-1"):
-        starts.watch(["--config=configs/base.py", "--config.seed=-1"], tmp_path, 0.0)
+        start_up.profile_start_up(["--config=configs/base.py", "--config.seed=-1"], tmp_path, 0.0)
 
 
 # --- the command --------------------------------------------------------------------------------
 
 
 def measured(tmp_path, *arguments, env=None):
-    """The last line of the command, whose temporary files have to be gone."""
+    """Returns the output and the record of the command; its temporary files have to be gone."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {"TMPDIR": str(scratch), **(env or {})}
@@ -242,26 +244,27 @@ def test_the_command(tmp_path):
         step * flops / found["matmul_gflops"] / 1e9, rel=0.01
     )
     assert found["peak_rss_mb"] > 100  # jax alone has more
-    assert found["rss_steps"] >= starts.FEWEST
+    assert found["rss_steps"] >= start_up.MIN_STEPS
     assert (found["encoding"], found["images"], found["batch_size"]) == ("jpeg", 40, 16)
     assert not found["held_on_device"] and found["model"] == "four_layer"
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
     assert "step ÷ roof" in out and "PyTorch" not in out
+    lines = out.splitlines()[:-1]
+    assert all(len(line) <= 80 for line in lines[lines.index("") :]), out
 
 
 @pytest.mark.slow
-def test_terminated_it_ends_the_run_that_it_watches(tmp_path):
-    """And removes its files."""
+def test_sigterm_ends_the_measured_run_and_removes_the_files(tmp_path):
     process = start("benchmark", *TINY, "--seconds=1000", env={"TMPDIR": str(tmp_path)})
-    watched = []
-    while not watched:
+    children = []
+    while not children:
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
-        watched = psutil.Process(process.pid).children()
+        children = psutil.Process(process.pid).children()
     process.terminate()
     process.communicate()
     assert process.returncode == 143
-    assert not any(child.is_running() for child in watched)
+    assert not any(child.is_running() for child in children)
     assert not list(tmp_path.glob("alexnet_benchmark*"))
 
 
@@ -280,7 +283,7 @@ def test_the_command_against_torch(tmp_path):
         found["step_images_per_second"] / found["torch_images_per_second"], rel=0.01
     )
     assert found["torch_loader_images_per_second"] > 0
-    assert np.isfinite(found["rss_growth_mb"])  # also where steps are quicker than looks
+    assert np.isfinite(found["rss_growth_mb"])  # even if steps are shorter than a period
     assert found["versions"]["torch"]
 
 

@@ -8,10 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from alexnet_jax import optim  # noqa: E402
 from alexnet_jax.benchmark.pytorch.twin import load, make_step, twin  # noqa: E402
 from alexnet_jax.nets.model import build_model  # noqa: E402
-from alexnet_jax.nets.zoo import NETS, Dropout  # noqa: E402
+from alexnet_jax.nets.spec import Dropout  # noqa: E402
+from alexnet_jax.nets.zoo import NETS  # noqa: E402
+from alexnet_jax.optim.schedules import learning_rates  # noqa: E402
+from alexnet_jax.optim.update import make_optimizer  # noqa: E402
 from configs import base  # noqa: E402
 
 WIDTHS = {"four_layer": 1 / 4, "cuda_convnet_18pct": 1 / 4}
@@ -89,8 +91,8 @@ def test_two_steps_give_the_same_losses(name):
     config.optim.learning_rate, config.optim.weight_decay = 0.003, 0.1
     model, params = ours(config)
     images, labels = images_for(model.net), np.arange(NUMBER)
-    optimizer = optim.make_optimizer(config.optim, model.net)
-    rates = optim.rates(config.optim, model.net, 1000, 1000)(jnp.int32(0), jnp.float32(1))
+    optimizer = make_optimizer(config.optim, model.net)
+    rates = learning_rates(config.optim, model.net, 1000, 1000)(jnp.int32(0), jnp.float32(1))
 
     def loss_of(params):
         logits, _ = model.apply({"params": params}, images)

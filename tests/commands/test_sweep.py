@@ -1,7 +1,6 @@
-"""The sweep: splitting, planning and its mistakes in process; runs through the real command."""
+"""The sweep: grids, points and mistakes in this process; runs through the real command."""
 
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -13,17 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import grid
 import pytest
+import slurm_array
+import sweep
 from commands import SMALL, TOP, error_line, lines, wait_for_step
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
 
 SCRIPT = TOP / "launch" / "sweep.py"
-spec = importlib.util.spec_from_file_location("sweep", SCRIPT)
-sweep = importlib.util.module_from_spec(spec)
-sys.modules["sweep"] = sweep
-spec.loader.exec_module(sweep)
 
 BASE = "--config=configs/base.py"
 RATES = "--grid=config.optim.learning_rate=0.01,0.02"
@@ -42,14 +40,14 @@ def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def called(*arguments: object) -> int:
-    """The exit code, in this process."""
+    """Returns the exit code of the command, run in this process."""
     words = ["sweep", *map(str, arguments)]
     return sweep.sweep(command.parse(words, sweep.define_flags, with_config=True))
 
 
 def planned(folder: Path, *arguments: object) -> list:
     words = ["sweep", *map(str, arguments)]
-    return sweep.plan(command.parse(words, sweep.define_flags, with_config=True), folder)
+    return sweep.plan_points(command.parse(words, sweep.define_flags, with_config=True), folder)
 
 
 def words(*arguments: object) -> list[str]:
@@ -65,7 +63,7 @@ def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.Com
     return done
 
 
-# What is swept
+# Grids and points
 
 
 @pytest.mark.parametrize(
@@ -85,7 +83,7 @@ def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.Com
     ],
 )
 def test_split(text: str, values: list[str]) -> None:
-    assert sweep.split(text) == values
+    assert grid.split(text) == values
 
 
 def test_split_undoes_join_for_any_tuples() -> None:
@@ -93,17 +91,17 @@ def test_split_undoes_join_for_any_tuples() -> None:
     every = [(a, b) for a in atoms for b in atoms] + [(a,) for a in atoms]
     for i in range(len(every)):
         chosen = [repr(every[(i * k) % len(every)]) for k in (1, 5, 7)]
-        assert sweep.split(",".join(chosen)) == chosen
+        assert grid.split(",".join(chosen)) == chosen
 
 
 @pytest.mark.parametrize("text", ["(1,2", "'a", "1,,2", "1,", ",1", " ", "(1,[2)", '("a)'])
 def test_split_refuses(text: str) -> None:
     with pytest.raises(UserError, match=r"empty|not closed"):
-        sweep.split(text)
+        grid.split(text)
 
 
 def test_product_changes_the_last_fastest() -> None:
-    points = sweep.product(["config.a.b=1,2", "config.c=x,y,z"])
+    points = grid.product(["config.a.b=1,2", "config.c=x,y,z"])
     assert [tuple(point.values()) for point in points] == [
         ("1", "x"), ("1", "y"), ("1", "z"), ("2", "x"), ("2", "y"), ("2", "z"),
     ]  # fmt: skip
@@ -112,7 +110,7 @@ def test_product_changes_the_last_fastest() -> None:
 
 def test_names_are_readable_safe_and_different() -> None:
     def names(*grids: str) -> list[str]:
-        return sweep.point_names(sweep.product(grids))
+        return grid.point_names(grid.product(grids))
 
     assert names("config.optim.learning_rate=0.02", "config.model.activation=relu,tanh") == [
         "learning_rate=0.02+activation=relu",
@@ -121,7 +119,7 @@ def test_names_are_readable_safe_and_different() -> None:
     assert names("config.model.name=a", "config.optim.name=b", "config.seed=1e+06") == [
         "model.name=a+optim.name=b+seed=1e+06"
     ]
-    assert sweep.point_names([{}, {"seed": "1"}]) == ["base", "seed=1"]
+    assert grid.point_names([{}, {"seed": "1"}]) == ["base", "seed=1"]
     hard = names(
         """config.x=(),("conv3",),("conv3"),../../etc,' ',a/b,a_b,'a,b',é,é;rm,"""
         + f"{'y' * 300},{'y' * 301}"
@@ -167,7 +165,7 @@ def test_a_configs_own_sweep(tmp_path: Path) -> None:
     assert [point.config["model"]["lrn"] for point in points] == [None, None, None, False]
     assert points[0].name == "base"
     assert points[2].name.startswith("learning_rate=0.25+without=conv3-")
-    header, *rows = sweep.table(points)
+    header, *rows = sweep.table_rows(points)
     assert header[:3] == ["optim.learning_rate", "model.without", "model.lrn"]
     assert [row[2] for row in rows] == ["", "", "", "False"]
     assert len(planned(tmp_path / "sweep", own, RATES)) == 2, "a grid goes first"
@@ -204,13 +202,13 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda x: " ".join(x)[:60])
-def test_a_mistake_is_told_and_nothing_written(
+def test_a_mistake_is_refused_and_nothing_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], says: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         called(BASE, f"--workdir={tmp_path}/sweep", *arguments)
-    assert says in str(told.value)
+    assert says in str(error.value)
     assert not any(tmp_path.iterdir())
 
 
@@ -225,7 +223,7 @@ def test_a_mistake_is_told_and_nothing_written(
         ("def sweep():\n    yield {3: 1}", "3"),
     ],
 )
-def test_a_wrong_sweep_function(tmp_path: Path, body: str, says: str) -> None:
+def test_a_wrong_sweep_function_is_refused(tmp_path: Path, body: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         called(config_with(tmp_path, body), f"--workdir={tmp_path}/sweep")
     assert not (tmp_path / "sweep").exists()
@@ -250,7 +248,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_help_says_what_it_does() -> None:
+def test_help_has_an_example_and_the_flags() -> None:
     out = run("--help").stdout
     assert "--grid=config.optim.learning_rate=0.01,0.02" in out
     assert "--jobs:" in out
@@ -266,7 +264,7 @@ def points_in(folder: Path, count: int) -> list:
 
 
 def stand_in(codes: Sequence[int]) -> Callable:
-    """Runs that last a moment and end with these codes; they note how many there are at a time."""
+    """Returns a start() of short runs with these exit codes; it records how many run at once."""
 
     def start(point) -> subprocess.Popen:
         point.workdir.mkdir(parents=True, exist_ok=True)
@@ -282,7 +280,7 @@ def stand_in(codes: Sequence[int]) -> Callable:
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
-def test_so_many_at_a_time_and_a_failure_stops_no_other(
+def test_jobs_run_at_a_time_and_a_failure_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     points, start = points_in(tmp_path, 5), stand_in([0, 7, 0, 0, 0])
@@ -305,11 +303,11 @@ def test_a_run_that_a_signal_killed_has_failed(
     assert sweep.exit_code(point) == 137
 
 
-def test_a_record_of_another_config_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_record_of_another_config_does_not_count(tmp_path: Path) -> None:
     (point,) = points_in(tmp_path, 1)
     point.workdir.mkdir()
     assert sweep.state(point) == "unfinished"
-    sweep.end(point, 0)
+    sweep.record_end(point, 0)
     assert sweep.state(point) == "done"
     longer = sweep.Point(point.workdir, point.changes, (), {"seed": 0, "train.steps": 9})
     assert sweep.state(longer) == "unfinished"
@@ -327,9 +325,9 @@ def test_table_is_sorted_by_the_last_validation_error(tmp_path: Path) -> None:
         text = "".join(json.dumps(line) + "\n" for line in written)
         (point.workdir / "metrics.jsonl").write_text(text + '{"step": 99, "val/top1_er')
     (points[2].workdir / "metrics.jsonl").unlink()
-    sweep.end(points[2], 2)
+    sweep.record_end(points[2], 2)
     (points[2].workdir / "log.txt").write_text("begins\nerror: what is wrong\n\n")
-    header, *rows = sweep.table(points)
+    header, *rows = sweep.table_rows(points)
     assert header == [
         "seed", "step", "val/top1_error", "val/top5_error", "val/loss", "train/loss", "seconds",
         "state", "point",
@@ -339,11 +337,31 @@ def test_table_is_sorted_by_the_last_validation_error(tmp_path: Path) -> None:
     assert rows[4] == ["2", "", "", "", "", "", "", "failed", "seed=2"]
 
 
-def test_report_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_table_fits_80_columns() -> None:
+    """table.csv has full keys and every metric; the terminal has short ones and percentages."""
+    keys = ["optim.learning_rate", "model.activation"]
+    rows = [
+        [*keys, *sweep.HEADER],
+        ["0.01", "relu", 6500, 0.1234, 0.05, 2.25, 0.5, 1234.5, "done", "a"],
+        ["0.02", "tanh", "", "", "", "", "", "", "unfinished", "b"],
+    ]
+    header, *body = sweep.terminal_table(rows).splitlines()
+    assert header.split("  ")[0] == "learning_rate"
+    assert body[0].split() == ["0.01", "relu", "6500", "12.34", "5.00", "2.2500", "1234", "done"]
+    assert body[1].split() == ["0.02", "tanh", "-", "-", "-", "-", "-", "unfinished"]
+    assert max(map(len, (header, *body))) <= 80
+
+
+def test_array_of_lists_only_the_points_to_run() -> None:
+    assert slurm_array.array_of([0, 1, 2], total=3, at_a_time=2) == "0-2%2"
+    assert slurm_array.array_of([1, 2], total=3, at_a_time=4) == "1,2%4"
+
+
+def test_report_names_the_failed_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     points = points_in(tmp_path, 2)
     for point, code in zip(points, (0, 2), strict=True):
         point.workdir.mkdir()
-        sweep.end(point, code)
+        sweep.record_end(point, code)
     (points[1].workdir / "log.txt").write_text("begins\nerror: what is wrong\n\n")
     assert sweep.report(tmp_path, points) == 1
     out, err = capsys.readouterr()
@@ -357,7 +375,7 @@ def test_report_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder and the output of a sweep of four points, two at a time."""
+    """Returns the folder and the output of a sweep of four points, two at a time."""
     folder = tmp_path_factory.mktemp("sweeps") / "four"
     grids = (*GRIDS, "--jobs=2")
     done = run(*THREE_STEPS[:-1], f"--workdir={folder}", *grids, "--", THREE_STEPS[-1])
@@ -370,7 +388,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_table_of_a_sweep_is_what_the_runs_wrote(four: tuple[Path, str]) -> None:
+def test_the_table_has_the_values_that_the_runs_wrote(four: tuple[Path, str]) -> None:
     folder, out = four
     rows = rows_of(folder)
     assert len(rows) == 4
@@ -436,7 +454,7 @@ def test_another_configs_sweep_is_refused(four: tuple[Path, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_has_the_runs_save(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_makes_the_runs_save(tmp_path: Path, number: signal.Signals, code: int) -> None:
     long = (*TINY[:-1], "--config.train.steps=2000", "--config.train.log_every_steps=1")
     given = (*long, f"--workdir={tmp_path}", "--grid=config.seed=0,1,2", "--jobs=2")
     process = subprocess.Popen(words(*given), cwd=TOP, stdout=subprocess.PIPE, text=True)
@@ -454,7 +472,7 @@ def test_a_signal_has_the_runs_save(tmp_path: Path, number: signal.Signals, code
     assert [row["state"] for row in rows_of(tmp_path)] == ["unfinished"] * 3
 
 
-# A stand-in for the cluster: it runs the tasks of the array one after another, at once.
+# A replacement for the cluster: it runs the tasks of the array at once, one after another.
 SBATCH = """#!{python}
 import json, os, subprocess, sys
 options = dict(x[2:].partition("=")[::2] for x in sys.argv[1:])
@@ -471,7 +489,7 @@ print("4242")
 
 @pytest.mark.slow
 def test_slurm_array_runs_every_point(tmp_path: Path) -> None:
-    """Only that our side is right: sbatch here is the stand-in above, not SLURM."""
+    """This tests only our side: sbatch is the replacement above, not SLURM."""
     place = tmp_path / "it's $HOME; a folder"
     place.mkdir()
     seen = tmp_path / "seen.jsonl"

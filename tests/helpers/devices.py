@@ -12,7 +12,7 @@ from configs import base
 
 
 def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
-    """A sixteenth of the width, with dropout, crops, flips and colour noise on."""
+    """Returns a config of a sixteenth of the width, with dropout, crops, flips and colour noise."""
     config = base.get_config()
     config.model.name, config.model.width, config.model.num_classes = name, 1 / 16, 10
     config.data.augment.flip, config.data.augment.colour = True, "code"
@@ -22,7 +22,7 @@ def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
 
 
 def prepared(config: ConfigDict) -> tuple[Any, Any, Any]:
-    """The step, the state it starts from, and an endless iterator of its batches."""
+    """Returns the step, the state it starts from, and an endless iterator of its batches."""
     dataset = open_dataset(config.data)
     session = open_session(config, dataset)
     batches = session.batches(dataset.splits["train"], first_step=0)
@@ -30,7 +30,7 @@ def prepared(config: ConfigDict) -> tuple[Any, Any, Any]:
 
 
 def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The parameters by name after some steps, and every step's loss."""
+    """Returns the parameters by name after some steps, and every step's loss."""
     step, state, batches = prepared(config)
     losses = []
     for _ in range(steps):
@@ -44,7 +44,7 @@ def assert_same(
     ours: tuple[dict[str, np.ndarray], list[float]],
     theirs: tuple[dict[str, np.ndarray], list[float]],
 ) -> None:
-    """Losses and every parameter's norm of difference within float32 rounding."""
+    """Compares losses, and the norm of each parameter's difference, to float32 rounding."""
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
     worst = 0.0
     for name, wanted in theirs[0].items():

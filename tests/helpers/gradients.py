@@ -1,4 +1,4 @@
-"""Gradients in float64, as jax works them out and by differences of a NumPy function."""
+"""Gradients in float64, by jax's differentiation and by differences of a NumPy function."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ def random(*shape, seed=0):
 
 
 def value_and_gradient(function, x, weights):
-    """function(x), and the gradient of the sum of weights · function(x), as jax works them out."""
+    """Returns function(x), and jax's gradient of the sum of weights · function(x)."""
 
     @jax.jit
     def both(x, weights):
@@ -22,13 +22,14 @@ def value_and_gradient(function, x, weights):
 
 
 def gradient(function, x, weights):
+    """Returns jax's gradient of the sum of weights · function(x)."""
     shape = jax.eval_shape(function, x).shape
     _, result = value_and_gradient(function, x, np.broadcast_to(weights, shape))
     return result
 
 
 def by_differences(function, x, weights, step=1e-6):
-    """The same by central differences of a NumPy function."""
+    """Returns the gradient of the same sum by central differences of a NumPy function."""
     result = np.zeros_like(x)
     for at in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()

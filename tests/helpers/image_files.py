@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 
 def picture(height, width, seed=0):
@@ -32,6 +32,32 @@ def png(pixels, mode="RGB"):
     return _file(pixels, "PNG", mode)
 
 
+def image_file(pixels, suffix, mode="RGB", **options):
+    """A file of the kind that has this suffix."""
+    if suffix == "webp":
+        options = {"lossless": True, **options}
+    if suffix == "pgm":
+        mode = "L"
+    return _file(pixels, Image.registered_extensions()[f".{suffix}"], mode, **options)
+
+
+def oriented(upright, orientation, suffix):
+    """A file whose pixels lie as a camera held in this way (EXIF, 1 to 8) records `upright`."""
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return image_file(np.ascontiguousarray(stored), suffix, exif=exif)
+
+
 def _file(pixels, kind, mode, **options):
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, kind, **options)
@@ -39,13 +65,14 @@ def _file(pixels, kind, mode, **options):
 
 
 def write_folder(root, splits):
-    """Writes {split: {class: {file name: bytes}}}."""
+    """Writes {split: {class: {file name or path: bytes}}}."""
     for split, classes in splits.items():
         for name, files in classes.items():
-            folder = Path(root, split, name)
-            folder.mkdir(parents=True)
+            Path(root, split, name).mkdir(parents=True, exist_ok=True)
             for file_name, content in files.items():
-                (folder / file_name).write_bytes(content)
+                path = Path(root, split, name, file_name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     return Path(root)
 
 

@@ -1,11 +1,15 @@
 """Small writers of other people's weight files, each from the formats' own descriptions."""
 
+import collections
 import io
 import json
 import pickle
 import pickletools
 import struct
+import sys
+import types
 import zipfile
+from unittest import mock
 
 import numpy as np
 
@@ -85,6 +89,51 @@ def pth_legacy(arrays, pickled=None, pickled_keys=None):
     pickles = [pickled or state_dict(items), pickled_keys or pickle.dumps(keys, 2)]
     numbers = [struct.pack("<q", array.size) + storage_bytes(array) for array in arrays.values()]
     return b"".join([*head, *pickles, *numbers])
+
+
+class _TorchPickler(pickle.Pickler):
+    """Pickles NumPy arrays as torch.save does tensors: storages by reference, then views."""
+
+    def __init__(self, file, storages):
+        super().__init__(file, protocol=2)
+        self.storages = storages
+
+    def reducer_override(self, value):
+        if not isinstance(value, np.ndarray):
+            return NotImplemented
+        strides = tuple(x // value.itemsize for x in value.strides)
+        place = _Place(STORAGES[value.dtype.str[1:]], str(len(self.storages)), value.size)
+        self.storages[place.key] = value.tobytes()
+        hooks = collections.OrderedDict()
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, (
+            place, 0, value.shape, strides, False, hooks,
+        )  # fmt: skip
+
+    def persistent_id(self, value):
+        if not isinstance(value, _Place):
+            return None
+        kind = getattr(sys.modules["torch"], value.kind)
+        return ("storage", kind, value.key, "cuda:0", value.count)
+
+
+_Place = collections.namedtuple("_Place", "kind key count")
+
+
+def torch_save(value):
+    """What torch.save writes for any Python value with NumPy arrays in place of tensors.
+
+    Python's own pickler writes it; modules that are named like PyTorch's stand in for them.
+    """
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for kind in STORAGES.values():
+        setattr(torch, kind, type(kind, (), {"__module__": "torch"}))
+    utils._rebuild_tensor_v2 = lambda *_: None
+    utils._rebuild_tensor_v2.__module__ = "torch._utils"
+    utils._rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    file, storages = io.BytesIO(), {}
+    with mock.patch.dict(sys.modules, {"torch": torch, "torch._utils": utils}):
+        _TorchPickler(file, storages).dump(value)
+    return torch_zip(file.getvalue(), storages)
 
 
 # --- Caffe -----------------------------------------------------------------------------------

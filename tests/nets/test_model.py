@@ -1,4 +1,4 @@
-"""The whole net against NumPy in float64, its endpoints, its randomness and a training step."""
+"""Every layer of a net against NumPy in float64, endpoints, random numbers and a training step."""
 
 import functools
 
@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
+from reference import MAPS, PLACES, conv, pool, relu
 
 from alexnet_jax import build_model
 from alexnet_jax.data import embedded
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.preprocess import InputStats
-from alexnet_jax.train import make_initial_state, make_train_step
+from alexnet_jax.step import make_initial_state, make_train_step
 from configs.base import get_config
 
 CIFAR = ("cuda_convnet_18pct", "cuda_convnet_13pct", "cuda_convnet_11pct", "four_layer")
@@ -30,50 +32,12 @@ def small(name="alexnet", crop=64, width=1 / 8, **changes):
 # --- the same net in NumPy -------------------------------------------------------------------
 
 
-def relu(x):
-    return np.maximum(x, 0)
+def map_norm(x, k, alpha):
+    return reference.response_norm(x, MAPS, 5, k, alpha, 0.75)
 
 
-def conv(x, kernel, bias, stride=1, pad=(0, 0)):
-    x = np.pad(x, ((0, 0), pad, pad, (0, 0)))
-    size = len(kernel)
-    places = (x.shape[1] - size) // stride + 1
-    y = np.empty((len(x), places, places, kernel.shape[3]))
-    for i in range(places):
-        for j in range(places):
-            window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
-            y[:, i, j] = np.einsum("nabc,abcf->nf", window, kernel) + bias
-    return y
-
-
-def map_norm(x, k, alpha, size=5):
-    """Over neighbouring maps; alpha times the bare sum of squares."""
-    y = np.empty_like(x)
-    for c in range(x.shape[3]):
-        near = x[..., max(0, c - size // 2) : c + size // 2 + 1]
-        y[..., c] = x[..., c] / (k + alpha * (near**2).sum(-1)) ** 0.75
-    return y
-
-
-def place_norm(x, k, alpha, size=5):
-    """Over neighbouring places of one map."""
-    y = np.empty_like(x)
-    for i, j in np.ndindex(x.shape[1:3]):
-        rows = slice(max(0, i - size // 2), i + size // 2 + 1)
-        columns = slice(max(0, j - size // 2), j + size // 2 + 1)
-        near = (x[:, rows, columns] ** 2).sum((1, 2))
-        y[:, i, j] = x[:, i, j] / (k + alpha * near) ** 0.75
-    return y
-
-
-def pool(x):
-    """3×3 with stride 2; the sizes here are odd, so nothing hangs over."""
-    places = (x.shape[1] - 3) // 2 + 1
-    assert x.shape[1] % 2 == 1
-    y = np.empty((len(x), places, places, x.shape[3]))
-    for i, j in np.ndindex(places, places):
-        y[:, i, j] = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2))
-    return y
+def place_norm(x, k, alpha):
+    return reference.response_norm(x, PLACES, 5, k, alpha, 0.75)
 
 
 def both(towers):
@@ -98,7 +62,7 @@ def alexnet_in_numpy(params, images, name):
         return keep(layer, np.split(function(both(towers)), 2, -1))
 
     over = -(images.shape[1] - 11) % 4 if not name.startswith("caffe") else 0
-    t = [conv(images, *weights("conv1", i), stride=4, pad=(0, over)) for i in (0, 1)]
+    t = [conv(images, *weights("conv1", i), stride=4, over=over) for i in (0, 1)]
     if name == "alexnet_original":
         t = keep("conv1", t)
         t = each("norm1", lambda x: map_norm(x, 2, 1e-4 / 5), t)
@@ -115,7 +79,7 @@ def alexnet_in_numpy(params, images, name):
         else:
             t = each("pool1", pool, t)
             t = over_both("norm1", lambda x: map_norm(x, 1, 1e-4 / 5), t)
-    t = keep("conv2", [relu(conv(t[i], *weights("conv2", i), pad=(2, 2))) for i in (0, 1)])
+    t = keep("conv2", [relu(conv(t[i], *weights("conv2", i), padding=2)) for i in (0, 1)])
     if name == "alexnet":
         t = each("norm2", lambda x: map_norm(x, 2, 1e-4), t)
     elif name == "alexnet_original":
@@ -126,9 +90,9 @@ def alexnet_in_numpy(params, images, name):
     t = each("pool2", pool, t)
     if name == "caffenet":
         t = over_both("norm2", lambda x: map_norm(x, 1, 1e-4 / 5), t)
-    t = keep("conv3", [relu(conv(both(t), *weights("conv3", i), pad=(1, 1))) for i in (0, 1)])
-    t = keep("conv4", [relu(conv(t[i], *weights("conv4", i), pad=(1, 1))) for i in (0, 1)])
-    t = [conv(t[i], *weights("conv5", i), pad=(1, 1)) for i in (0, 1)]
+    t = keep("conv3", [relu(conv(both(t), *weights("conv3", i), padding=1)) for i in (0, 1)])
+    t = keep("conv4", [relu(conv(t[i], *weights("conv4", i), padding=1)) for i in (0, 1)])
+    t = [conv(t[i], *weights("conv5", i), padding=1) for i in (0, 1)]
     if name == "alexnet_original":
         t = keep("conv5", t)
         t = each("pool5", pool, t)
@@ -165,10 +129,10 @@ def random_images(side, number=2):
     return np.random.default_rng(1).normal(0, 60, (number, side, side, 3))
 
 
-WHOLE = [("alexnet", 64), ("alexnet_original", 66), ("caffe_alexnet", 67), ("caffenet", 67)]
+SIDES = [("alexnet", 64), ("alexnet_original", 66), ("caffe_alexnet", 67), ("caffenet", 67)]
 
 
-@pytest.mark.parametrize(("name", "crop"), WHOLE)
+@pytest.mark.parametrize(("name", "crop"), SIDES)
 def test_every_layer_of_the_net_is_what_numpy_says(name, crop):
     model = build_model(small(name, crop))
     params, images = random_parameters(model), random_images(crop)
@@ -184,7 +148,7 @@ def test_every_layer_of_the_net_is_what_numpy_says(name, crop):
 
 
 def test_normalising_inside_a_tower_differs_from_normalising_over_the_border():
-    """Guards the test above: with these inputs the two conventions can be told apart."""
+    """Guards the test above: with these inputs the two conventions differ."""
     x = np.abs(random_images(4)[..., :1]) * np.ones(12)
     inside = both([map_norm(half, 2, 1e-4) for half in np.split(x, 2, -1)])
     across = map_norm(x, 2, 1e-4)
@@ -194,7 +158,7 @@ def test_normalising_inside_a_tower_differs_from_normalising_over_the_border():
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_original"])
 def test_the_gradient_along_a_direction_is_numpys_difference_quotient(name):
-    crop = dict(WHOLE)[name]
+    crop = dict(SIDES)[name]
     model = build_model(small(name, crop))
     params, direction = random_parameters(model), random_parameters(model, seed=5)
     images, weights = random_images(crop), np.random.default_rng(2).normal(size=(2, 10))
@@ -328,8 +292,11 @@ def test_initial_weights_are_a_function_of_the_seed():
 
 
 @pytest.fixture(scope="module")
-def dropped():
-    """Which units of drop6 and drop7 are kept, for two keys, in a net whose units are all on."""
+def masks():
+    """The units that drop6 and drop7 keep, as a function of the key and of the examples.
+
+    Every unit of fc6 and fc7 is 1, so that the outputs of the dropout layers are their masks.
+    """
     model = build_model(small(width=0.25))
     params = random_parameters(model)
     for layer in ("fc6", "fc7"):
@@ -337,11 +304,18 @@ def dropped():
     images = random_images(64, 16).astype(np.float32)
 
     @jax.jit
-    def masks(key):
-        _, ends = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
+    def masks(key, examples):
+        rngs = {"dropout": key}
+        _, ends = model.apply({"params": params}, images, True, examples, rngs=rngs)
         return ends["drop6"], ends["drop7"]
 
-    return np.asarray([masks(jax.random.key(seed)) for seed in (0, 0, 1)])  # [3, 2, 16, 1024]
+    return lambda seed, examples: np.asarray(masks(jax.random.key(seed), jnp.asarray(examples)))
+
+
+@pytest.fixture(scope="module")
+def dropped(masks):
+    """Masks of drop6 and drop7 for examples 0 to 15, for two keys: [3, 2, 16, 1024]."""
+    return np.asarray([masks(seed, range(16)) for seed in (0, 0, 1)])
 
 
 def agreement(a, b):
@@ -372,13 +346,35 @@ def test_masks_of_two_examples_differ(dropped):
     assert all(agreement(masks[0], other) < 5 for other in masks[1:])
 
 
+def test_a_mask_belongs_to_its_example_wherever_it_stands_in_the_batch(masks, dropped):
+    examples = [3, 0, 900, 3, *range(4, 16)]
+    found = masks(0, examples)
+    for i, example in enumerate(examples):
+        if example < 16:
+            np.testing.assert_array_equal(found[:, i], dropped[0, :, example])
+    assert all(agreement(found[0, 2], other) < 5 for other in dropped[0, 0])
+
+
+def test_without_numbers_the_examples_count_from_0():
+    model = build_model(small(without=("conv2", "conv3", "conv4", "conv5", "fc7")))
+    params, images = random_parameters(model), random_images(64, 3).astype(np.float32)
+
+    @jax.jit
+    def logits(examples):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply({"params": params}, images, True, examples, rngs=rngs)[0]
+
+    np.testing.assert_array_equal(logits(None), logits(jnp.arange(3)))
+    assert (logits(None) != logits(jnp.arange(1, 4))).any(1).all()
+
+
 def test_masks_of_the_two_towers_differ(dropped):
     assert agreement(dropped[0, 0, :, :512], dropped[0, 0, :, 512:]) < 5
 
 
 # --- a training step -------------------------------------------------------------------------
 
-PIXELS = InputStats(
+STATS = InputStats(
     jnp.full((64, 64, 3), 40.0), jnp.ones(3), jnp.asarray(np.diag([30.0, 10.0, 5.0]), jnp.float32)
 )
 
@@ -419,7 +415,7 @@ def training(kind):
 
 def one_step(kind, batch, number=0):
     _, step, state = training(kind)
-    return step(state.replace(step=jnp.int32(number)), batch, PIXELS)
+    return step(state.replace(step=jnp.int32(number)), batch, STATS)
 
 
 def close(first, second):
@@ -431,7 +427,7 @@ def close(first, second):
 @pytest.mark.slow
 def test_a_jitted_training_step_is_the_unjitted_one():
     step, _, state = training("random")
-    plain, plain_scalars = step(state, digits_batch(4, padding=3), PIXELS)
+    plain, plain_scalars = step(state, digits_batch(4, padding=3), STATS)
     jitted, scalars = one_step("random", digits_batch(4, padding=3))
     assert int(jitted.step) == int(plain.step) == 1
     assert not np.allclose(jitted.params["conv1"]["kernel"], state.params["conv1"]["kernel"])
@@ -490,10 +486,10 @@ def test_the_gradient_is_the_mean_over_the_batch():
         batch = dict(digits_batch(4), mask=np.array(mask, np.float32))
         return one_step("still", batch)[0].opt_state.velocity
 
-    whole, first, second = velocity([1, 1, 1, 1]), velocity([1, 0, 0, 0]), velocity([0, 1, 1, 1])
+    every, first, second = velocity([1, 1, 1, 1]), velocity([1, 0, 0, 0]), velocity([0, 1, 1, 1])
     mean = jax.tree.map(lambda a, b: (a + 3 * b) / 4, first, second)
     assert not np.allclose(first["conv4"]["kernel"], second["conv4"]["kernel"], rtol=0.1)
-    close(whole, mean)
+    close(every, mean)
 
 
 def test_randomness_of_a_step_is_a_function_of_the_seed_and_the_step():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import reference
 from gradients import EXACT, by_differences, gradient, random, value_and_gradient
+from reference import MAPS, PLACES
 from scipy import signal
 
 from alexnet_jax.nets import ops
@@ -11,18 +13,6 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 # --- convolutions ----------------------------------------------------------------------------
-
-
-def conv_by_loops(x, kernel, bias, stride, padding, over):
-    size, side = kernel.shape[0], x.shape[1]
-    canvas = np.zeros((len(x), side + 2 * padding + over, side + 2 * padding + over, x.shape[3]))
-    canvas[:, padding : padding + side, padding : padding + side] = x
-    places = (canvas.shape[1] - size) // stride + 1
-    y = np.zeros((len(x), places, places, kernel.shape[3]))
-    for n, i, j, f in np.ndindex(y.shape):
-        window = canvas[n, i * stride : i * stride + size, j * stride : j * stride + size]
-        y[n, i, j, f] = (window * kernel[..., f]).sum() + bias[f]
-    return y
 
 
 @pytest.mark.parametrize(
@@ -40,7 +30,7 @@ def conv_by_loops(x, kernel, bias, stride, padding, over):
 def test_convolution_is_a_cross_correlation_with_zeros_around(side, size, stride, padding, over):
     x, kernel, bias = random(2, side, side, 3), random(size, size, 3, 4, seed=1), random(4, seed=2)
     y = ops.conv(x, kernel, bias, stride=stride, padding=padding, over=over)
-    np.testing.assert_allclose(y, conv_by_loops(x, kernel, bias, stride, padding, over), **EXACT)
+    np.testing.assert_allclose(y, reference.conv(x, kernel, bias, stride, padding, over), **EXACT)
 
 
 def test_convolution_agrees_with_scipy():
@@ -64,12 +54,12 @@ def test_convolution_gradients_by_differences():
     loops = (2, 0, 1)
     np.testing.assert_allclose(
         gradient(lambda x: ops.conv(x, kernel, bias, **how), x, weights),
-        by_differences(lambda x: conv_by_loops(x, kernel, bias, *loops), x, weights),
+        by_differences(lambda x: reference.conv(x, kernel, bias, *loops), x, weights),
         atol=1e-7,
     )
     np.testing.assert_allclose(
         gradient(lambda k: ops.conv(x, k, bias, **how), kernel, weights),
-        by_differences(lambda k: conv_by_loops(x, k, bias, *loops), kernel, weights),
+        by_differences(lambda k: reference.conv(x, k, bias, *loops), kernel, weights),
         atol=1e-7,
     )
     np.testing.assert_allclose(
@@ -77,14 +67,6 @@ def test_convolution_gradients_by_differences():
         weights.sum((0, 1, 2)),
         **EXACT,
     )
-
-
-def test_overhang_by_hand():
-    assert ops.overhang(224, 55, 11, 4) == 3
-    assert ops.overhang(227, 55, 11, 4) == 0
-    assert ops.overhang(224, 55, 11, 4, padding=2) == 0  # torchvision's leaves a row out
-    assert ops.overhang(32, 16, 3, 2) == 1
-    assert ops.overhang(55, 27, 3, 2) == 0
 
 
 def local_by_loops(x, kernel, bias, padding):
@@ -116,7 +98,7 @@ def test_local_convolution_with_one_kernel_everywhere_is_the_shared_convolution(
     x, kernel, bias = random(2, 6, 6, 3), random(3, 3, 3, 4, seed=1), random(4, seed=2)
     everywhere = np.broadcast_to(kernel.reshape(27, 4), (6, 6, 27, 4))
     y = ops.local(x, everywhere, np.broadcast_to(bias, (6, 6, 4)), padding=1)
-    np.testing.assert_allclose(y, conv_by_loops(x, kernel, bias, 1, 1, 0), **EXACT)
+    np.testing.assert_allclose(y, reference.conv(x, kernel, bias, 1, 1, 0), **EXACT)
 
 
 def test_local_convolution_kernel_gradient_by_differences():
@@ -141,31 +123,17 @@ def test_dense_flattens_rows_columns_maps_in_this_order():
 # --- response normalisation ------------------------------------------------------------------
 
 
-def norm_by_loops(x, axes, size, k, alpha, beta):
-    y, half = np.zeros_like(x), size // 2
-    for at in np.ndindex(x.shape):
-        window = [slice(i, i + 1) for i in at]
-        for axis in axes:
-            window[axis] = slice(max(0, at[axis] - half), at[axis] + half + 1)
-        y[at] = x[at] / (k + alpha * (x[tuple(window)] ** 2).sum()) ** beta
-    return y
-
-
 def norm_gradient_by_hand(x, axes, size, k, alpha, beta, g):
     """dy_i ÷ dx_j = [i = j] d_i^−β − 2αβ x_i x_j d_i^(−β−1) for every j in i's window."""
-    result, half = np.zeros_like(x), size // 2
+    result = np.zeros_like(x)
     for at in np.ndindex(x.shape):
-        window = [slice(i, i + 1) for i in at]
-        for axis in axes:
-            window[axis] = slice(max(0, at[axis] - half), at[axis] + half + 1)
-        window = tuple(window)
+        window = reference.neighbourhood(at, axes, size)
         d = k + alpha * (x[window] ** 2).sum()
         result[at] += g[at] * d**-beta
         result[window] -= g[at] * 2 * alpha * beta * x[at] * x[window] * d ** (-beta - 1)
     return result
 
 
-MAPS, PLACES = (3,), (1, 2)
 # Inputs are large, so that the sum of squares matters beside k.
 NORMS = {
     "paper: k 2, alpha as printed": (MAPS, 5, 2.0, 1e-4, 0.75),
@@ -185,7 +153,7 @@ SHAPES = [(2, 1, 1, 1), (2, 1, 1, 3), (1, 3, 2, 4), (1, 2, 7, 12)]
 def test_response_norm_value_and_gradient(how, shape):
     x, g = 60 * random(*shape), random(*shape, seed=1)
     y, gradient = value_and_gradient(lambda x: ops.response_norm(x, *how), x, g)
-    np.testing.assert_allclose(y, norm_by_loops(x, *how), **EXACT)
+    np.testing.assert_allclose(y, reference.response_norm(x, *how), **EXACT)
     np.testing.assert_allclose(gradient, norm_gradient_by_hand(x, *how, g), **EXACT)
 
 
@@ -194,7 +162,7 @@ def test_response_norm_gradient_by_differences(how):
     x, g = 60 * random(1, 3, 3, 6), random(1, 3, 3, 6, seed=1)
     np.testing.assert_allclose(
         gradient(lambda x: ops.response_norm(x, *how), x, g),
-        by_differences(lambda x: norm_by_loops(x, *how), x, g, step=1e-4),
+        by_differences(lambda x: reference.response_norm(x, *how), x, g, step=1e-4),
         rtol=1e-6,
         atol=1e-8,
     )

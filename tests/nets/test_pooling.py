@@ -6,21 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from gradients import EXACT, by_differences, gradient, random
 
 from alexnet_jax.nets import pooling
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def pool_by_loops(x, size, stride, over, combine):
-    side = x.shape[1]
-    places = (side + over - size) // stride + 1
-    y = np.zeros((len(x), places, places, x.shape[3]))
-    for n, i, j, c in np.ndindex(y.shape):
-        rows, columns = slice(i * stride, i * stride + size), slice(j * stride, j * stride + size)
-        y[n, i, j, c] = combine(x[n, rows, columns, c])  # slices end at the edge of the map
-    return y
 
 
 POOLS = [(5, 3, 2, 0), (6, 3, 2, 1), (32, 3, 2, 1), (7, 2, 2, 1), (8, 2, 2, 0), (3, 3, 2, 0)]
@@ -30,14 +21,14 @@ POOLS = [(5, 3, 2, 0), (6, 3, 2, 1), (32, 3, 2, 1), (7, 2, 2, 1), (8, 2, 2, 0), 
 def test_max_pool_ignores_what_hangs_over_the_edge(side, size, stride, over):
     x = random(2, side, side, 3) - 5  # negative, so that a zero beyond the edge would win
     y = pooling.max_pool(x, size=size, stride=stride, over=over)
-    np.testing.assert_array_equal(y, pool_by_loops(x, size, stride, over, np.max))
+    np.testing.assert_array_equal(y, reference.pool(x, size, stride, over, np.max))
 
 
 @pytest.mark.parametrize(("side", "size", "stride", "over"), POOLS)
 def test_avg_pool_divides_by_the_number_of_places_inside(side, size, stride, over):
     x = random(2, side, side, 3)
     y = pooling.avg_pool(x, size=size, stride=stride, over=over)
-    np.testing.assert_allclose(y, pool_by_loops(x, size, stride, over, np.mean), **EXACT)
+    np.testing.assert_allclose(y, reference.pool(x, size, stride, over, np.mean), **EXACT)
 
 
 def test_avg_pool_of_ones_is_one_up_to_the_corner():
@@ -52,10 +43,10 @@ def test_avg_pool_of_ones_is_one_up_to_the_corner():
 def test_pool_gradients_by_differences(name, side, size, stride, over):
     pool, combine = getattr(pooling, name), np.max if name == "max_pool" else np.mean
     x = random(1, side, side, 2)
-    weights = random(*pool_by_loops(x, size, stride, over, combine).shape, seed=1)
+    weights = random(*reference.pool(x, size, stride, over, combine).shape, seed=1)
     np.testing.assert_allclose(
         gradient(lambda x: pool(x, size=size, stride=stride, over=over), x, weights),
-        by_differences(lambda x: pool_by_loops(x, size, stride, over, combine), x, weights),
+        by_differences(lambda x: reference.pool(x, size, stride, over, combine), x, weights),
         atol=1e-8,
     )
 

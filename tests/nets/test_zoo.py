@@ -8,23 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.ops import overhang
 from alexnet_jax.nets.shapes import (
     WindowTooLargeError,
     layer_shapes,
     layer_table,
+    overhang,
     smallest_crop,
-    window_places,
+    window_count,
 )
+from alexnet_jax.nets.spec import LRN, Conv, Dropout, Local, MapLRN, MaxPool, Pool
 from alexnet_jax.nets.variants import resolve, weighted_layers
-from alexnet_jax.nets.zoo import LRN, NETS, AvgPool, Conv, Dropout, Local, MapLRN, MaxPool
+from alexnet_jax.nets.zoo import NETS
 from configs.base import get_config
 
 CIFAR = ("cuda_convnet_18pct", "cuda_convnet_13pct", "cuda_convnet_11pct", "four_layer")
 
 
 def net_of(name="alexnet", crop=None, classes=None, width=1.0, **changes):
-    """The net of a config that asks for the published size, unless told otherwise."""
+    """The net that a config resolves to; of the published size by default."""
     config = get_config()
     config.model.name = name
     config.model.width = width
@@ -143,24 +144,24 @@ def test_conv6_reads_both_towers():
 
 def test_conv1_sees_224_pixels_and_three_rows_of_zeros_beyond_the_far_edge():
     conv1 = NETS["alexnet"].layers[0]
-    places = window_places(224, conv1)
-    assert places == 55
-    assert overhang(224, places, conv1.size, conv1.stride, conv1.padding) == 3
-    first_of_last_window = (places - 1) * conv1.stride  # no padding before the first pixel
+    count = window_count(224, conv1)
+    assert count == 55
+    assert overhang(224, conv1) == 3
+    first_of_last_window = (count - 1) * conv1.stride  # no padding before the first pixel
     assert first_of_last_window == 216
     assert first_of_last_window + conv1.size == 224 + 3
 
 
 def test_conv1_of_caffe_fits_227_pixels_exactly():
     conv1 = NETS["caffe_alexnet"].layers[0]
-    assert window_places(227, conv1) == 55
-    assert overhang(227, 55, conv1.size, conv1.stride, conv1.padding) == 0
+    assert window_count(227, conv1) == 55
+    assert overhang(227, conv1) == 0
 
 
 def test_conv1_of_torchvision_leaves_the_last_pixels_out():
     conv1 = NETS["one_weird_trick"].layers[0]
-    assert window_places(224, conv1) == 55  # floor(217 ÷ 4) + 1
-    assert overhang(224, 55, conv1.size, conv1.stride, conv1.padding) == 0
+    assert window_count(224, conv1) == 55  # floor(217 ÷ 4) + 1
+    assert overhang(224, conv1) == 0
 
 
 SIDES = {
@@ -183,18 +184,18 @@ def test_sides_from_the_first_convolution_to_the_last_pool(name):
     sides = [
         shape.out[0]
         for shape in shapes_of(net_of(name)).values()
-        if isinstance(shape.layer, Conv | Local | MaxPool | AvgPool)
+        if isinstance(shape.layer, Conv | Local | Pool)
     ]
     assert sides == SIDES[name]
 
 
 def test_pools_of_the_paper_never_hang_over_but_those_of_the_cifar_nets_do():
-    for side, places in ((55, 27), (27, 13), (13, 6)):
-        assert window_places(side, MaxPool("p")) == places
-        assert overhang(side, places, 3, 2) == 0
-    for side, places in ((32, 16), (16, 8), (8, 4), (24, 12), (12, 6)):
-        assert window_places(side, MaxPool("p")) == places
-        assert overhang(side, places, 3, 2) == 1
+    for side, count in ((55, 27), (27, 13), (13, 6)):
+        assert window_count(side, MaxPool("p")) == count
+        assert overhang(side, MaxPool("p")) == 0
+    for side, count in ((32, 16), (16, 8), (8, 4), (24, 12), (12, 6)):
+        assert window_count(side, MaxPool("p")) == count
+        assert overhang(side, MaxPool("p")) == 1
 
 
 WINDOWS = st.tuples(
@@ -207,9 +208,9 @@ WINDOWS = st.tuples(
 def test_windows_that_overlap_or_touch_cover_every_row_up_to_the_end_of_the_last(window):
     side, size, stride, padding, ceil = window
     layer = Conv("c", 1, size, stride=stride, padding=padding, ceil=ceil)
-    places = window_places(side, layer)
-    covered = {place * stride + i for place in range(places) for i in range(size)}
-    assert covered == set(range((places - 1) * stride + size))
+    count = window_count(side, layer)
+    covered = {window * stride + i for window in range(count) for i in range(size)}
+    assert covered == set(range((count - 1) * stride + size))
 
 
 @given(WINDOWS)
@@ -217,12 +218,12 @@ def test_windows_that_overlap_or_touch_cover_every_row_up_to_the_end_of_the_last
 def test_rounding_up_covers_all_rows_and_the_last_window_starts_inside(window):
     side, size, stride, padding, _ = window
     layer = Conv("c", 1, size, stride=stride, padding=padding, ceil=True)
-    places, rows = window_places(side, layer), side + 2 * padding
-    start = (places - 1) * stride
+    rows = side + 2 * padding
+    start = (window_count(side, layer) - 1) * stride
     assert start < rows  # the last window reads at least one real row
     assert start + size >= rows  # and no row is left out
     assert start + size - rows < stride  # nor would one window fewer do
-    assert overhang(side, places, size, stride, padding) == start + size - rows
+    assert overhang(side, layer) == start + size - rows
 
 
 @given(WINDOWS)
@@ -231,13 +232,13 @@ def test_rounding_down_leaves_no_window_over_the_edge_and_none_out(window):
     side, size, stride, padding, _ = window
     layer = Conv("c", 1, size, stride=stride, padding=padding)
     starts = list(range(0, side + 2 * padding - size + 1, stride))
-    assert window_places(side, layer) == len(starts)
-    assert overhang(side, len(starts), size, stride, padding) == 0
+    assert window_count(side, layer) == len(starts)
+    assert overhang(side, layer) == 0
 
 
 def test_a_window_larger_than_its_input_is_refused():
     with pytest.raises(WindowTooLargeError):
-        window_places(10, Conv("c", 1, 11))
+        window_count(10, Conv("c", 1, 11))
 
 
 # --- the numbers in the tuples ---------------------------------------------------------------
@@ -426,10 +427,25 @@ def test_lrn_false_leaves_out_every_norm_and_nothing_else():
     assert parameters(net_of("alexnet_original", lrn=False)) == 60_965_224
 
 
-def test_pool_size_2_by_hand():
-    # ceil((55 − 2) ÷ 2) + 1 = 28, 28 → 14 → 7
-    shapes = shapes_of(net_of("alexnet", pool_size=2))
-    assert [shapes[f"pool{i}"].out[0] for i in (1, 2, 5)] == [28, 14, 7]
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_original", "caffe_alexnet", "caffenet"])
+def test_windows_of_2_keep_the_sizes_of_the_overlapping_pools(name):
+    """As in released net 147: ⌊(55 − 2) ÷ 2⌋ + 1 = 27, then 13 and 6."""
+    net = net_of(name, pool_size=2)
+    shapes = shapes_of(net)
+    assert [shapes[f"pool{i}"].out[0] for i in (1, 2, 5)] == [27, 13, 6]
+    assert all(shapes[f"pool{i}"].layer.size == 2 for i in (1, 2, 5))
+    assert parameters(net) == 60_965_224
+
+
+@pytest.mark.parametrize("name", ["cuda_convnet_18pct", "four_layer"])
+def test_windows_of_2_keep_the_sizes_of_the_cifar_pools(name):
+    shapes = shapes_of(net_of(name, pool_size=2))
+    assert [shapes[f"pool{i}"].out[0] for i in (1, 2, 3)] == [16, 8, 4]
+
+
+def test_windows_of_4_round_up_as_those_of_3_do():
+    shapes = shapes_of(net_of("alexnet", pool_size=4))  # ⌈(55 − 4) ÷ 2⌉ + 1 = 27
+    assert [shapes[f"pool{i}"].out[0] for i in (1, 2, 5)] == [27, 13, 6]
 
 
 def test_dropout_override_sets_every_rate_and_zero_leaves_it_out():
@@ -443,6 +459,36 @@ def test_activation_override_spares_the_linear_layers():
     layers = weighted_layers(net_of("alexnet", activation="tanh"))
     assert {layers[name].activation for name in ("conv1", "conv5", "fc7")} == {"tanh"}
     assert layers["fc8"].activation is None
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_original", "caffenet"])
+def test_tanh_starts_from_biases_of_0(name):
+    """Biases of 1, which give ReLUs positive inputs, saturate a tanh."""
+    tanh = weighted_layers(net_of(name, activation="tanh"))
+    assert {x.bias for x in tanh.values() if x.activation == "tanh"} == {0}
+    relu = weighted_layers(net_of(name, activation="relu"))
+    published = weighted_layers(net_of(name))
+    assert [x.bias for x in relu.values()] == [x.bias for x in published.values()]
+
+
+def test_initial_sets_the_std_and_the_bias_of_the_named_layers_only():
+    published = weighted_layers(net_of("alexnet"))
+    initial = (("conv2", 0.05, 0.5), ("fc8", 0.001, -1.0))
+    changed = weighted_layers(net_of("alexnet", initial=initial))
+    for name, std, bias in initial:
+        assert (changed[name].std, changed[name].bias) == (pytest.approx(std, rel=1e-12), bias)
+    assert all(changed[x] == published[x] for x in published if x not in ("conv2", "fc8"))
+
+
+def test_initial_sets_the_bias_of_a_tanh_layer_too():
+    layers = weighted_layers(net_of("alexnet", activation="tanh", initial=(("fc6", 0.02, 0.25),)))
+    assert (layers["fc6"].bias, layers["fc7"].bias) == (0.25, 0)
+
+
+def test_an_initial_std_is_that_of_the_published_fan_in():
+    """As every std of a smaller net: fc6 reads 64 numbers here and 9,216 in the paper."""
+    net = net_of("alexnet", crop=64, classes=10, width=0.25, initial=(("fc6", 0.02, 1.0),))
+    assert weighted_layers(net)["fc6"].std == pytest.approx(0.02 * 12, rel=1e-12)
 
 
 SMALLEST = {
@@ -478,6 +524,8 @@ def test_a_crop_too_small_is_refused_with_the_smallest_possible(name):
         ({"exchange": ("pool1", "fc8")}, "'pool1'"),
         ({"exchange": ("conv3",)}, "'fc8'"),
         ({"activation": "gelu"}, "'gelu'"),
+        ({"initial": (("conv9", 0.1, 0.0),)}, "'conv9'"),
+        ({"initial": (("pool1", 0.1, 0.0),)}, "'pool1'"),
         ({"towers": 3}, "model.towers=3"),
         ({"towers": 64}, "model.towers=64"),
         ({"width": 0.3}, "0.3"),
@@ -491,10 +539,10 @@ def test_an_impossible_net_is_refused_by_its_value(changes, named):
     config.model.width = 1.0
     for key, value in changes.items():
         setattr(config.model, key, value)
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as refusal:
         resolve(config.model, 224)
-    assert named in str(fault.value)
-    assert "\n" not in str(fault.value)
+    assert named in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -508,9 +556,9 @@ def test_an_impossible_net_is_refused_by_its_value(changes, named):
     ],
 )
 def test_the_width_that_a_refusal_advises_is_possible(name, towers, width):
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as refusal:
         net_of(name, width=width, towers=towers)
-    advised = float(str(fault.value).split("such as ")[1])
+    advised = float(str(refusal.value).split("such as ")[1])
     net_of(name, width=advised, towers=towers)
 
 
@@ -549,16 +597,20 @@ def test_a_width_either_divides_among_the_towers_or_is_refused(width, towers):
 
 
 def test_the_layer_table_prints_published_numbers_by_layer():
-    lines = layer_table(net_of("alexnet"), 224).splitlines()
-    rows = {line.split()[0]: line for line in lines}
+    header, *table = layer_table(net_of("alexnet"))
+    rows = {name: dict(zip(header, (name, *cells), strict=True)) for name, *cells in table}
     for name, (weights, biases, macs, *_) in ALEXNET_LAYERS.items():
-        assert rows[name].split()[-2:] == [f"{weights + biases:,}", f"{macs:,}"]
-    assert rows["total"].split()[-2:] == ["60,965,224", "724,406,816"]
-    assert "55×55×96" in rows["conv1"]
-    assert "48 of 96" in rows["conv1"]
-    assert "its own" in rows["conv2"]
-    assert "all towers" in rows["conv3"]
-    assert "whole" in rows["fc8"]
+        assert rows[name]["parameters"] == f"{weights + biases:,}"
+        assert rows[name]["multiply-adds"] == f"{macs:,}"
+    assert rows["total"]["parameters"] == "60,965,224"
+    assert rows["total"]["multiply-adds"] == "724,406,816"
+    assert rows["conv1"]["output"] == "55×55×96"
+    assert rows["conv1"]["a tower has"] == "48 of 96"
+    assert rows["conv1"]["kernel"] == "11×11×3×48"
+    assert [rows[f"conv{i}"]["reads"] for i in (2, 3)] == ["its own", "all towers"]
+    assert [rows[x]["a tower has"] for x in ("norm1", "fc7", "fc8")] == [
+        "48 of 96", "2048 of 4096", "all",
+    ]  # fmt: skip
 
 
 def test_convolutions_hold_91_9_percent_of_the_multiply_adds_and_3_8_of_the_parameters():

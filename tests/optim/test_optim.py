@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from alexnet_jax import optim
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.optim import schedules, update
 from configs.base import get_config
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
@@ -45,7 +47,7 @@ def test_the_papers_rule_by_hand_across_a_drop_of_the_rate():
     # v₂ = −0.135 − 0.0425 − 0.2 = −0.3775            w₂ = 0.4725
     # v₃ = −0.33975 − 0.0023625 − 0.03 = −0.3721125   w₃ = 0.1003875: it coasts on at the old rate
     with jax.enable_x64(True):
-        rule = optim.momentum_rule(jnp.float64(0.5), 0.9, rate_inside=True)
+        rule = update.momentum_rule(jnp.float64(0.5), 0.9, rate_inside=True)
         grads, rates = map(jnp.float64, (1, 2, 3)), map(jnp.float64, (0.1, 0.1, 0.01))
         history = run(rule, jnp.float64(1), grads, rates)
     np.testing.assert_allclose([w for w, _ in history], [0.85, 0.4725, 0.1003875], **EXACT)
@@ -58,7 +60,7 @@ def test_the_sgd_rule_by_hand_across_a_drop_of_the_rate():
     # v₂ = 1.35 + 2.425 = 3.775           w₂ = 0.4725
     # v₃ = 3.3975 + 3.23625 = 6.63375     w₃ = 0.4725 − 0.0663375 = 0.4061625
     with jax.enable_x64(True):
-        rule = optim.momentum_rule(jnp.float64(0.5), 0.9, rate_inside=False)
+        rule = update.momentum_rule(jnp.float64(0.5), 0.9, rate_inside=False)
         grads, rates = map(jnp.float64, (1, 2, 3)), map(jnp.float64, (0.1, 0.1, 0.01))
         history = run(rule, jnp.float64(1), grads, rates)
     np.testing.assert_allclose([w for w, _ in history], [0.85, 0.4725, 0.4061625], **EXACT)
@@ -76,7 +78,7 @@ def test_the_sgd_rule_is_optax_sgd_with_decay_added_before_it():
     params, grads, rates = random_training()
     decays = {"a": {"kernel": 0.05}, "b": {"kernel": 0.05}}
     with jax.enable_x64(True):
-        rule = optim.momentum_rule(decays, 0.9, rate_inside=False)
+        rule = update.momentum_rule(decays, 0.9, rate_inside=False)
         everywhere = [jax.tree.map(lambda _, r=r: jnp.float64(r), params) for r in rates]
         ours = run(rule, params, grads, everywhere)
         schedule = optax.piecewise_constant_schedule(0.1, {4: 0.1, 8: 0.1})
@@ -92,7 +94,7 @@ def test_the_papers_rule_is_numpys_with_its_own_decay_for_each_layer():
     params, grads, rates = random_training()
     decays = {"a": {"kernel": 1.0}, "b": {"kernel": 0.004}}
     with jax.enable_x64(True):
-        rule = optim.momentum_rule(decays, 0.9, rate_inside=True)
+        rule = update.momentum_rule(decays, 0.9, rate_inside=True)
         everywhere = [jax.tree.map(lambda _, r=r: jnp.float64(r), params) for r in rates]
         ours = run(rule, params, grads, everywhere)
     for layer in ("a", "b"):
@@ -105,9 +107,9 @@ def test_the_papers_rule_is_numpys_with_its_own_decay_for_each_layer():
 
 
 @pytest.mark.parametrize("rate_inside", [True, False])
-def test_at_rate_0_a_parameter_stands_still_and_its_velocity_too(rate_inside):
+def test_at_rate_0_neither_a_parameter_nor_its_velocity_changes(rate_inside):
     with jax.enable_x64(True):
-        rule = optim.momentum_rule(jnp.float64(0.5), 0.9, rate_inside)
+        rule = update.momentum_rule(jnp.float64(0.5), 0.9, rate_inside)
         grads, rates = map(jnp.float64, (1, 2, 3, 4)), map(jnp.float64, (0.1, 0, 0, 0.1))
         (w1, v1), (w2, v2), (w3, v3), (w4, _) = run(rule, jnp.float64(1), grads, rates)
     assert w1 == w2 == w3 != w4
@@ -118,10 +120,10 @@ def test_a_config_takes_the_rule_of_its_name():
     for name, drop in (("paper", 0.1003875), ("sgd", 0.4061625)):
         config = config_of(name=name, weight_decay=0.5)
         with jax.enable_x64(True):
-            rule = optim.make_optimizer(config.optim, net_of(config))
+            rule = update.make_optimizer(config.optim, net_of(config))
             ones = {
                 layer: {"kernel": jnp.float64(1), "bias": jnp.float64(1)}
-                for layer in optim.decays(config.optim, net_of(config))
+                for layer in update.decays(config.optim, net_of(config))
             }
             scaled = [jax.tree.map(lambda x, f=f: f * x, ones) for f in (1, 2, 3)]
             rates = [jax.tree.map(lambda x, f=f: f * x, ones) for f in (0.1, 0.1, 0.01)]
@@ -134,7 +136,7 @@ def test_a_config_takes_the_rule_of_its_name():
 
 def test_decay_is_the_configs_for_weights_and_none_for_biases():
     config = config_of(weight_decay=0.0005)
-    decays = optim.decays(config.optim, net_of(config))
+    decays = update.decays(config.optim, net_of(config))
     assert sorted(decays) == sorted([f"conv{i}" for i in range(1, 6)] + ["fc6", "fc7", "fc8"])
     assert all(x == {"kernel": 0.0005, "bias": 0.0} for x in decays.values())
 
@@ -155,13 +157,13 @@ def test_decay_is_the_configs_for_weights_and_none_for_biases():
 )
 def test_decay_of_the_cifar_nets_is_the_layers_own(name, expected):
     config = config_of(weight_decay=0.0005)
-    decays = optim.decays(config.optim, net_of(config, name, 32))
+    decays = update.decays(config.optim, net_of(config, name, 32))
     assert {layer: x["kernel"] for layer, x in decays.items()} == expected
     assert all(x["bias"] == 0 for x in decays.values())
 
 
 def rates_of(config, step, scale=1.0, epoch=10, total=100, name="alexnet", crop=64):
-    at = optim.rates(config.optim, net_of(config, name, crop), epoch, total)
+    at = schedules.learning_rates(config.optim, net_of(config, name, crop), epoch, total)
     rates = at(jnp.int32(step), jnp.float32(scale))
     return {layer: (float(x["kernel"]), float(x["bias"])) for layer, x in rates.items()}
 
@@ -200,7 +202,7 @@ def test_conv1_leaves_the_schedule_and_is_frozen_as_in_the_log_of_net_145():
         assert (*rates["conv1"], *rates["conv2"]) == pytest.approx(values, rel=1e-6), epoch
 
 
-def test_a_frozen_layer_does_not_move_nor_its_velocity_or_bias():
+def test_a_frozen_layers_weights_biases_and_velocities_stay_as_they_are():
     config = config_of(
         schedule="constant",
         listed_layers=(("conv1", 2, 0.0),),
@@ -208,10 +210,13 @@ def test_a_frozen_layer_does_not_move_nor_its_velocity_or_bias():
         weight_decay=0.5,
     )
     net = net_of(config)
-    rule, at = optim.make_optimizer(config.optim, net), optim.rates(config.optim, net, 1, 10)
+    rule, at = (
+        update.make_optimizer(config.optim, net),
+        schedules.learning_rates(config.optim, net, 1, 10),
+    )
     params = {
         layer: {"kernel": jnp.ones(3), "bias": jnp.ones(2)}
-        for layer in optim.decays(config.optim, net)
+        for layer in update.decays(config.optim, net)
     }
     rates = [at(jnp.int32(step), jnp.float32(1)) for step in range(4)]
     history = run(rule, params, [params] * 4, rates)
@@ -229,7 +234,7 @@ def test_a_frozen_layer_does_not_move_nor_its_velocity_or_bias():
 
 
 def values_of(config, steps, epoch=10, total=100):
-    schedule = optim.schedule(config.optim, epoch, total)
+    schedule = schedules.schedule(config.optim, epoch, total)
     return [float(schedule(jnp.int32(step))) for step in steps]
 
 
@@ -264,6 +269,33 @@ def test_dexp_is_the_released_codes_on_equal_quarters_of_training():
         assert values_of(config, steps) == pytest.approx([rate] * 2, rel=1e-3)
 
 
+FEW = settings(max_examples=15, deadline=None)
+
+
+@given(
+    st.lists(st.integers(1, 50), max_size=4, unique=True).map(sorted),
+    st.integers(1, 30),
+    st.integers(0, 2000),
+)
+@FEW
+def test_a_listed_value_holds_from_its_epoch_on(epochs, epoch_steps, step):
+    changes = [(epoch, 1.0 / (i + 2)) for i, epoch in enumerate(epochs)]
+    wanted = 1.0
+    for epoch, value in changes:
+        if step // epoch_steps >= epoch:
+            wanted = value
+    assert schedules.listed(1.0, changes, epoch_steps)(step) == np.float32(wanted)
+
+
+@given(st.floats(1.5, 1000), st.integers(2, 6), st.integers(10, 1000), st.integers(0, 999))
+@FEW
+def test_dexp_goes_down_in_equal_steps(target, parts, total, step):
+    step = min(step, total - 1)
+    part = sum(step >= round(i * total / parts) for i in range(1, parts))
+    wanted = 0.01 * target ** (-part / (parts - 1))
+    np.testing.assert_allclose(schedules.dexp(0.01, target, parts, total)(step), wanted, rtol=1e-5)
+
+
 def test_dexp_of_the_biases_in_the_released_code():
     config = config_of(
         schedule="dexp", learning_rate=0.02, dexp_target=10.0, dexp_steps=2
@@ -279,8 +311,8 @@ def test_cosine_by_hand():
 
 
 def scales(config, errors):
-    """What the rate is multiplied by after each validation."""
-    plateau = optim.plateau(config.optim)
+    """The factor on the learning rate after each validation."""
+    plateau = schedules.plateau(config.optim)
     state, result = plateau.init(jnp.float32(0)), []
     for error in errors:
         _, state = plateau.update((), state, value=error)

@@ -1,16 +1,18 @@
-"""The same training on any number of devices, and what they say to each other meanwhile."""
+"""The same training on any number of devices, and what they send each other in it."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from commands import SMALL, error_line, lines, run
-from devices import abstract, assert_same, prepared, small, trained
+from devices import assert_same, prepared, small, trained
 
-from alexnet_jax import parallel
 from alexnet_jax.nets.model import build_model
+from alexnet_jax.parallel import REPLICATED, Layout, make_devices
+from alexnet_jax.session import abstract_batch, abstract_session
 
 STEPS = 20
 LAYOUTS = [
@@ -44,13 +46,18 @@ def test_the_order_of_random_numbers_matters(alone: tuple) -> None:
     assert abs(trained(config, 1)[1][0] - alone[1][0]) > 1e-3
 
 
+@cache
+def four_towers(**layout: int) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Trains a net of four towers for five steps."""
+    config = small(**layout)
+    config.model.towers, config.model.width = 4, 0.125
+    return trained(config, 5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [{"tower": 2}, {"tower": 4}, {"data": 2, "tower": 4}], ids=str)
 def test_four_towers_on_one_two_or_four_devices(layout: dict) -> None:
-    config, split = small(), small(**layout)
-    for each in (config, split):
-        each.model.towers, each.model.width = 4, 0.125
-    assert_same(trained(split, 5), trained(config, 5))
+    assert_same(four_towers(**layout), four_towers())
 
 
 @pytest.mark.slow
@@ -69,8 +76,7 @@ def test_other_nets_train_the_same(name: str, layout: dict) -> None:
 
 def collectives(layout: dict, name: str = "alexnet") -> list[tuple[str, list[int]]]:
     """Kind and element counts of every collective in the compiled step, tuples opened."""
-    step, state, batches = prepared(small(name, **layout))
-    text = step.lower(state, *next(batches)).compile().as_text()
+    text = abstract_session(small(name, **layout)).lower().compile().as_text()
     found = []
     for match in COLLECTIVE.finditer(text):
         shapes = re.findall(r"\w+\[([\d,]*)\]", match["shape"])
@@ -83,7 +89,7 @@ def collectives(layout: dict, name: str = "alexnet") -> list[tuple[str, list[int
 def test_towers_talk_only_where_the_paper_draws_it(name: str, exchanges: int) -> None:
     """Activations before conv3, fc6, fc7, fc8 (and conv6), their gradients, and single numbers.
 
-    fc8 is whole on every device and reads alike everywhere, so no gradient returns from it.
+    Every device computes fc8 of the same input, so no gradient returns from it.
     """
     found = collectives({"tower": 2}, name)
     assert sum(kind == "all-gather" for kind, _ in found) == exchanges
@@ -109,10 +115,10 @@ def test_hybrid_reduces_no_dense_weight() -> None:
     """Only convolutions (and a sum) are reduced; fc6 alone has more weights than all of them."""
     found = collectives({"data": 4, "scheme": "hybrid"})
     reduced = sum(sum(sizes) for kind, sizes in found if kind == "all-reduce")
-    _, state, _ = prepared(small())
+    params = abstract_session(small()).initial_state.eval_shape().params
     convolutions = sum(
         x.size
-        for name, leaves in state.params.items()
+        for name, leaves in params.items()
         if name.startswith("conv")
         for x in jax.tree.leaves(leaves)
     )
@@ -181,8 +187,10 @@ def test_the_step_lowers_for_cuda_without_one() -> None:
     config = small(tower=2)
     config.model.width, config.data.crop_size, config.data.image_size = 1.0, 224, 256
     config.model.num_classes, config.data.batch_size = 1000, 4
-    step, state, pixels, batch = abstract(config)
-    exported = jax.export.export(step, platforms=["cuda"])(state, batch, pixels)
+    session = abstract_session(config)
+    state, batch = session.initial_state.eval_shape(), abstract_batch(config, session.devices)
+    step = jax.export.export(session.compiled_step, platforms=["cuda"])
+    exported = step(state, batch, session.stats)
     assert exported.platforms == ("cuda",)
     assert exported.nr_devices == 2
     text = exported.mlir_module()
@@ -192,10 +200,10 @@ def test_the_step_lowers_for_cuda_without_one() -> None:
 
 
 def test_a_cpu_does_one_step_at_a_time() -> None:
-    """What comes back is done, so its memory serves the next call; the numbers are the same."""
-    mesh = parallel.make_mesh(parallel.Layout())
-    double = parallel.on_mesh(lambda x: x @ x, mesh, parallel.EVERYWHERE, parallel.EVERYWHERE)
+    """The result is ready when the call returns, so that its memory serves the next call."""
+    devices = make_devices(Layout())
+    square = devices.compile(lambda x: x @ x, REPLICATED, REPLICATED)
     x = jax.numpy.eye(2000) * 2
-    result = parallel.one_at_a_time(double, mesh)(x)
+    result = devices.one_at_a_time(square)(x)
     assert result.is_ready()
     np.testing.assert_array_equal(result, 4 * np.eye(2000))

@@ -38,8 +38,7 @@ from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 coordinator, process = sys.argv[1:]
 parallel.initialize_distributed(coordinator, 2, int(process), 60)
-layout = parallel.Layout(data=2, tower=2)
-share = parallel.share(parallel.make_mesh(layout), layout, 32)
+share = parallel.make_devices(parallel.Layout(data=2, tower=2)).process_slice(32)
 splits = open_dataset(small().data).splits
 training = training_batches(
     splits["train"], 32, seed=0, first_step=40, device_bytes=0, share=share)
@@ -53,20 +52,20 @@ Processes = list[subprocess.Popen[str]]
 
 
 def coordinator() -> str:
-    """An address whose port is free."""
+    """Returns an address whose port is free."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def pair(*arguments: object, devices: int = 1) -> Processes:
-    """The main command as two processes of so many devices each."""
+    """Starts the main command as two processes with this number of devices each."""
     which = (f"--coordinator={coordinator()}", "--num_processes=2")
     env = {"JAX_NUM_CPU_DEVICES": str(devices)}
     return [start("main", *arguments, *which, f"--process_id={i}", env=env) for i in (0, 1)]
 
 
 def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
-    """Both outputs, once both have ended with this code."""
+    """Returns both outputs, once both have ended with this code."""
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [code, code], outputs
     return outputs
@@ -74,7 +73,7 @@ def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of a single process with one device, trained and evaluated."""
+    """Returns the workdir of a single process with one device, trained and evaluated."""
     workdir = tmp_path_factory.mktemp("alone")
     run("main", *TRAIN, f"--workdir={workdir}")
     run("main", *TRAIN, f"--workdir={workdir}", "--mode=eval")
@@ -82,7 +81,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_metrics(one: Path, other: Path) -> None:
-    """Every line once: losses within float32 rounding, errors equal."""
+    """Compares every line: losses to float32 rounding, errors exactly."""
     first, second = lines(one), lines(other)
     assert [(x["step"], x.keys()) for x in first] == [(x["step"], x.keys()) for x in second]
     for ours, theirs in zip(first, second, strict=True):
@@ -117,7 +116,7 @@ def test_two_processes_are_the_same_run(
 
 @pytest.mark.slow
 def test_each_process_reads_its_share_only() -> None:
-    """What both have read, one after the other, is what a single process reads."""
+    """The rows of process 0 followed by those of process 1 are what a single process reads."""
     where = coordinator()
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": ".:tests/helpers"}
     words = [[sys.executable, "-c", READS, where, str(i)] for i in (0, 1)]
@@ -131,8 +130,8 @@ def test_each_process_reads_its_share_only() -> None:
     batches += evaluation_batches(splits["val"], 32, device_bytes=10**9)
     for batch, first, second in zip(batches, *shares, strict=True):
         assert len(first) == len(second) == 16
-        whole = [hashlib.sha256(x).hexdigest() for x in np.asarray(batch["image"])]
-        assert first + second == whole
+        alone = [hashlib.sha256(x).hexdigest() for x in np.asarray(batch["image"])]
+        assert first + second == alone
 
 
 @pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -151,6 +150,22 @@ def test_a_signal_to_one_stops_both_at_the_same_step(
     assert_same_metrics(alone, tmp_path)
 
 
+def assert_ended_by_loss(lost: int, code: int, err: str) -> None:
+    """One line and exit code 2; when process 0 dies, jax writes lines of its own first.
+
+    It may then even abort the other process before the line is out.
+    """
+    if lost == 0 and code == -signal.SIGABRT:
+        assert "another task died" in err
+        return
+    assert code == 2, err
+    line = err.splitlines()[-1]
+    assert line.startswith("error: another process of this run has died; start all of them again")
+    assert "Traceback" not in err
+    if lost == 1:
+        assert err.splitlines() == [line]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_lost_process_ends_the_other_and_both_resume(
@@ -167,9 +182,9 @@ def test_a_lost_process_ends_the_other_and_both_resume(
     processes[which].kill()
     since = time.monotonic()
     other = processes[1 - which]
-    other.communicate(timeout=60)
-    assert other.returncode > 0 or other.returncode == -signal.SIGABRT
-    print(f"the other ended with {other.returncode} after {time.monotonic() - since:.0f} s")
+    _, err = other.communicate(timeout=60)
+    print(f"the other ended with {other.returncode} after {time.monotonic() - since:.1f} s")
+    assert_ended_by_loss(which, other.returncode, err)
     processes[which].communicate()
     saved = max(int(x.name) for x in (tmp_path / "checkpoints").iterdir() if x.name.isdigit())
     assert 2 <= saved < STEPS
@@ -201,6 +216,33 @@ def test_an_address_that_is_none_is_one_line(wrong: str) -> None:
     assert f"--coordinator={wrong}" in line
 
 
-def test_a_single_process_in_an_allocation_of_several_is_alone() -> None:
-    """Without srun there is nobody to wait for."""
-    run("main", *SMALL, "--mode=describe", env={"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"})
+# A job of two tasks, as SLURM describes it to its processes.
+JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+STEP = JOB | {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_ID": "0"}
+
+
+@pytest.mark.parametrize(
+    "env",
+    [JOB, STEP | {"SLURM_STEP_NUM_TASKS": "1"}],
+    ids=["without srun", "an interactive step of one task"],
+)
+def test_a_process_alone_in_an_allocation_of_two_tasks_waits_for_nobody(
+    env: dict[str, str],
+) -> None:
+    """It goes on to the next check, of the devices."""
+    wrong = ("--config.parallel.tower=2", "--initialization_timeout=3")
+    assert "needs 2 devices" in error_line(run("main", *SMALL, *wrong, env=env, code=2))
+
+
+def test_a_process_of_a_step_of_two_tasks_waits_for_the_other() -> None:
+    env = STEP | {"SLURM_STEP_NUM_TASKS": "2"}
+    done = run("main", *SMALL, "--initialization_timeout=3", env=env, code=2)
+    assert "not all processes of the SLURM job arrived in 3 s" in error_line(done)
+
+
+def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path: Path) -> None:
+    """parallel.data=1 and parallel.tower=1 would leave the second process without a device."""
+    for _, err in ended(pair(*TRAIN, f"--workdir={tmp_path}/w"), 2):
+        (line,) = err.splitlines()
+        assert line.startswith("error: several processes, but parallel.data=1")
+    assert not (tmp_path / "w").exists()

@@ -1,4 +1,4 @@
-"""How cost grows: the points, the arithmetic by hand, and the command on two small points."""
+"""The growth of cost: its points, its arithmetic by hand, and the command on small points."""
 
 import json
 import subprocess
@@ -10,14 +10,6 @@ from commands import TOP
 
 from alexnet_jax.errors import UserError
 
-PLAN = """\
-Sum: 1,500,000 bytes by 4 collectives; XLA puts several arrays in one.
-What one device holds, in bytes:
-parameters   4,000,000  whole net 8,000,000
-velocities   4,000,000  the optimizer's state
-activations  9,000,000  outputs of all layers, by arithmetic
-temporaries  2,000,000  activations, gradients, …: XLA's count for this program on CPU
-"""
 POINTS = ("--points=images=300", "--points=devices=1,2")
 
 
@@ -25,7 +17,7 @@ def point(value, cause, **costs):
     return {"axis": "batch", "value": value, "cause": cause, **costs}
 
 
-def test_the_issue_s_points_are_the_default():
+def test_default_points_cover_the_documented_ranges():
     points = growth.chosen([])
     for axis, first, last in (
         *(("batch", 1, 512), ("width", 1 / 8, 1), ("devices", 1, 4), ("images", 1e3, 1e6)),
@@ -40,34 +32,32 @@ def test_points_can_be_chosen():
 
 
 @pytest.mark.parametrize("text", ["depth=1", "batch", "batch=", "batch=1.5", "batch=0", "width=x"])
-def test_an_unknown_point_is_named(text):
+def test_an_unknown_point_is_named_in_the_error(text):
     with pytest.raises(UserError, match=f"--points={text} "):
         growth.chosen([text])
 
 
-def test_what_a_device_holds_is_read_off_the_plan():
-    assert growth.of_plan(2, PLAN, 3.0) == {
-        "cause": 2,
-        "held_mb": 10.0,
-        "sent_mb": 1.5,
-        "compile_s": 3.0,
-    }
+def test_a_device_holds_parameters_velocities_and_temporaries():
+    record = {"parameter_bytes": 4e6, "velocity_bytes": 4e6, "temporary_bytes": 2e6}
+    record |= {"activation_bytes": 9e6, "sent_bytes": 1.5e6}
+    costs = growth.plan_costs(record, 3.0)
+    assert costs == {"held_mb": 10.0, "sent_mb": 1.5, "compile_s": 3.0}
 
 
-def test_the_power_of_the_cause():
+def test_power_is_the_exponent_of_the_cause():
     one, two = point(1, 1, step_ms=2.0), point(4, 4, step_ms=32.0)
     assert growth.power(one, two, "step_ms") == pytest.approx(2)  # 16 times for 4 times
     assert growth.power(one, point(4, 4, step_ms=1.0), "step_ms") == 0
-    assert "| 4 | 4 | 32 (2.00) |" in growth.table([one, two])
+    assert "| 4 | 4 | 32 (2.00) |" in growth.tables([one, two])
 
 
-def test_a_failing_command_is_told():
+def test_a_failing_command_is_reported():
     with pytest.raises(UserError, match=r"data\.batch_size=48"):
         growth.run(growth.arguments_of("devices", 5))
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path):
+def test_the_command_writes_lines_tables_and_plot(tmp_path):
     done = subprocess.run(
         [sys.executable, "launch/growth.py", f"--output={tmp_path}", *POINTS],
         cwd=TOP,

@@ -1,31 +1,37 @@
-"""The plan: what it reads off a compiled program, its arithmetic, and the command."""
+"""The plan: its reading of a compiled program, its arithmetic, and the command."""
 
+import csv
+import io
 import itertools
+import json
 import re
 
 import pytest
 from commands import TOP, error_line, run
 from devices import small
+from ml_collections import ConfigDict
 
+from alexnet_jax.nets.flops import step_flops
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.parallel import Layout, layout_of
-from alexnet_jax.plan import __main__ as plan
-from alexnet_jax.plan import k20
+from alexnet_jax.plan import gtx580, k20
 from alexnet_jax.plan.forecast import (
     DEVICES,
     Machine,
     efficiency,
     forecast,
     forecasts,
-    output_bytes,
-    parameter_bytes,
     scheme_layout,
-    step_flops,
 )
 from alexnet_jax.plan.hlo import Transfer, read_transfers
-from alexnet_jax.plan.report import communication, local_bytes
+from alexnet_jax.plan.layers import layer_rows
+from alexnet_jax.plan.memory import gathered_bytes, output_bytes, parameter_bytes
+from alexnet_jax.plan.published import imagenet_net
+from alexnet_jax.plan.record import communication, local_bytes
+from alexnet_jax.plan.report import communication_text
 from alexnet_jax.plan.traffic import agree, expected_transfers, wire_bytes
-from configs import imagenet
+from alexnet_jax.session import abstract_session
+from configs import base, imagenet
 
 # Eight devices. A combined all-reduce of six arrays, an asynchronous all-gather of two (the start's
 # type tells operands and results), a plain reduce-scatter, an asynchronous one wrapped in a
@@ -84,7 +90,23 @@ def test_instructions_keep_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", ["replica_groups=?, dimensions={0}", "replica_groups={{0,1}}, to_apply=%add"]
+    ("axes", "group"), [("'tower'", 2), ("'data'", 4), ("'data','tower'", 8), ("'tower','data'", 8)]
+)
+def test_groups_may_be_named_by_the_axes_of_a_mesh(axes: str, group: int) -> None:
+    """As jaxlib 0.12 writes them."""
+    groups = f"replica_groups=mesh['data'=4,'tower'=2] {{{axes}}}"
+    (found,) = read_transfers(f"  %x = f32[16]{{0}} all-reduce(%y), {groups}, to_apply=%add\n")
+    assert found.group == group
+    assert found.wire_bytes == 2 * 16 * 4 * (group - 1) / group
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "replica_groups=?, dimensions={0}",
+        "replica_groups={{0,1}}, to_apply=%add",
+        "replica_groups=mesh['data'=4] {'data':(2)2}, dimensions={0}",
+    ],
 )
 def test_an_unknown_form_is_not_passed_over(rest: str) -> None:
     with pytest.raises(ValueError, match=r"unknown form|without its dimension"):
@@ -124,6 +146,12 @@ def config_of(name: str):
     return config
 
 
+def compiled_step(config) -> tuple:
+    """The compiled step and its abstract state."""
+    session = abstract_session(config)
+    return session.lower().compile(), session.initial_state.eval_shape()
+
+
 def sizes(config) -> tuple:
     return (
         resolve(config.model, config.data.crop_size),
@@ -135,29 +163,40 @@ def sizes(config) -> tuple:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_the_arithmetic_says_what_was_compiled(name: str) -> None:
-    """Every array, of every kind of collective, as often: and so the bytes, to the last one."""
+def test_the_arithmetic_equals_the_compiled_program(name: str) -> None:
+    """Both have the same arrays in the same kinds of collectives, and so the same bytes."""
     config = config_of(name)
-    compiled, state = plan.compile_step(config)
+    compiled, state = compiled_step(config)
     found, expected = read_transfers(compiled.as_text()), expected_transfers(*sizes(config))
-    assert agree(found, expected), communication(found, expected)
+    assert agree(found, expected), communication_text(communication(found, expected))
     assert wire_bytes(found) == wire_bytes(expected)
     net, layout, *_ = sizes(config)
     assert local_bytes(state.params) == parameter_bytes(net, layout)
     assert local_bytes(state.opt_state) == parameter_bytes(net, layout)
 
 
-def test_a_difference_is_said() -> None:
+def test_a_difference_is_reported() -> None:
     found, expected = [Transfer("all-gather", 2, (4,))], [Transfer("all-reduce", 2, (4,))]
     assert not agree(found, expected)
-    assert "NOT the same arrays" in communication(found, expected)
+    assert "NOT the same arrays" in communication_text(communication(found, expected))
+
+
+def test_transfers_of_one_size_keep_their_names() -> None:
+    """Two parts of a batch gather fc7's input twice and fc8's, of the same size, twice."""
+    expected = [Transfer("all-gather", 2, (32, 64), what=x) for x in ("fc7", "fc8") * 2]
+    found = [Transfer("all-gather", 2, (32, 64), what="jit(step)", name=f"ag.{i}") for i in "12345"]
+    record = communication(found, expected)
+    assert [(x["of"], x["number"], x["sent_bytes"]) for x in record["transfers"]] == [
+        *(("fc7", 2, 8192.0), ("fc8", 2, 8192.0), ("jit(step)", 1, 4096.0))
+    ]
+    assert record["sent_bytes"] == 5 * 32 * 64 * 4 / 2 and record["collectives"] == 5
 
 
 @pytest.mark.parametrize(("name", "exchanges"), [("tower", 4), ("conv6", 5)])
 def test_towers_communicate_only_where_they_exchange(name: str, exchanges: int) -> None:
-    """Activations before conv3, fc6, fc7, fc8 (conv6), fewer gradients back; no weight's."""
+    """Activations are gathered before conv3, (conv6,) fc6, fc7 and fc8, and no weight is sent."""
     config = config_of(name)
-    found = read_transfers(plan.compile_step(config)[0].as_text())
+    found = read_transfers(compiled_step(config)[0].as_text())
     kinds = [x.kind for x in found]
     assert kinds.count("all-gather") == exchanges
     assert kinds.count("reduce-scatter") <= exchanges
@@ -184,6 +223,35 @@ def test_outputs_by_hand() -> None:
     assert output_bytes(net, Layout(data=2), 6) == 4 * 3 * (convolutions + 10)
     hybrid = Layout(data=2, hybrid=True)
     assert output_bytes(net, hybrid, 6) == 4 * (3 * convolutions + 6 * 10)
+
+
+def test_gathered_bytes_by_hand() -> None:
+    """Inputs of conv3, fc6, fc7 and fc8, of both towers, for every image of the share."""
+    net = papers_net()
+    numbers = 13 * 13 * 256 + 6 * 6 * 256 + 4096 + 4096
+    assert gathered_bytes(net, Layout(tower=2), 128) == 4 * 128 * numbers
+    assert gathered_bytes(net, Layout(data=2, tower=2), 128) == 4 * 64 * numbers
+    assert gathered_bytes(net, Layout(), 128) == 0
+
+
+def test_layer_rows_by_hand() -> None:
+    rows = {row["layer"]: row for row in layer_rows(papers_net())}
+    assert rows["conv1"] == {
+        "layer": "conv1", "kind": "Conv", "in_height": 224, "in_width": 224, "in_maps": 3,
+        "out_height": 55, "out_width": 55, "out_maps": 96, "size": 11, "stride": 4, "padding": 0,
+        "far_padding": 3, "towers": 2, "reads_all_towers": 0, "fan_in": 363, "parameters": 34_944,
+        "multiply_adds": 105_415_200, "parameter_bytes": 139_776, "output_bytes": 1_161_600,
+    }  # fmt: skip
+    assert rows["conv3"]["reads_all_towers"] == 1 and rows["conv3"]["fan_in"] == 9 * 256
+    assert rows["conv4"]["reads_all_towers"] == 0 and rows["conv4"]["fan_in"] == 9 * 192
+    assert (rows["fc8"]["towers"], rows["fc8"]["out_maps"], rows["fc8"]["size"]) == (1, 1000, 0)
+    assert (rows["pool1"]["size"], rows["pool1"]["stride"], rows["pool1"]["parameters"]) == (
+        3,
+        2,
+        0,
+    )
+    assert sum(row["parameters"] for row in rows.values()) == 60_965_224
+    assert sum(row["multiply_adds"] for row in rows.values()) == 724_406_816
 
 
 # --- the forecast ------------------------------------------------------------------------------
@@ -233,11 +301,11 @@ def test_faster_machines_are_faster() -> None:
     assert slow.seconds == slow.compute + slow.link
 
 
-def test_towers_take_as_many_devices_as_they_are() -> None:
+def test_towers_use_as_many_devices_as_they_can() -> None:
     net = papers_net()
     assert scheme_layout("tower", 1, net) == Layout()
     assert scheme_layout("tower", 8, net) == Layout(4, 2)
-    assert scheme_layout("tower", 2, k20.one_weird_trick()) is None
+    assert scheme_layout("tower", 2, k20.NET) is None
     config = imagenet.get_config()
     config.model.towers = 4
     assert scheme_layout("tower", 8, resolve(config.model, 224)) == Layout(2, 4)
@@ -258,14 +326,15 @@ def test_the_row_of_one_k20_is_reproduced() -> None:
 
 
 def test_k20_forecasts_by_hand() -> None:
-    """Two GPUs: 391.84 ms for 128 images, fc8 for 128 more, and what they send at 6 GB/s.
+    """Two GPUs: 391.84 ms for 128 images, fc8 for 128 more, and the bytes sent at 6 GB/s.
 
-    Hybrid: all-reduce of 2,469,696 convolution parameters and a norm, gathers of 9216, 4096 and
-    4096 numbers an image, and back for the first two, labels and mask, each halved by the ring.
+    Hybrid: an all-reduce of 2,469,696 convolution parameters and a norm. For each image gathers of
+    9216, 4096 and 4096 numbers, gradients of the first two, its label, mask and place in the batch.
+    The ring halves each.
     """
     flops = k20.calibrated(6.0).flops
     alone = 98.05 * 3600 * 128 / (90 * 1_281_167)
-    sent = 4 * (2_469_696 + 1) + 4 * 256 * (2 * 9216 + 3 * 4096 + 2) / 2
+    sent = 4 * (2_469_696 + 1) + 4 * 256 * (2 * 9216 + 3 * 4096 + 3) / 2
     step = alone + 6 * 4_096_000 * 128 / flops + sent / 6e9
     assert k20.hours(2, True, 6.0) == pytest.approx(98.05 / 2 * step / alone, rel=1e-9)
     step = alone + 4 * (61_100_840 + 3) / 6e9
@@ -273,11 +342,29 @@ def test_k20_forecasts_by_hand() -> None:
 
 
 def test_the_k20_table_names_its_source() -> None:
-    text = k20.report()
+    text = k20.k20_text()
     assert "as remembered, not verified" in text
     for published in (98.05, 50.24, 50.90, 26.20, 26.78, 15.68, 15.91):
         assert f" {published:.2f} " in text
     assert len(re.findall(r"^\| \d", text, re.MULTILINE)) == 1 + 2 * 3
+
+
+def test_gtx580_by_hand() -> None:
+    """60,965,224 parameters, three times over, and 1,266,952 outputs of an image, twice."""
+    net = imagenet_net("alexnet")
+    outputs = (
+        *(55 * 55 * 96 * 2, 27 * 27 * 96, 27 * 27 * 256 * 2, 13 * 13 * 256, 13 * 13 * 384 * 2),
+        *(13 * 13 * 256, 6 * 6 * 256, 4 * 4096, 1000),
+    )
+    one = gtx580.memory_parts(net, gtx580.ONE, 128)
+    assert one == (*[4 * 60_965_224] * 3, *[4 * 128 * sum(outputs)] * 2, 0)
+    assert sum(one) < gtx580.CAPACITY
+    for layout in (gtx580.ONE, gtx580.TWO):
+        largest = gtx580.largest_batch(net, layout)
+        assert sum(gtx580.memory_parts(net, layout, largest)) <= gtx580.CAPACITY
+        assert sum(gtx580.memory_parts(net, layout, largest + 1)) > gtx580.CAPACITY
+    flops = 266_251_935_744 / 128 * 90 * 1.2e6  # of a GPU in the whole training
+    assert gtx580.sustained(net, 5) == pytest.approx(flops / (5 * 86_400))
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -285,33 +372,73 @@ def test_the_k20_table_names_its_source() -> None:
 BASE = ("--config=configs/base.py", "--config.model.width=0.0625")
 
 
+def base_model() -> ConfigDict:
+    """config.model of BASE, with its classes filled in."""
+    model = base.get_config().model
+    model.width, model.num_classes = 0.0625, 10
+    return model
+
+
 @pytest.mark.parametrize(("env", "unused"), [({}, False), ({"JAX_NUM_CPU_DEVICES": "9"}, True)])
 def test_the_command_prints_the_plan(env: dict[str, str], unused: bool) -> None:
-    """The user's number of devices is kept if it suffices, raised if not."""
+    """The user's number of devices is kept if it suffices, and raised if not."""
     env = {"JAX_NUM_CPU_DEVICES": "2", **env}
     out = run("plan", *BASE, "--devices=8", "--config.parallel.tower=2", env=env).stdout
     assert "parallel.data=4, tower=2" in out
-    said = re.search(r"^Sum: ([\d,]+) bytes", out, re.MULTILINE)
-    assert f"sizes: {said[1]} bytes, the same arrays" in out
-    assert len(re.findall(r"^(?:data|tower|hybrid) +\d+ ", out, re.MULTILINE)) == 10 + 10 + 8
-    assert len(re.findall(r"^tower +8 .* ← layout compiled above$", out, re.MULTILINE)) == 1
+    sent = re.search(r"^Sum: ([\d,]+) bytes", out, re.MULTILINE)
+    assert f"sizes: {sent[1]} bytes, the same arrays" in out
+    assert len(re.findall(r"^(?:data|tower|hybrid)\*? +\d+ ", out, re.MULTILINE)) == 10 + 10 + 8
+    assert len(re.findall(r"^tower\* +8 ", out, re.MULTILINE)) == out.count("* ") - 1 == 1
     assert ("not used: " in out) == unused
+    assert all(len(line) <= 80 for line in out.splitlines()[1:]), out
 
 
-def test_the_k20_table_is_printed_as_recorded() -> None:
-    out = run("plan", *BASE, "--table=k20").stdout
-    assert out == (TOP / "results/plan/k20.md").read_text()
-    assert out.strip() == k20.report()
+@pytest.mark.parametrize("table", ["k20", "gtx580"])
+def test_tables_of_the_past_are_printed_as_recorded(table: str) -> None:
+    out = run("plan", *BASE, f"--table={table}").stdout
+    assert out == (TOP / f"results/plan/{table}.md").read_text()
 
 
-def test_help_says_the_units() -> None:
+def test_json_has_the_numbers_of_the_text() -> None:
+    out = run("plan", *BASE, "--format=json", "--devices=2", "--config.parallel.tower=2").stdout
+    record = json.loads(out.splitlines()[-1])
+    net, layout = resolve(base_model(), 64), Layout(tower=2)
+    assert (record["devices"], record["tower"], record["scheme"]) == (2, 2, "plain")
+    assert record["arithmetic_agrees"]
+    assert record["sent_bytes"] == wire_bytes(expected_transfers(net, layout, 32))
+    assert record["parameter_bytes"] == record["velocity_bytes"] == parameter_bytes(net, layout)
+    assert record["activation_bytes"] == output_bytes(net, layout, 32)
+    assert record["temporary_bytes"] > 0
+    machine = Machine(link=24e9, flops=50e12)
+    step, weak = (forecast(net, layout, batch, machine) for batch in (32, 64))
+    assert record["step"]["step_seconds"] == step.seconds
+    assert record["forecasts"]["tower"][1]["images_per_second"] == weak.images_per_second
+    assert [x["devices"] for x in record["forecasts"]["data"]] == list(DEVICES)
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_layers_are_printed_for_other_programs(form: str) -> None:
+    out = run("plan", *BASE, "--table=layers", f"--format={form}").stdout
+    rows = json.loads(out) if form == "json" else list(csv.DictReader(io.StringIO(out)))
+    expected = layer_rows(resolve(base_model(), 64))
+    if form == "csv":
+        expected = [{key: str(value) for key, value in row.items()} for row in expected]
+    assert rows == expected
+
+
+def test_layers_are_printed_as_text() -> None:
+    out = run("plan", *BASE, "--table=layers").stdout
+    assert out.splitlines()[0].startswith("layer ") and out.splitlines()[-1].startswith("total ")
+
+
+def test_help_names_the_units() -> None:
     out = run("plan", "--help").stdout
     assert "10^9 bytes, not bits" in out and "TFLOP (10^12) a second" in out
     assert "--devices=8" in out
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (["--devices=0"], "--devices=0"),
         (["--devices=2", "--config.parallel.tower=4"], "--devices=2"),
@@ -326,9 +453,12 @@ def test_help_says_the_units() -> None:
         (["--devices=8", "--config.train.accumulate_steps=3"], "accumulate_steps=3"),
         (["--config.train.compute_dtype=bfloat16"], "'bfloat16'"),
         (["--config.data.crop_size=100"], "data.crop_size 100"),
-        (["--config.data.crop_size=100", "--config.model.num_classes=10"], "data.crop_size=100"),
+        (["--config.data.crop_size=100", "--config.model.num_classes=10"], "data.crop_size 100"),
         (["--config.data.name=imagenet2012"], "imagenet2012"),
+        (["--table=k20", "--format=json"], "--format=json is not for --table=k20"),
+        (["--format=csv"], "--format=csv is not for the plan; give --format=text or json"),
+        (["--table=k40"], "k40"),
     ],
 )
-def test_a_mistake_is_one_line(wrong: list[str], said: str) -> None:
-    assert said in error_line(run("plan", *BASE, *wrong, code=2))
+def test_a_mistake_is_one_line(wrong: list[str], message: str) -> None:
+    assert message in error_line(run("plan", *BASE, *wrong, code=2))

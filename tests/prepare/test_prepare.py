@@ -1,41 +1,23 @@
 import json
+import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from image_files import jpeg, picture, plain, png, tar, write_folder, write_imagenet
 from PIL import Image
+from prepare_command import refused, run, stored
 
 from alexnet_jax import data
-from alexnet_jax.cli import command
-from alexnet_jax.data import pipeline, store
+from alexnet_jax.data import store
 from alexnet_jax.errors import UserError
-from alexnet_jax.prepare import __main__ as prepare
+from alexnet_jax.prepare import disk_space
 from configs import base
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (50, 60, 220)
-
-
-def run(*arguments):
-    """The command in this process."""
-    values = command.parse(["prepare", *map(str, arguments)], prepare.define_flags)
-    return prepare.main(values)
-
-
-def refused(message, *arguments):
-    """The command must refuse with one line that has this in it."""
-    with pytest.raises(UserError, match=message) as mistake:
-        run(*arguments)
-    assert "\n" not in str(mistake.value)
-
-
-def stored(directory, split):
-    """All images and labels of a split."""
-    opened = store.open_store(directory).splits[split]
-    (batch,) = pipeline.evaluation_batches(opened, len(opened), device_bytes=0)
-    return batch["image"], batch["label"]
 
 
 def two_classes(**more):
@@ -131,7 +113,7 @@ def test_a_truncated_image_stops_or_is_left_out(tmp_path):
 def test_text_called_jpg_is_named_before_anything_is_written(tmp_path):
     source = write_folder(tmp_path / "pictures", two_classes(**{"text.jpg": b"hello\n"}))
     arguments = ["--name=folder", f"--source={source}", f"--dir={tmp_path / 'store'}"]
-    refused(r"text\.jpg is neither a JPEG nor a PNG", *arguments)
+    refused(r"text\.jpg is no JPEG, PNG, .* or PPM file: remove it", *arguments)
     assert not (tmp_path / "store").exists()
     run(*arguments, "--on_bad_image=skip")
     assert len(store.open_store(tmp_path / "store").splits["train"]) == 4
@@ -212,7 +194,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_a_full_disk_is_seen_beforehand(tmp_path):
     with pytest.raises(UserError, match=r"needs about 1000000\.0 GB"):
-        prepare.check_disk(tmp_path / "not" / "there", 10**15)
+        disk_space.check_disk(tmp_path / "not" / "there", 10**15)
 
 
 def test_the_command_ends_with_code_2_and_one_line(tmp_path):
@@ -267,8 +249,10 @@ def test_imagenet_goes_on_after_tfds(tmp_path):
         r"val image ILSVRC2012_val_00000002\.JPEG cannot",
         *imagenet(tmp_path, "--expected_counts=any"),
     )
-    for path in (tmp_path / "tars").iterdir():
-        path.write_bytes(b"not needed any more")
+    for path in (tmp_path / "tars").iterdir():  # other content that looks the same is never read
+        found = path.stat()
+        path.write_bytes(bytes(found.st_size))
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     arguments = imagenet(tmp_path, "--expected_counts=any", "--on_bad_image=skip")
     run(*arguments)
     dataset = store.open_store(tmp_path / "store")
@@ -359,3 +343,18 @@ def test_what_tfds_cannot_prepare(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TinyGrey, "_split_generators", no_network)
     refused("cannot prepare tiny_grey: no route to host", "--name=tiny_grey", f"--dir={tmp_path}")
+
+
+class Unreachable(TinyGrey):
+    """Of a server that does not answer."""
+
+    url_infos = {"https://127.0.0.1:9/images.tar.gz": None}  # noqa: RUF012
+
+
+def test_a_server_that_cannot_be_reached_is_named_at_once(tmp_path):
+    """Not after minutes of tries, and nothing is written: --source is another request."""
+    began = time.monotonic()
+    named = "127.0.0.1 cannot be reached, from which TFDS downloads unreachable: .* as --source"
+    refused(named, "--name=unreachable", f"--dir={tmp_path / 'store'}")
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "store").exists()

@@ -1,163 +1,50 @@
 """Converted weights compute what they computed where they came from; wrong ones are refused."""
 
+import argparse
 import json
+import subprocess
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import weight_files
+from commands import TOP, error_line
+from commands import command as command_line
 from commands import run as run_command
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import correlate
+from conversions import CASES, assert_same_params, convert_to, run_convert
+from foreign_nets import (
+    BLOBS,
+    CLASSES,
+    OF_CAFFE,
+    STATE,
+    caffe,
+    caffe_keys,
+    drawn,
+    shapes_of,
+    torchvision,
+)
 
 import alexnet_jax
-from alexnet_jax import build_model, convert, main, parallel, train
+from alexnet_jax import main
 from alexnet_jax.cli import checks, command
+from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.session import abstract_session, open_session
+from alexnet_jax.train import restore_or_init
+from alexnet_jax.weights import matching
+from alexnet_jax.weights.layouts import LAYOUTS, expected_shapes
+from configs import base
 
-CLASSES = 7
-OF_CAFFE = {"conv1": 6, "conv2": 16, "conv3": 24, "conv4": 24, "conv5": 16, "fc6": 256, "fc7": 256}
-OF_TORCH = {"conv1": 4, "conv2": 12, "conv3": 24, "conv4": 16, "conv5": 16, "fc6": 256, "fc7": 256}
-
-
-# --- the foreign nets: channels first, groups as Caffe has them ------------------------------
-
-
-def relu(x):
-    return np.maximum(x, 0)
-
-
-def conv(x, kernel, bias, groups=1, stride=1, pad=0):
-    """[C, H, W] by a kernel [out, in ÷ groups, rows, columns]."""
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    maps, inputs = len(kernel) // groups, len(x) // groups
-    outputs = []
-    for i, (weights, constant) in enumerate(zip(kernel, bias, strict=True)):
-        group = i // maps
-        seen = x[group * inputs : (group + 1) * inputs]
-        outputs.append(correlate(seen, weights, "valid")[0, ::stride, ::stride] + constant)
-    return np.stack(outputs)
-
-
-def pool(x):
-    windows = sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2]
-    return windows.max((-1, -2))
-
-
-def norm(x):
-    """Caffe's: k = 1, alpha ÷ 5, over all channels."""
-    squares = np.pad(x**2, ((2, 2), (0, 0), (0, 0)))
-    return x / (1 + 1e-4 / 5 * sliding_window_view(squares, 5, 0).sum(-1)) ** 0.75
-
-
-def caffe(image, blobs, norm_first):
-    """bvlc_alexnet (norm before pool) or bvlc_reference_caffenet, of uint8 RGB [227, 227, 3]."""
-
-    def of(name):
-        return blobs[f"{name}/0"], blobs[f"{name}/1"]
-
-    def both(x):
-        return pool(norm(x)) if norm_first else norm(pool(x))
-
-    bgr = image[..., ::-1] - np.array([104.00698793, 116.66876762, 122.67891434])
-    x = bgr.transpose(2, 0, 1)
-    x = both(relu(conv(x, *of("conv1"), stride=4)))
-    x = both(relu(conv(x, *of("conv2"), groups=2, pad=2)))
-    x = relu(conv(x, *of("conv3"), pad=1))
-    x = relu(conv(x, *of("conv4"), groups=2, pad=1))
-    x = pool(relu(conv(x, *of("conv5"), groups=2, pad=1))).ravel()
-    for name in ("fc6", "fc7"):
-        x = relu(of(name)[0] @ x + of(name)[1])
-    return of("fc8")[0] @ x + of("fc8")[1]
-
-
-def torchvision(image, state):
-    """torchvision's alexnet of uint8 RGB [224, 224, 3]."""
-
-    def of(name):
-        return state[f"{name}.weight"], state[f"{name}.bias"]
-
-    scaled = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    x = scaled.transpose(2, 0, 1)
-    x = pool(relu(conv(x, *of("features.0"), stride=4, pad=2)))
-    x = pool(relu(conv(x, *of("features.3"), pad=2)))
-    for name in ("features.6", "features.8"):
-        x = relu(conv(x, *of(name), pad=1))
-    x = pool(relu(conv(x, *of("features.10"), pad=1))).ravel()
-    for name in ("classifier.1", "classifier.4"):
-        x = relu(of(name)[0] @ x + of(name)[1])
-    return of("classifier.6")[0] @ x + of("classifier.6")[1]
-
-
-def drawn(shapes, seed=0):
-    """Arrays of variance 2 ÷ fan-in, biases about 0.1: every layer matters."""
-    rng = np.random.default_rng(seed)
-
-    def draw(shape):
-        if len(shape) == 1:
-            return rng.normal(0.1, 0.1, shape)
-        return rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
-
-    return {name: draw(shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def shapes_of(units, groups, keys):
-    """What a net with these units holds, under its own names: (weights, bias) by layer."""
-    units = {**units, "fc8": CLASSES}
-    sides = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}
-    shapes, inputs = {}, 3
-    for layer, outputs in units.items():
-        side = (sides[layer],) * 2 if layer in sides else ()
-        reads = inputs * 36 if layer == "fc6" else inputs // groups.get(layer, 1)
-        shapes |= {keys(layer)[0]: (outputs, reads, *side), keys(layer)[1]: (outputs,)}
-        inputs = outputs
-    return shapes
-
-
-def caffe_keys(layer):
-    return f"{layer}/0", f"{layer}/1"
-
-
-def torchvision_keys(layer):
-    return f"{convert.TORCHVISION[layer]}.weight", f"{convert.TORCHVISION[layer]}.bias"
-
-
-BLOBS = drawn(shapes_of(OF_CAFFE, {"conv2": 2, "conv4": 2, "conv5": 2}, caffe_keys))
-STATE = drawn(shapes_of(OF_TORCH, {}, torchvision_keys), seed=1)
-ALEXNET = (weight_files.caffemodel_of_2013, BLOBS, "--layout=caffe")
-CASES = {
-    "caffe_alexnet": (*ALEXNET, "--model=caffe_alexnet"),
-    "caffenet": (weight_files.npz, BLOBS, "--layout=caffe", "--model=caffenet"),
-    "one_weird_trick": (weight_files.pth, STATE, "--layout=torchvision"),
-}
 FORWARD = {
     "caffe_alexnet": lambda image: caffe(image, BLOBS, norm_first=True),
     "caffenet": lambda image: caffe(image, BLOBS, norm_first=False),
     "one_weird_trick": lambda image: torchvision(image, STATE),
 }
-
-
-def run(*arguments):
-    return convert.main(command.parse(["convert", *map(str, arguments)], convert.define_flags))
-
-
-def convert_to(folder, writer, arrays, *flags):
-    """Writes a file of these arrays, converts it, and returns the workdir."""
-    folder.mkdir(exist_ok=True)
-    (folder / "weights").write_bytes(writer(arrays))
-    assert run(f"--from={folder / 'weights'}", f"--workdir={folder / 'run'}", *flags) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def workdirs(tmp_path_factory):
-    top = tmp_path_factory.mktemp("converted")
-    return {name: convert_to(top / name, *case) for name, case in CASES.items()}
 
 
 # --- right weights ---------------------------------------------------------------------------
@@ -169,7 +56,7 @@ def test_logits_are_those_of_the_net_that_the_weights_come_from(name, workdirs):
     crop = config.data.crop_size
     images = np.random.default_rng(5).integers(0, 256, (1, crop, crop, 3)).astype(np.uint8)
     expected = np.stack([FORWARD[name](image) for image in images])
-    pixels = (images - variables["input"]["mean"]) * np.float32(config.data.input_scale)
+    pixels = (images - variables["input"]["mean"]) * variables["input"]["scale"]
     logits, ends = jax.jit(model.apply)(variables, pixels)
     assert all(np.abs(value).max() > 0 for value in ends.values())
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
@@ -228,12 +115,18 @@ def test_main_evaluates_it(tmp_path, workdirs):
 
 
 def test_main_trains_on_from_it(tmp_path, workdirs):
-    net = ("model.name=one_weird_trick", "model.width=0.0625", "data.crop_size=224")
-    arguments = [f"--config.{x}" for x in (*net, f"init_from={workdirs['one_weird_trick']}")]
+    settings = (
+        "model.name=one_weird_trick",
+        "model.width=0.0625",
+        "data.crop_size=224",
+        f"data.input_scale={LAYOUTS['torchvision'].scale}",
+        f"init_from={workdirs['one_weird_trick']}",
+    )
+    arguments = [f"--config.{x}" for x in settings]
     config = checks.check(flags_of_main(*arguments, f"--workdir={tmp_path}")).config
-    mesh = parallel.make_mesh(parallel.Layout())
+    dataset = open_dataset(config.data)
     with Checkpoints(tmp_path, 1) as checkpoints:
-        state, _ = train.begin(config, build_model(config), mesh, checkpoints, "")
+        state, _ = restore_or_init(open_session(config, dataset), checkpoints, dataset)
     _, expected, _ = alexnet_jax.load(workdirs["one_weird_trick"])
     jax.tree.map(np.testing.assert_array_equal, state.params, expected["params"])
     assert int(state.step) == 0
@@ -245,19 +138,22 @@ def test_main_does_not_train_in_its_workdir(workdirs):
         checks.check(flags_of_main(f"--workdir={workdirs['one_weird_trick']}"))
 
 
-def test_all_that_a_run_restores_is_there(workdirs):
-    """With the same config main would find its state at step 0, and then other data."""
-    config = workdir.read_config(workdirs["one_weird_trick"])
-    mesh = parallel.make_mesh(parallel.Layout())
-    with (
-        Checkpoints(workdirs["one_weird_trick"], 1) as checkpoints,
-        pytest.raises(UserError, match="is not the one that this run began with"),
-    ):
-        train.begin(config, build_model(config), mesh, checkpoints, "checksum")
+def test_a_whole_training_state_is_there(workdirs):
+    session = abstract_session(workdir.read_config(workdirs["one_weird_trick"]))
+    with Checkpoints(workdirs["one_weird_trick"], 1) as checkpoints:
+        restored = checkpoints.restore(session.initial_state.eval_shape())
+    assert int(restored.state.step) == 0 and restored.record.data is None
+    assert not any(np.any(x) for x in jax.tree.leaves(restored.state.opt_state))
+
+
+def full_width(model):
+    config = base.get_config()
+    config.model.update(name=model, width=1.0, num_classes=1000)
+    return resolve(config.model, NETS[model].crop)
 
 
 # Caffe's train_val.prototxt and torchvision's state_dict: [out, in ÷ groups, rows, columns].
-WHOLE = {
+PUBLISHED_SHAPES = {
     "caffe": {
         "conv1/0": (96, 3, 11, 11), "conv2/0": (256, 48, 5, 5), "conv3/0": (384, 256, 3, 3),
         "conv4/0": (384, 192, 3, 3), "conv5/0": (256, 192, 3, 3),
@@ -273,15 +169,138 @@ WHOLE = {
 PARAMETERS = {"caffe": 60_965_224, "torchvision": 61_100_840}
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_at_full_width_it_wants_the_published_shapes(name):
-    layout = convert.LAYOUTS[name]
-    for model in layout.models:
-        config = convert.make_config(layout, model, {})
-        assert config.model.width == 1 and config.data.crop_size == NETS[model].crop
-        shapes = convert.expected_shapes(layout, resolve(config.model, config.data.crop_size))
-        assert {k: v for k, v in shapes.items() if len(v) > 1} == WHOLE[name]
+@pytest.mark.parametrize("name", PUBLISHED_SHAPES)
+def test_at_full_width_the_expected_shapes_are_the_published_ones(name):
+    layout = LAYOUTS[name]
+    for model in layout.nets:
+        shapes = expected_shapes(layout, full_width(model))
+        assert {k: v for k, v in shapes.items() if len(v) > 1} == PUBLISHED_SHAPES[name]
         assert sum(np.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
+
+
+# --- real files ------------------------------------------------------------------------------
+
+
+def prefixed(prefix):
+    return {f"{prefix}{name}": array for name, array in STATE.items()}
+
+
+FILES_OF_SCRIPTS = {
+    "DataParallel": prefixed("module."),
+    "PyTorch's ImageNet trainer": {
+        name.replace("features.", "features.module."): array for name, array in STATE.items()
+    },
+    "torch.compile": prefixed("_orig_mod."),
+    "Lightning": prefixed("model."),
+    "compiled in Lightning": prefixed("net._orig_mod."),
+    "an average of weights": prefixed("module.") | {"n_averaged": np.array(7)},
+}
+
+
+@pytest.mark.parametrize("name", FILES_OF_SCRIPTS)
+def test_what_training_scripts_add_to_names_is_removed(name):
+    found, notes = matching.renamed(
+        LAYOUTS["torchvision"], NETS["one_weird_trick"], FILES_OF_SCRIPTS[name]
+    )
+    assert found == STATE
+    assert "is read as 'features.0.weight'" in notes[0] and len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        (STATE | prefixed("module."), "both 'features.0.weight' and 'module.features.0.weight'"),
+        (prefixed("model.") | prefixed("ema."), "several nets: 'ema.', 'model.'"),
+    ],
+)
+def test_two_nets_in_one_file_are_refused(arrays, named):
+    with pytest.raises(UserError, match=named):
+        matching.renamed(LAYOUTS["torchvision"], NETS["one_weird_trick"], arrays)
+
+
+def test_torchvisions_references_file_is_converted(tmp_path, workdirs):
+    """It holds a Namespace, an optimizer and an average of the weights beside them."""
+    saved = {
+        "model": prefixed("module."),
+        "args": argparse.Namespace(lr=0.01),
+        "model_ema": {"n_averaged": np.array(7)} | prefixed("module.module."),
+    }
+    converted = convert_to(tmp_path / "x", weight_files.torch_save, saved, "--layout=torchvision")
+    assert_same_params(converted, workdirs["one_weird_trick"])
+
+
+def test_a_renamed_classifier_is_read(tmp_path, workdirs, capsys):
+    """Caffe's fine-tuning examples rename fc8, so that it is drawn anew."""
+    blobs = {name.replace("fc8", "fc8_flickr"): array for name, array in BLOBS.items()}
+    converted = convert_to(tmp_path / "x", weight_files.caffemodel, blobs, "--layout=caffe")
+    assert "'fc8_flickr/0' is read as the classifier 'fc8/0'" in capsys.readouterr().out
+    assert_same_params(converted, workdirs["caffe_alexnet"])
+
+
+# --- other nets, and parts of a file ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["alexnet", "alexnet_original"])
+def test_another_net_of_the_same_shapes_takes_the_weights(model, tmp_path, capsys, workdirs):
+    case = (weight_files.npz, BLOBS, "--layout=caffe", f"--model={model}")
+    converted = convert_to(tmp_path / "x", *case)
+    out = capsys.readouterr().out
+    assert f"note: {model} is not caffe_alexnet, it computes differently: crop=224 instead" in out
+    assert "k=2.0 instead of 1.0" in out and "drop6, drop7: inverted=False instead of True" in out
+    _, variables, config = alexnet_jax.load(converted)
+    assert config.model.name == model and config.data.crop_size == 224
+    _, expected, _ = alexnet_jax.load(workdirs["caffe_alexnet"])
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], expected["params"])
+
+
+def test_a_net_without_groups_is_described_by_overrides(tmp_path):
+    """The ungrouped AlexNet, which several programs train: each kernel reads all maps."""
+    arrays = drawn(shapes_of(OF_CAFFE, {}, caffe_keys))
+    converted = convert_to(
+        tmp_path / "x", weight_files.npz, arrays, "--layout=caffe", "--config.model.towers=1"
+    )
+    _, variables, _ = alexnet_jax.load(converted)
+    assert variables["params"]["conv2"]["kernel"].shape == (1, 5, 5, 6, 16)
+
+
+def test_the_users_input_and_crop_win(tmp_path):
+    """A net that was trained on smaller crops, in another scale."""
+    arrays = BLOBS | {"fc6/0": BLOBS["fc6/0"][:, : 16 * 9]}
+    flags = (
+        "--config.data.crop_size=131",
+        "--config.data.input_mean=(128.0,128.0,128.0)",
+        "--config.data.input_scale=(0.5,0.5,0.5)",
+    )
+    converted = convert_to(tmp_path / "x", weight_files.npz, arrays, "--layout=caffe", *flags)
+    model, variables, config = alexnet_jax.load(converted)
+    assert model.net.crop == 131 and config.data.input_scale == (0.5, 0.5, 0.5)
+    np.testing.assert_array_equal(variables["input"]["mean"], [128, 128, 128])
+
+
+def test_partial_takes_what_fits_and_draws_the_rest(tmp_path, capsys, workdirs):
+    arrays = {name: array for name, array in BLOBS.items() if name != "conv4/1"}
+    arrays["scale/0"] = np.ones(3, np.float32)
+    flags = ("--layout=caffe", "--partial", "--config.model.num_classes=5")
+    converted = convert_to(tmp_path / "x", weight_files.npz, arrays, *flags)
+    out = capsys.readouterr().out
+    assert "taken from the file: conv1, conv2, conv3, conv5, fc6, fc7; drawn at random: " in out
+    assert "conv4 (conv4/1 (24,) is missing)" in out
+    assert "fc8 (fc8/0 is (7, 256) instead of (5, 256))" in out
+    assert "not used: 'scale/0'" in out
+    model, variables, _ = alexnet_jax.load(converted)
+    _, expected, _ = alexnet_jax.load(workdirs["caffe_alexnet"])
+    ours, theirs = (x["params"] for x in (variables, expected))
+    for layer in ("conv1", "conv2", "conv3", "conv5", "fc6", "fc7"):
+        jax.tree.map(np.testing.assert_array_equal, ours[layer], theirs[layer])
+    std = {layer.name: layer.std for layer in model.net.layers if hasattr(layer, "std")}
+    for layer in ("conv4", "fc8"):
+        assert np.std(ours[layer]["kernel"]) == pytest.approx(std[layer], rel=0.1)
+    assert ours["fc8"]["bias"].shape == (1, 5)
+
+
+def test_partial_needs_a_layer_that_fits(tmp_path):
+    with pytest.raises(UserError, match="has no layer that fits"):
+        convert_to(tmp_path / "x", weight_files.npz, STATE, "--layout=caffe", "--partial")
 
 
 # --- a user's mistakes -----------------------------------------------------------------------
@@ -294,6 +313,7 @@ def without(key):
 NOT_FINITE = BLOBS | {"fc7/1": np.full(256, np.inf, np.float32)}
 WRONG_ARRAYS = {
     "missing": (without("conv2/0"), ["conv2/0 (16, 3, 5, 5) is missing"]),
+    "the first bias is missing": (without("conv1/1"), ["conv1/1 (6,) is missing"]),
     "all missing": ({"w": BLOBS["fc8/1"]}, ["conv1/0 (96, 3, 11, 11) is missing", "14 more"]),
     "unknown": (BLOBS | {"fc9/0": BLOBS["fc8/1"]}, ["'fc9/0' (7,) is not known"]),
     "another shape": (BLOBS | {"fc7/1": BLOBS["fc8/1"]}, ["fc7/1 is (7,) instead of (256,)"]),
@@ -303,9 +323,19 @@ WRONG_ARRAYS = {
     ),
     "a width that is none": (
         BLOBS | {"conv1/1": np.zeros(5, np.float32)},
-        ["conv1/0 is (6, 3, 11, 11) instead of (96, 3, 11, 11)"],
+        ["conv1/1 is (5,) instead of (6,)"],
     ),
-    "a huge width": (BLOBS | {"conv1/1": np.zeros(960_000, np.float32)}, ["conv1/0 is (6,"]),
+    "a huge width": (
+        {k: np.zeros(96_000, np.float32) for k in BLOBS},
+        ["conv1/0 is (96000,) instead of"],
+    ),
+    "of another crop": (
+        # 3 pixels a side before fc6 are 6 or 7 before pool5, 12 to 15 before pool2, 24 to 31 before
+        # pool1, and these 103 to 134 before conv1.
+        BLOBS | {"fc6/0": BLOBS["fc6/0"][:, : 16 * 9]},
+        ["fc6/0 is (256, 144) instead of (256, 576)", "crops of 103 to 134 pixels fit fc6/0"],
+    ),
+    "integers": (BLOBS | {"fc7/1": np.zeros(256, int)}, ["fc7/1 holds int64, not floats"]),
     "torchvision's": (STATE, ["conv1/0 (96, 3, 11, 11) is missing", "--layout"]),
     "not finite": (NOT_FINITE, ["fc7/1", "not finite"]),
 }
@@ -314,9 +344,21 @@ FLAGS = {
     "no layout": (("--from=weights", "--workdir=run"), "--layout is missing"),
     "no workdir": (("--from=weights", "--layout=caffe"), "--workdir is missing"),
     "an unknown layout": (("--from=weights", "--layout=keras", "--workdir=run"), "keras"),
-    "another's net": (
-        ("--from=weights", "--layout=caffe", "--model=alexnet", "--workdir=run"),
-        "caffe_alexnet, caffenet",
+    "a net that the layout cannot hold": (
+        ("--from=weights", "--layout=caffe", "--model=cuda_convnet_11pct", "--workdir=run"),
+        "alexnet, alexnet_original, alexnet_half",
+    ),
+    "another net by --config": (
+        ("--from=weights", "--layout=caffe", "--config.model.name=alexnet", "--workdir=run"),
+        "give --model instead",
+    ),
+    "images smaller than the crop": (
+        ("--from=weights", "--layout=caffe", "--config.data.image_size=200", "--workdir=run"),
+        "data.image_size=200 is smaller than the net's crop of 227",
+    ),
+    "a setting that no run can have": (
+        ("--from=weights", "--layout=caffe", "--config.data.batch_size=0", "--workdir=run"),
+        "data.batch_size=0",
     ),
     "an unknown net": (
         ("--from=weights", "--layout=torchvision", "--model=vgg", "--workdir=run"),
@@ -328,7 +370,8 @@ FLAGS = {
     "the workdir is a file": (("--from=weights", "--layout=caffe", "--workdir=words"), "words"),
     "the workdir is a run's": (("--from=weights", "--layout=caffe", "--workdir=held"), "held"),
     "the workdir has a step": (("--from=weights", "--layout=caffe", "--workdir=step"), "step"),
-    "a flag of another command": (("--from=weights", "--config=x"), "config"),
+    "a config that is not there": (("--from=weights", "--config=x.py"), "x.py"),
+    "a flag of another command": (("--from=weights", "--checkpoint=x"), "checkpoint"),
 }
 
 
@@ -342,7 +385,7 @@ def test_weights_of_another_net_are_refused_by_name_and_shape(name, tmp_path):
     (tmp_path / "weights.npz").write_bytes(weight_files.npz(arrays))
     arguments = (f"--from={tmp_path / 'weights.npz'}", f"--workdir={tmp_path / 'run'}")
     with pytest.raises(UserError) as mistake:
-        run(*arguments, "--layout=caffe")
+        run_convert(*arguments, "--layout=caffe")
     assert "weights.npz" in str(mistake.value)
     for words in named:
         assert words in str(mistake.value)
@@ -360,7 +403,7 @@ def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypa
     before = contents(tmp_path)
     arguments, named = FLAGS[name]
     with pytest.raises(UserError) as mistake:
-        run(*arguments)
+        run_convert(*arguments)
     assert named in str(mistake.value)
     assert contents(tmp_path) == before
 
@@ -369,7 +412,7 @@ def test_a_second_conversion_into_one_workdir_is_refused(workdirs):
     before = contents(workdirs["caffenet"])
     weights = workdirs["caffenet"].parent / "weights"
     with pytest.raises(UserError, match=r"holds a run already; give another --workdir"):
-        run(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
+        run_convert(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
     assert contents(workdirs["caffenet"]) == before
 
 
@@ -380,4 +423,17 @@ def test_through_the_shell(tmp_path):
     numbers = sum(x.size for x in BLOBS.values())
     assert f"converted: {numbers:,} parameters" in done.stdout and done.stderr == ""
     assert "caffenet of width 0.0625 with 7 classes" in done.stdout
+    assert "input: 227×227 pixels, RGB of 0–255, less (122.679, 116.669, 104.007)" in done.stdout
+    assert "note:" not in done.stdout
+    assert "warning: the kernels of conv1, conv2" in done.stdout and "at random" in done.stdout
     assert workdir.good_step(tmp_path / "run") == 0
+
+
+def test_without_the_checkout_a_config_has_to_be_named(tmp_path):
+    """Installed alone, the package has no configs beside it."""
+    (tmp_path / "alexnet_jax").symlink_to(TOP / "alexnet_jax")
+    arguments = ("--from=weights", "--layout=caffe", "--workdir=run")
+    done = subprocess.run(
+        command_line("convert", *arguments), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--config is missing; give a file" in error_line(done)

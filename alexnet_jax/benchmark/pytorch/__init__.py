@@ -1,1 +1,1 @@
-"""The same net and loader in PyTorch, to compare with."""
+"""The same net and loader in PyTorch, for comparison."""

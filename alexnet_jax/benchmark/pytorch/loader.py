@@ -1,6 +1,6 @@
-"""A loader as it is usually written with PyTorch: JPEG files, Pillow, a DataLoader of two workers.
+"""A usual loader in PyTorch: JPEG files, Pillow, a DataLoader of two workers.
 
-Its workers import this file, so it imports no more than they need.
+The workers import this file, so it imports nothing that they do not need.
 """
 
 import time
@@ -16,7 +16,7 @@ WORKERS = 2
 
 
 class Files(Dataset):
-    """Random crops, mirrored half of the time, of JPEG files: uint8 [3, crop, crop]."""
+    """Random crops of JPEG files, uint8 [3, crop, crop], mirrored with probability 1/2."""
 
     def __init__(self, paths: Sequence[Path], crop: int) -> None:
         self.paths, self.crop = paths, crop
@@ -34,9 +34,10 @@ class Files(Dataset):
 
 
 def loader_rate(paths: Sequence[Path], crop: int, batch_size: int) -> Callable[[], float]:
-    """A function that measures images a second over all the files, in a new order every time.
+    """Returns a function that measures the loader in images per second.
 
-    The workers stay; starting them is not counted.
+    Each call reads all files in a new random order. The workers are kept, so that starting them
+    does not count.
     """
     loader = DataLoader(
         Files(paths, crop),
@@ -48,9 +49,9 @@ def loader_rate(paths: Sequence[Path], crop: int, batch_size: int) -> Callable[[
     )
 
     def measure() -> float:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         count = sum(len(batch) for batch in loader)
-        return count / (time.perf_counter() - begun)
+        return count / (time.perf_counter() - start)
 
     measure()
     return measure

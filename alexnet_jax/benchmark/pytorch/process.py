@@ -1,4 +1,4 @@
-"""The PyTorch twin in a process of its own, as its users run it."""
+"""The PyTorch twin in a process of its own, without the settings of ours."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.environment import keep_freed_memory
 
-_rate: Callable[[float], float]  # in the child, once it is prepared
+_rate: Callable[[float], float]  # in the child process, after _prepare
 
 
 def step_rate(
@@ -20,9 +20,16 @@ def step_rate(
     *,
     keep: bool,
 ) -> Callable[[float], float]:
-    """A function that measures images a second of the twin's step for so many seconds.
+    """Returns a function that measures the twin's step in images per second.
 
-    keep: the process keeps freed memory, as our commands do; PyTorch by itself does not.
+    Its argument is the shortest duration in seconds.
+
+    Args:
+      config: resolved.
+      params: NumPy arrays, {layer: {"kernel", "bias"}}.
+      threads: of PyTorch.
+      on_gpu: the step runs on a GPU if PyTorch sees one.
+      keep: the process keeps freed memory, as our commands do. PyTorch by itself does not.
     """
     pool = ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if keep else None)
     pool.submit(_prepare, config, params, threads, on_gpu).result()

@@ -1,7 +1,7 @@
-"""The same net in PyTorch, to measure against: eager, NCHW, float32, in PyTorch's own layers.
+"""The same net in PyTorch, for comparison: eager, NCHW, float32, with PyTorch's own layers.
 
-Built from the same tuple of layers. Towers are groups of a convolution, where our program has a
-plain convolution each: what one would write in PyTorch.
+It is built from the same tuple of layers. Towers are groups of a convolution, as is usual in
+PyTorch; our program has a plain convolution for each tower.
 """
 
 import math
@@ -37,7 +37,7 @@ ACTIVATIONS = {"relu": nn.ReLU(inplace=True), "tanh": nn.Tanh()}
 
 
 class ResponseNorm(nn.Module):
-    """LRN over the maps of each group of maps; PyTorch divides alpha by the size."""
+    """LRN over neighbouring maps of the same group. PyTorch divides alpha by the size."""
 
     def __init__(self, layer: LRN, groups: int) -> None:
         super().__init__()
@@ -45,20 +45,20 @@ class ResponseNorm(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, maps, H, W] to the same shape."""
+        """Normalises float32 [N, maps, H, W]."""
         number, maps, *place = x.shape
         return self.norm(x.view(number * self.groups, maps // self.groups, *place)).view_as(x)
 
 
 class MapResponseNorm(nn.Module):
-    """The norm over places of one map."""
+    """The norm over neighbouring places of one map."""
 
     def __init__(self, layer: MapLRN) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, maps, H, W] to the same shape."""
+        """Normalises float32 [N, maps, H, W]."""
         layer = self.layer
         mean = F.avg_pool2d(x * x, layer.size, stride=1, padding=layer.size // 2)
         return x * (layer.k + layer.alpha * layer.size**2 * mean) ** -layer.beta
@@ -76,7 +76,7 @@ class Unshared(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, maps, H, W] to [N, features, H', W']."""
+        """Convolves float32 [N, maps, H, W] to [N, features, H', W']."""
         number, maps, *place = x.shape
         patches = self.unfold(x.view(number * self.groups, maps // self.groups, *place))
         patches = patches.view(number, self.groups, *patches.shape[1:])
@@ -85,25 +85,25 @@ class Unshared(nn.Module):
 
 
 class Dropped(nn.Module):
-    """Dropout; PyTorch's is inverted, the paper's is not."""
+    """The paper's dropout, which is not inverted as PyTorch's is."""
 
     def __init__(self, layer: Dropout) -> None:
         super().__init__()
         self.dropout, self.scale = nn.Dropout(layer.rate), 1 - layer.rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """To the same shape; the paper's mean activity."""
+        """Drops units of x; rescales PyTorch's inverted dropout to the paper's."""
         return self.dropout(x) * self.scale
 
 
 def twin(net: Net) -> nn.Sequential:
-    """The net as a PyTorch module: float32 [N, 3, crop, crop] to logits [N, classes].
+    """Returns the net as a PyTorch module from float32 [N, 3, crop, crop] to logits [N, classes].
 
-    What has weights has our layer's name; the weights of `Unshared` are still to be loaded.
+    Modules with weights have the names of our layers. `load` has to set the weights of `Unshared`.
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     shapes, read = layer_shapes(net, net.crop), (net.crop, net.crop, 3)
-    groups = 1  # of the next layer with weights: every tower reads the whole image
+    groups = 1  # of the next layer with weights; the first reads the image in every tower
     for layer in net.layers:
         if isinstance(layer, Exchange):
             groups = 1
@@ -120,7 +120,7 @@ def twin(net: Net) -> nn.Sequential:
 def _modules(
     layer: Layer, shape: LayerShape, read: tuple[int, ...], groups: int, towers: int
 ) -> dict[str, nn.Module]:
-    """One layer that reads (height, width, maps) or (units,), without its activation."""
+    """Returns the modules of a layer, without its activation; it reads (height, width, maps)."""
     match layer:
         case Conv():
             return _convolution(layer, read, groups)
@@ -153,7 +153,7 @@ def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, n
 
 
 def _dense(layer: Dense, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
-    """Linear; for towers that do not exchange a grouped convolution over the whole map."""
+    """Returns a linear layer; for towers that do not exchange, a grouped full-map convolution."""
     flat = {f"{layer.name}_flat": nn.Flatten()}
     if groups == 1:
         return {**flat, layer.name: nn.Linear(math.prod(read), layer.features)}
@@ -168,22 +168,22 @@ def _side(read: tuple[int, ...]) -> int:
 
 
 def load(module: nn.Sequential, net: Net, params: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Gives the twin our weights: axes turned over, numbers as they are."""
+    """Copies our weights into the twin: axes are permuted, numbers stay unchanged."""
     read = (net.crop, net.crop, 3)
     for shape in layer_shapes(net, net.crop):
         if shape.kernel:
             own, ours = module.get_submodule(shape.layer.name), params[shape.layer.name]
             both = (np.asarray(ours[x]) for x in ("kernel", "bias"))
-            kernel, bias = _turned(shape.layer, read, *both)
+            kernel, bias = _permuted(shape.layer, read, *both)
             own.weight.data = torch.tensor(kernel).view_as(own.weight)
             own.bias.data = torch.tensor(bias).view_as(own.bias)
         read = shape.out
 
 
-def _turned(
+def _permuted(
     layer: Conv | Local | Dense, read: tuple[int, ...], kernel: np.ndarray, bias: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Our kernel and bias, tower axis first and maps last, in PyTorch's order."""
+    """Returns our kernel and bias, tower axis first and maps last, in PyTorch's order of axes."""
     towers, features = kernel.shape[0], kernel.shape[-1]
     if isinstance(layer, Local):
         places = kernel.shape[1] * kernel.shape[2]
@@ -195,7 +195,7 @@ def _turned(
 
 
 def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> torch.optim.SGD:
-    """SGD with momentum, and rate and weight decay by layer as config.optim has them at first."""
+    """Returns SGD with momentum, and the initial rate and weight decay of every layer."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     weight_decays = decays(settings, net)
     for name, layer in weighted_layers(net).items():
@@ -211,7 +211,7 @@ def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> tor
 def make_step(
     config: ConfigDict, net: Net, params: Mapping[str, Mapping[str, np.ndarray]], device: str
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """A training step: (float32 [N, 3, crop, crop], int64 labels [N]) on the device → the loss."""
+    """Returns a training step: (float32 [N, 3, crop, crop], int64 labels [N]) → the loss."""
     module = twin(net)
     load(module, net, params)
     module.to(device).train()
@@ -230,9 +230,10 @@ def make_step(
 def step_rate(
     config: ConfigDict, params: Mapping[str, Mapping[str, np.ndarray]], threads: int, on_gpu: bool
 ) -> Callable[[float], float]:
-    """A function that measures images a second of the step for so many seconds, on one batch.
+    """Returns a function that measures the step on one batch in images per second.
 
-    The batch is floats that lie ready on the device: nothing is cropped, mirrored or converted.
+    The float batch stays on the device: nothing is cropped, mirrored or converted. The argument of
+    the function is the shortest duration in seconds.
     """
     torch.set_num_threads(threads)
     net, number = resolve(config.model, config.data.crop_size), config.data.batch_size

@@ -1,22 +1,23 @@
-"""What every reader of an original data set gives."""
+"""The common form of all original data sets."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class OriginalImage:
-    """An image as it was found.
+    """An original image.
 
-    name: says to a person which one it is.
-    content: a JPEG or PNG file, or pixels uint8 [H, W, 3].
+    name: identifies it for a person.
+    content: pixels uint8 [H, W, 3], an image file, or the path of one.
     label: 0 … classes − 1.
     """
 
     name: str
-    content: bytes | np.ndarray
+    content: bytes | np.ndarray | Path
     label: int
 
 
@@ -24,12 +25,20 @@ class OriginalImage:
 class Original:
     """An original data set.
 
-    sizes: images in each split; the splits are train, and val and test where they have labels.
-    read: gives the images of a split, always in the same order.
-    common_size: height and width where all images are known to share them.
+    sizes: number of images in each split: train; val and test if they have labels.
+    read: yields the images of a split, always in the same order.
+    common_size: height and width if all images are known to share them.
+    source: for a person and for the record: the folder, archive or data set.
+    fingerprints: for each split, changes when the original files change; empty if they cannot.
+    upright: images are turned as their EXIF orientation says.
+    notes: lines for the user on how the originals were read.
     """
 
     class_names: tuple[str, ...]
     sizes: dict[str, int]
     read: Callable[[str], Iterator[OriginalImage]]
     common_size: tuple[int, int] | None = None
+    source: str = ""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    upright: bool = False
+    notes: tuple[str, ...] = ()

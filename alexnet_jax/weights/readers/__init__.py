@@ -1,8 +1,8 @@
-"""Safe readers of other people's weight files: .pth, .caffemodel, .npz and .safetensors.
+"""Safe readers of weight files: .pth, .caffemodel, .npz and .safetensors.
 
-Nothing in a file is run, whatever it says, and no size that it states is believed: each is checked
-against the bytes that are there before memory is taken. What a file is, its content says and not
-its name. A file that is not sound in every part is refused.
+Nothing in a file is executed, and no size that it states is trusted: each is checked against the
+bytes present before memory is allocated. The format is detected from the content, not from the
+file's name. A file with one damaged part is refused.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.weights.readers import archives, caffe, safetensors, torch
+from alexnet_jax.weights.readers import archives, caffe, npz, pytorch, safetensors
 from alexnet_jax.weights.readers.arrays import Broken
 
-LARGEST = 4 * 2**30  # bytes; the largest net of the paper takes a quarter of a gigabyte
+LARGEST = 4 * 2**30  # bytes; the paper's net in float32 takes a quarter of a gigabyte
 Reader = Callable[[bytes], dict[str, np.ndarray]]
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a weight file by their names in it, float32, shaped as they are there.
+    """Reads the arrays of a weight file.
+
+    Returns:
+      Arrays by their names in the file, shaped as in the file. Floats become float32; integers,
+      such as a counter of batches, keep their dtype.
 
     Raises:
-      UserError: the file is missing, too large, damaged, or holds anything but arrays of floats.
+      UserError: the file is missing, too large, damaged, or holds something else than arrays.
     """
     content = _content(path)
     kind, reader = _format(content)
@@ -36,7 +40,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes, all in memory: it may change on the disk meanwhile."""
+    """Reads the file into memory: on disk it may change while it is being parsed."""
     if not path.is_file():
         raise UserError(f"{path} is not a file; give a .pth, .caffemodel, .npz or .safetensors")
     try:
@@ -51,13 +55,13 @@ def _content(path: Path) -> bytes:
 
 
 def _format(content: bytes) -> tuple[str, Reader]:
-    """What a file's first bytes and, for a zip archive, the names in it say that it is."""
+    """Detects the format from the leading bytes and, in a zip archive, from the member names."""
     if content.startswith(b"PK\x03\x04"):
-        if archives.holds(content, ".npy"):
-            return "an .npz archive", archives.read_npz
-        return "a .pth archive of PyTorch", torch.read_archive
+        if archives.has_member_ending(content, ".npy"):
+            return "an .npz archive", npz.read
+        return "a .pth archive of PyTorch", pytorch.read_archive
     if content[:1] == b"\x80" and content[1:2] <= b"\x05":
-        return "a .pth file of PyTorch's old form", torch.read_legacy
+        return "a .pth file of PyTorch's old form", pytorch.read_legacy
     if content[8:9] == b"{":
         return "a .safetensors file", safetensors.read
     return "a .caffemodel (nor is it a .pth, .npz or .safetensors)", caffe.read

@@ -1,20 +1,20 @@
 """Caffe's .caffemodel: a NetParameter in protobuf's wire format (Caffe's `caffe.proto`).
 
-Only the fields that hold weights are read. `layer` is today's form, `layers` that of 2013 and 2014,
-in which the published nets of Caffe's model zoo are.
+Only the fields that hold weights are read. `layer` is the current form, `layers` that of 2013 and
+2014, which the published nets of Caffe's model zoo use.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from alexnet_jax.weights.readers.arrays import Broken, floats, quoted, shaped
+from alexnet_jax.weights.readers.arrays import Broken, numbers, quoted, shaped
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types
 LONGEST_VARINT = 10  # bytes
-MOST_FIELDS = 2000  # in one message, so that a file of empty fields is no endless work
+MOST_FIELDS = 2000  # in one message; bounds the work for a file of empty fields
 MOST_BLOBS = 4  # in one layer
-# In NetParameter, the field of a layer; and in such a layer, those of its name and its blobs.
+# The field of a layer in NetParameter: the fields of the layer's name and of its blobs.
 LAYER_FORMS = {100: (1, 7), 2: (4, 6)}
 LEGACY_AXES, DATA, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8  # of BlobProto
 DIM = 1  # of BlobShape
@@ -24,7 +24,7 @@ Message = list[tuple[int, Value]]
 
 
 def read(content: bytes) -> dict[str, np.ndarray]:
-    """Every layer's blobs as LAYER/0 (its weights) and LAYER/1 (its biases); raises Broken."""
+    """Reads every layer's blobs as LAYER/0 (weights) and LAYER/1 (biases); raises Broken."""
     arrays = {}
     for number, layer in _message(memoryview(content)):
         if number in LAYER_FORMS and isinstance(layer, memoryview):
@@ -36,7 +36,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
-    """The number that begins at this place, and the place behind it."""
+    """Reads the number that begins at this offset; returns it and the offset behind it."""
     value = 0
     for i, byte in enumerate(buffer[at : at + LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * i)
@@ -46,7 +46,7 @@ def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
 
 
 def _message(buffer: memoryview) -> Message:
-    """The fields of a message: (field number, number or bytes), in order."""
+    """Reads the fields of a message in order: (field number, number or bytes)."""
     fields, at = [], 0
     while at < len(buffer):
         if len(fields) == MOST_FIELDS:
@@ -60,7 +60,7 @@ def _message(buffer: memoryview) -> Message:
 
 
 def _value(buffer: memoryview, at: int, wire: int) -> tuple[Value, int]:
-    """What a field holds, and the place behind it."""
+    """Reads a field's content; returns it and the offset behind it."""
     if wire == VARINT:
         return _varint(buffer, at)
     if wire == BYTES:
@@ -75,7 +75,7 @@ def _value(buffer: memoryview, at: int, wire: int) -> tuple[Value, int]:
 
 
 def _blobs(layer: memoryview, name_at: int, blobs_at: int) -> Iterator[tuple[str, memoryview]]:
-    """A layer's blobs by their names."""
+    """Yields a layer's blobs with their names."""
     fields = _message(layer)
     names = [value for number, value in fields if number == name_at]
     blobs = [value for number, value in fields if number == blobs_at]
@@ -90,16 +90,16 @@ def _blobs(layer: memoryview, name_at: int, blobs_at: int) -> Iterator[tuple[str
 
 
 def _array(blob: memoryview, name: str) -> np.ndarray:
-    """A BlobProto as float32, in the shape that it states.
+    """Reads a BlobProto as float32, in the shape that it states.
 
-    The form of 2013 always has four axes; its leading axes of 1 are left out, as Caffe does.
+    The form of 2013 always has four axes; its leading axes of size 1 are dropped, as Caffe does.
     """
     fields = _message(blob)
-    numbers = [(number, value) for number, value in fields if number in (DATA, DOUBLES)]
-    if len(numbers) != 1 or not isinstance(numbers[0][1], memoryview):
+    data = [(number, value) for number, value in fields if number in (DATA, DOUBLES)]
+    if len(data) != 1 or not isinstance(data[0][1], memoryview):
         raise Broken(f"{quoted(name)} does not hold its numbers in one piece")
-    number, raw = numbers[0]
-    flat = floats(raw, "float64" if number == DOUBLES else "float32")
+    number, raw = data[0]
+    flat = numbers(raw, "float64" if number == DOUBLES else "float32")
     shapes = [value for number, value in fields if number == SHAPE]
     if shapes:
         return shaped(flat, _dims(shapes[-1], name), name)
@@ -111,7 +111,7 @@ def _array(blob: memoryview, name: str) -> np.ndarray:
 
 
 def _dims(shape: Value, name: str) -> list[int]:
-    """The sides in a BlobShape, packed into one field or not."""
+    """Reads the sides of a BlobShape, packed into one field or not."""
     if not isinstance(shape, memoryview):
         raise Broken(f"{quoted(name)} has no shape that an array can have")
     dims = []
@@ -122,6 +122,7 @@ def _dims(shape: Value, name: str) -> list[int]:
 
 
 def _packed(buffer: memoryview) -> list[int]:
+    """Reads a packed list of numbers."""
     values, at = [], 0
     while at < len(buffer):
         if len(values) == MOST_FIELDS:

@@ -1,9 +1,10 @@
-"""What a pickled state_dict says, without running it.
+"""Reads pickled state_dicts without executing them.
 
-`pickle.Unpickler` would not do, even with a find_class that refuses everything: seven bytes make it
-take gigabytes (a large memo index), and nested tuples as a dict's key keep it busy for ever. This
-machine knows the few opcodes that a state_dict needs. It has nothing to call: where a pickle asks
-for one of the functions in KNOWN, it notes down a tensor or makes a dict.
+`pickle.Unpickler` is not safe enough, even with a find_class that refuses everything: seven bytes
+make it allocate gigabytes (a large memo index), and nested tuples as a dict's key keep it busy
+forever. The interpreter here knows the few opcodes that checkpoints need and calls nothing. For a
+function in KNOWN it notes down a tensor or makes a dict. Objects of the libraries in INERT, such as
+a training script's arguments, become placeholders without content. Everything else is refused.
 """
 
 import io
@@ -15,7 +16,9 @@ import numpy as np
 
 from alexnet_jax.weights.readers.arrays import Broken, quoted
 
-LONGEST = 2**20  # bytes; AlexNet's has three thousand
+LONGEST = 2**18  # bytes of a pickle; AlexNet's state_dict has 3,000, with an optimizer 10,000
+LARGEST_KEY = 2**32  # of an integer key of a dict; larger ones can be made to collide
+PLACE_FIELDS = 6  # of a storage: "storage", type, key, device, size, and (before 1.6) a view
 ORDERED_DICT = "collections OrderedDict"
 PARAMETER = "torch._utils _rebuild_parameter"
 TENSORS = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
@@ -33,6 +36,11 @@ STORAGES = {
 }
 SAVE = "save model.state_dict() and nothing else"
 KNOWN = (ORDERED_DICT, PARAMETER, *TENSORS, *STORAGES)
+INERT = (  # top-level packages whose objects checkpoints of training scripts contain
+    "argparse", "collections", "lightning", "lightning_fabric", "numpy", "omegaconf", "pathlib",
+    "pytorch_lightning", "torch", "_codecs",
+)  # fmt: skip
+BUILTINS = ("dict", "frozenset", "list", "set")  # inert as well; Python 2's name is __builtin__
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = (
@@ -46,14 +54,21 @@ NOTHING = ("PROTO", "FRAME", "STOP")
 
 @dataclass(frozen=True)
 class Global:
-    """A function or class that the pickle names, one of KNOWN."""
+    """A function or class that the pickle names: "module name"."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Inert:
+    """A placeholder for an object of the named class, without its content."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where numbers lie: their kind, their place in the file, and how many there are."""
+    """A block of numbers in the file: their kind, the block's key, and how many there are."""
 
     kind: str
     key: str
@@ -61,16 +76,13 @@ class Storage:
 
     @property
     def bytes(self) -> int:
-        """What it takes in the file."""
+        """The block's size in the file."""
         return self.count * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view of a storage: its first element, sides, and elements from one to the next along each.
-
-    Nothing of it is checked yet.
-    """
+    """A strided view of a storage, as the pickle states it; nothing is checked yet."""
 
     storage: Any
     offset: Any
@@ -78,17 +90,24 @@ class Tensor:
     strides: Any
 
 
-class Machine:
-    """A pickle's stack and memo, and by key the storages that it has pointed to."""
+class Interpreter:
+    """A pickle's stack and memo, and by key the storages that it refers to.
+
+    The work is bounded by the pickle's length: an opcode handles items that it takes off the stack,
+    a bounded number of others, or (OrderedDict) items that are counted.
+    """
 
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.stack: list[Any] = []
-        self._marked: list[list[Any]] = []
+        self._outer_stacks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._opcodes = 0
+        self._pairs = 0  # handed to OrderedDict so far
 
     def step(self, name: str, argument: Any) -> None:
-        """Does one opcode; raises Broken if it is not one of those that state_dicts need."""
+        """Interprets one opcode; raises Broken if it is not one that checkpoints need."""
+        self._opcodes += 1
         if name in CONSTANTS:
             self.stack.append(CONSTANTS[name])
         elif name in VALUES:
@@ -105,70 +124,77 @@ class Machine:
 
     def mark(self, _: Any) -> None:
         """Begins a collection."""
-        self._marked.append(self.stack)
+        self._outer_stacks.append(self.stack)
         self.stack = []
 
-    def to_mark(self) -> list[Any]:
-        """What has been collected since the last mark."""
-        collected, self.stack = self.stack, self._marked.pop()
+    def pop_to_mark(self) -> list[Any]:
+        """Returns the items since the last mark and takes them off the stack."""
+        collected, self.stack = self.stack, self._outer_stacks.pop()
         return collected
 
     def make_tuple(self, _: Any) -> None:
-        """Makes a tuple of a collection."""
-        collected = tuple(self.to_mark())
+        """Makes a tuple of the items since the last mark."""
+        collected = tuple(self.pop_to_mark())
         self.stack.append(collected)
 
     def memoize(self, index: int | None) -> None:
-        """Keeps what lies on top, under an index or the next one."""
+        """Stores the top of the stack in the memo, under an index or the next free one."""
         self._memo[len(self._memo) if index is None else index] = self.stack[-1]
 
     def get(self, index: int) -> None:
-        """Fetches what was kept."""
+        """Pushes an item from the memo."""
         self.stack.append(self._memo[index])
 
     def append(self, _: Any) -> None:
-        """Adds one item to a list."""
+        """Adds the top of the stack to the list below it."""
         self._extend([self.stack.pop()])
 
     def appends(self, _: Any) -> None:
-        """Adds a collection to a list."""
-        self._extend(self.to_mark())
+        """Adds the items since the last mark to the list below them."""
+        self._extend(self.pop_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], Inert):
+            return
         if not isinstance(self.stack[-1], list):
             raise Broken("the pickle in it adds to what is no list")
         self.stack[-1].extend(items)
 
     def set_item(self, _: Any) -> None:
-        """Puts one item into a dict."""
+        """Puts a key and a value into the dict below them."""
         value, key = self.stack.pop(), self.stack.pop()
         self._update([key, value])
 
     def set_items(self, _: Any) -> None:
-        """Puts a collection of keys and values into a dict."""
-        self._update(self.to_mark())
+        """Puts the keys and values since the last mark into the dict below them."""
+        self._update(self.pop_to_mark())
 
     def _update(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], Inert):
+            return
         keys, values = items[::2], items[1::2]
-        if not isinstance(self.stack[-1], dict) or not all(isinstance(x, str | int) for x in keys):
+        if not isinstance(self.stack[-1], dict) or not all(map(_is_key, keys)):
             raise Broken("the pickle in it has a dict with keys that are neither words nor numbers")
         self.stack[-1].update(zip(keys, values, strict=True))
 
-    def name(self, argument: str | None) -> None:
-        """Names a global, in the opcode itself or by two words on the stack."""
+    def push_global(self, argument: str | None) -> None:
+        """Pushes a function or class, named by the opcode itself or by two words on the stack."""
         if argument is None:
             name, module = self.stack.pop(), self.stack.pop()
             argument = f"{module} {name}" if isinstance(module, str) else ""
-        if argument not in KNOWN:
+        if argument not in KNOWN and not _is_inert(argument):
             raise Broken(
                 f"the pickle in it asks for {quoted(argument.replace(' ', '.'))}, which is not run",
                 mend=SAVE,
             )
         self.stack.append(Global(argument))
 
-    def persistent(self, _: Any) -> None:
-        """Notes where a storage lies."""
-        word, kind, key, _, count, *view = self.stack.pop()
+    def push_storage(self, _: Any) -> None:
+        """Notes down where a storage is."""
+        place = self.stack.pop()
+        if not isinstance(place, tuple) or not 5 <= len(place) <= PLACE_FIELDS:
+            raise Broken("the pickle in it points to something that is no storage")
+        word, kind, key, _, count, *view = place
         known = isinstance(kind, Global) and kind.name in STORAGES
         if word != "storage" or not known or not isinstance(key, str) or any(view):
             raise Broken("the pickle in it points to something that is no storage")
@@ -178,63 +204,94 @@ class Machine:
         self.stack.append(self.storages[key])
 
     def reduce(self, _: Any) -> None:
-        """Notes down what a known function would have made."""
+        """Notes down the result of calling a known function; makes a placeholder for others."""
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise Broken("the pickle in it calls what is no function")
         if function.name == ORDERED_DICT:
-            self.stack.append(_ordered_dict(*arguments))
+            self.stack.append(self._ordered_dict(arguments))
         elif function.name == PARAMETER:
             self.stack.append(arguments[0])
         elif function.name in TENSORS:
             self.stack.append(Tensor(*arguments[:4]))
         else:
-            raise Broken(f"the pickle in it calls {function.name.replace(' ', '.')}")
+            self.stack.append(Inert(function.name))
+
+    def _ordered_dict(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """Makes an OrderedDict: empty, as Python 3 pickles it, or of pairs, as Python 2 does."""
+        if not arguments:
+            return {}
+        (pairs,) = arguments
+        self._pairs += len(pairs)
+        if self._pairs > self._opcodes:  # every pair took an opcode to make, so some are reused
+            raise Broken("the pickle in it uses the same pairs for several dicts")
+        if not all(isinstance(pair, list) and isinstance(pair[0], str) for pair in pairs):
+            raise Broken("the pickle in it has a dict with keys that are not words")
+        return dict(pairs)
+
+    def make_object(self, _: Any) -> None:
+        """Makes a placeholder for an object of a class."""
+        _, kind = self.stack.pop(), self.stack.pop()
+        if not isinstance(kind, Global):
+            raise Broken("the pickle in it makes an object of what is no class")
+        self.stack.append(Inert(kind.name))
 
     def build(self, _: Any) -> None:
-        """Leaves out an object's attributes; a state_dict has some that say its version."""
+        """Drops an object's attributes; a state_dict has some that state its version."""
         self.stack.pop()
-        if not isinstance(self.stack[-1], dict):
+        if not isinstance(self.stack[-1], dict | Inert):
             raise Broken("the pickle in it sets attributes of what is no dict")
 
 
 OPCODES = {
-    "MARK": Machine.mark,
-    "TUPLE": Machine.make_tuple,
-    "BINPUT": Machine.memoize,
-    "LONG_BINPUT": Machine.memoize,
-    "MEMOIZE": Machine.memoize,
-    "BINGET": Machine.get,
-    "LONG_BINGET": Machine.get,
-    "APPEND": Machine.append,
-    "APPENDS": Machine.appends,
-    "SETITEM": Machine.set_item,
-    "SETITEMS": Machine.set_items,
-    "GLOBAL": Machine.name,
-    "STACK_GLOBAL": Machine.name,
-    "BINPERSID": Machine.persistent,
-    "REDUCE": Machine.reduce,
-    "BUILD": Machine.build,
+    "MARK": Interpreter.mark,
+    "TUPLE": Interpreter.make_tuple,
+    "BINPUT": Interpreter.memoize,
+    "LONG_BINPUT": Interpreter.memoize,
+    "MEMOIZE": Interpreter.memoize,
+    "BINGET": Interpreter.get,
+    "LONG_BINGET": Interpreter.get,
+    "APPEND": Interpreter.append,
+    "APPENDS": Interpreter.appends,
+    "SETITEM": Interpreter.set_item,
+    "SETITEMS": Interpreter.set_items,
+    "GLOBAL": Interpreter.push_global,
+    "STACK_GLOBAL": Interpreter.push_global,
+    "BINPERSID": Interpreter.push_storage,
+    "REDUCE": Interpreter.reduce,
+    "NEWOBJ": Interpreter.make_object,
+    "BUILD": Interpreter.build,
 }
 
 
-def _ordered_dict(pairs: Any = ()) -> dict[str, Any]:
-    """An OrderedDict as Python 3 pickles it, empty; or Python 2, with its pairs."""
-    if not all(isinstance(pair, list) and isinstance(pair[0], str) for pair in pairs):
-        raise Broken("the pickle in it has a dict with keys that are not words")
-    return dict(pairs)
+def _is_inert(argument: str) -> bool:
+    """True for a "module name" that becomes a placeholder."""
+    module, _, name = argument.partition(" ")
+    if module in ("builtins", "__builtin__"):
+        return name in BUILTINS
+    return module.split(".")[0] in INERT
+
+
+def _is_key(key: Any) -> bool:
+    """True for a word or an integer that a dict finds in constant time."""
+    return isinstance(key, str) or (isinstance(key, int) and 0 <= key < LARGEST_KEY)
 
 
 def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
-    """The next pickle in a stream of at most LONGEST bytes, and all storages it points to by key.
+    """Reads the next pickle of a stream of at most LONGEST bytes.
 
-    Raises Broken for a damaged one, and for one that asks for anything else.
+    Returns:
+      Its value, made of dicts, lists, tuples, words, numbers, Tensor and Inert; and by key all
+      storages that it refers to.
+
+    Raises:
+      Broken: it is damaged, or asks for anything else.
     """
-    machine = Machine()
+    interpreter = Interpreter()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
-            machine.step(opcode.name, argument)
-        (value,) = machine.stack
+            interpreter.step(opcode.name, argument)
+        (value,) = interpreter.stack
     except (ValueError, TypeError, LookupError) as fault:
         raise Broken("the pickle in it is damaged") from fault
-    return value, machine.storages
+    return value, interpreter.storages

@@ -1,4 +1,4 @@
-"""The kinds of files in a store, written so that they are whole and on the disk."""
+"""Writers of the files in a store; each flushes its file to the disk before it returns."""
 
 import contextlib
 import json
@@ -8,16 +8,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_jax.data.store import IMAGE_FILES
+from alexnet_jax.data.store import IMAGE_FILES, json_text
 from alexnet_jax.disk.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 
 
 @contextlib.contextmanager
 def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memoryview], None]]:
-    """A function that appends images to images.npy; at the end the header tells their number.
+    """Yields a function that appends one image to images.npy; the header is completed at the end.
 
-    numpy pads the header so that a smaller number of images has the same length.
+    NumPy pads the header, so its length is the same for any smaller number of images.
     """
     written = 0
 
@@ -41,7 +41,10 @@ def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memory
 
 @contextlib.contextmanager
 def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes], None]]:
-    """A function that appends JPEG files to images.array_record, one a group: random access."""
+    """Yields a function that appends one JPEG file to images.array_record.
+
+    Groups of one record give random access.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path = folder / IMAGE_FILES["jpeg"]
@@ -65,12 +68,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes a JSON file all at once: it is never seen half-written."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Writes a JSON file atomically: no reader sees it half-written."""
+    write_text(path, json_text(content))
 
 
 def read_json(path: Path) -> dict:
-    """Reads a JSON object. Raises UserError if the file holds none."""
+    """Reads a JSON object; raises UserError if the file holds none."""
     try:
         return {**json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError, RecursionError) as error:

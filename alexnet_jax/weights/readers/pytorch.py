@@ -1,6 +1,6 @@
-"""PyTorch's .pth files: a zip archive (since version 1.6), or one pickle after the other (before).
+"""PyTorch's .pth files: a zip archive (since version 1.6), or a sequence of pickles (before).
 
-Both hold a pickle that says which tensors there are, and storages of raw numbers.
+Both hold a pickle that describes the tensors, and storages of raw numbers.
 """
 
 import io
@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.weights.readers import archives, pickles
-from alexnet_jax.weights.readers.arrays import FLOATS, Broken, check_shape, floats, quoted
-from alexnet_jax.weights.readers.pickles import Storage, Tensor
+from alexnet_jax.weights.readers.arrays import Broken, check_shape, numbers, quoted
+from alexnet_jax.weights.readers.pickles import Inert, Storage, Tensor
 
 PICKLE = "data.pkl"
-WITHIN = ("state_dict", "model")  # where training scripts put the weights
+# Where training scripts keep the weights: PyTorch's ImageNet trainer and Lightning, torchvision's
+# references, PyTorch's tutorial on saving.
+WITHIN = ("state_dict", "model", "model_state_dict")
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old form
 
 Raw = Callable[[Storage], bytes | memoryview]
 
 
 def read_archive(content: bytes) -> dict[str, np.ndarray]:
-    """The tensors of ROOT/data.pkl, their numbers in ROOT/data/KEY; raises Broken."""
+    """Reads the tensors of ROOT/data.pkl, with their numbers in ROOT/data/KEY; raises Broken."""
     with archives.opened(content) as archive:
         names = archive.namelist()
         roots = [x.removesuffix(PICKLE) for x in names if x.split("/")[1:] == [PICKLE]]
@@ -37,15 +39,15 @@ def read_archive(content: bytes) -> dict[str, np.ndarray]:
 
 
 def read_legacy(content: bytes) -> dict[str, np.ndarray]:
-    """The tensors of the old form: magic, version, machine, tensors, keys, then the numbers.
+    """Reads the old form: magic, version, system, tensors, keys (all pickled), then the numbers.
 
     Raises Broken.
     """
     stream = io.BytesIO(content[: pickles.LONGEST])
     if pickles.load(stream)[0] != MAGIC or pickles.load(stream)[0] != VERSION:
         raise Broken("it is a pickle, but no state_dict that torch.save wrote")
-    machine, _ = pickles.load(stream)
-    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+    system, _ = pickles.load(stream)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise Broken("its numbers are big-endian")
     tensors, storages = pickles.load(stream)
     keys, _ = pickles.load(stream)
@@ -53,39 +55,45 @@ def read_legacy(content: bytes) -> dict[str, np.ndarray]:
     return _arrays(tensors, lambda storage: raw.get(storage.key, b""))
 
 
-def _raw(keys: Any, storages: dict[str, Storage], numbers: memoryview) -> dict[str, memoryview]:
-    """Each key's bytes: how many numbers there are (8 bytes), then these, key after key."""
+def _raw(keys: Any, storages: dict[str, Storage], raw: memoryview) -> dict[str, memoryview]:
+    """Splits the raw numbers by key: for each a count (8 bytes), then that many numbers."""
     if not isinstance(keys, list) or not all(isinstance(x, str) and x in storages for x in keys):
         raise Broken("its list of storages is not that of its tensors")
-    raw, at = {}, 0
+    parts, at = {}, 0
     for key in keys:
         begin, end = at + 8, at + 8 + storages[key].bytes
-        if int.from_bytes(numbers[at:begin], "little") != storages[key].count or end > len(numbers):
+        if int.from_bytes(raw[at:begin], "little") != storages[key].count or end > len(raw):
             raise Broken(f"it does not hold the {storages[key].count:,} numbers of {quoted(key)}")
-        raw[key], at = numbers[begin:end], end
-    return raw
+        parts[key], at = raw[begin:end], end
+    return parts
 
 
-def _selected(tensors: Any) -> dict[str, Tensor]:
-    """The tensors by name: of the state_dict itself, or of one in a training script's dict."""
-    if isinstance(tensors, dict):
-        inner = [tensors[key] for key in WITHIN if isinstance(tensors.get(key), dict)]
-        tensors = inner[0] if inner else tensors
-    if not isinstance(tensors, dict):
-        raise Broken("it holds no state_dict", mend=pickles.SAVE)
-    for name, value in tensors.items():
+def _selected(saved: Any) -> dict[str, Tensor]:
+    """Returns the tensors by name: of the state_dict itself, or of one in a script's checkpoint."""
+    if isinstance(saved, dict):
+        inner = [saved[key] for key in WITHIN if isinstance(saved.get(key), dict)]
+        saved = inner[0] if inner else saved
+    if not isinstance(saved, dict):
+        raise Broken(f"it holds {_named(saved)} and no state_dict", mend=pickles.SAVE)
+    for name, value in saved.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise Broken(f"{quoted(name)} in it is no tensor", mend=pickles.SAVE)
+            raise Broken(f"{quoted(name)} in it is {_named(value)}, no tensor", mend=pickles.SAVE)
         if not isinstance(value.storage, Storage):
             raise Broken(f"{quoted(name)} in it has no numbers")
-    return tensors
+    return saved
 
 
-def _arrays(tensors: Any, raw_of: Raw) -> dict[str, np.ndarray]:
-    """Every tensor as a view of its storage, which is read once."""
+def _named(value: Any) -> str:
+    """Describes a value of a pickle by its class."""
+    name = value.name.replace(" ", ".") if isinstance(value, Inert) else type(value).__name__
+    return f"a {quoted(name)}"
+
+
+def _arrays(saved: Any, raw_of: Raw) -> dict[str, np.ndarray]:
+    """Returns every tensor as a view of its storage, which is read once."""
     flats: dict[Storage, np.ndarray] = {}
     arrays = {}
-    for name, tensor in _selected(tensors).items():
+    for name, tensor in _selected(saved).items():
         storage = tensor.storage
         if storage not in flats:
             flats[storage] = _flat(storage, raw_of, name)
@@ -94,19 +102,17 @@ def _arrays(tensors: Any, raw_of: Raw) -> dict[str, np.ndarray]:
 
 
 def _flat(storage: Storage, raw_of: Raw, name: str) -> np.ndarray:
-    """A storage's numbers, float32; raises Broken unless there are as many as the pickle says."""
-    if storage.kind not in FLOATS:
-        raise Broken(f"{quoted(name)} in it holds whole numbers, not floats")
-    flat = floats(raw_of(storage), storage.kind)
+    """Reads a storage's numbers; raises Broken unless there are as many as the pickle states."""
+    flat = numbers(raw_of(storage), storage.kind)
     if flat.size != storage.count:
         raise Broken(f"{quoted(name)} in it has {flat.size:,} of its {storage.count:,} numbers")
     return flat
 
 
 def _view(flat: np.ndarray, tensor: Tensor, name: str) -> np.ndarray:
-    """[N] as the tensor lies in it; raises Broken if it reaches beyond, or has more than N numbers.
+    """Returns [N] as the tensor views it; raises Broken if it reaches beyond the N numbers.
 
-    Its strides count elements, those of an array bytes.
+    The tensor's strides count elements, those of NumPy bytes.
     """
     shape, strides = check_shape(tensor.shape, name), tensor.strides
     counts = (tensor.offset, *strides) if isinstance(strides, list | tuple) else ()
@@ -116,6 +122,5 @@ def _view(flat: np.ndarray, tensor: Tensor, name: str) -> np.ndarray:
     reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if tensor.offset + reach >= flat.size or math.prod(shape) > flat.size:
         raise Broken(f"{quoted(name)} in it reaches beyond its storage")
-    return np.lib.stride_tricks.as_strided(
-        flat[tensor.offset :], shape, [4 * stride for stride in strides], writeable=False
-    )
+    strides = [flat.itemsize * stride for stride in strides]
+    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, strides, writeable=False)

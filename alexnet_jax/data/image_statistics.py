@@ -1,8 +1,8 @@
-"""The mean image and the colour components of a training set, streamed image by image.
+"""The mean image and the colour components of a training set, accumulated image by image.
 
 Source: paper §2 (the mean activity over the training set is subtracted from each pixel) and §4.1
-(principal components of the RGB values). All sums are of integers and exact, so the result does
-not depend on the order or the number of threads.
+(principal components of the RGB values). All sums are integers and therefore exact: the result does
+not depend on the order of the images or the number of threads.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,11 @@ class ColourComponents:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What is summed over images: their number, pixels int64 [S, S, 3], products int64 [3, 3]."""
+    """Running sums over images of side S.
+
+    images: number of images. pixels: int64 [S, S, 3], sum of the images.
+    products: int64 [3, 3], sum of x xᵀ over all pixels x of all images.
+    """
 
     images: int
     pixels: np.ndarray
@@ -33,15 +37,15 @@ class Sums:
 
 
 def no_sums(image_size: int) -> Sums:
-    """Sums over no image of side image_size pixels."""
+    """Returns the sums over no image; image_size is the side in pixels."""
     return Sums(0, np.zeros((image_size, image_size, 3), np.int64), np.zeros((3, 3), np.int64))
 
 
 def colour_products(image: np.ndarray) -> np.ndarray:
-    """Sum over the pixels of one uint8 [H, W, 3] image of x xᵀ: int64 [3, 3], exact.
+    """Returns the exact sum of x xᵀ over the pixels x of a uint8 [H, W, 3] image: int64 [3, 3].
 
-    Four pixels at a time make rows of 12 numbers, for a product of matrices that are only 3 wide is
-    slow. The products of 256 such rows stay below 2**24, so that float32 holds them exactly.
+    Groups of four pixels form rows of 12 numbers, because a matrix product that is only 3 wide is
+    slow. Products of 256 such rows stay below 2**24, so float32 holds them exactly.
     """
     rows = np.zeros((-(-image.size // (256 * 12)), 256, 12), np.float32)
     rows.reshape(-1)[: image.size] = image.reshape(-1)
@@ -50,13 +54,13 @@ def colour_products(image: np.ndarray) -> np.ndarray:
 
 
 def add_image(sums: Sums, image: np.ndarray, products: np.ndarray) -> Sums:
-    """Sums with one more uint8 [S, S, 3] image and its colour_products; changes sums.pixels."""
+    """Adds a uint8 [S, S, 3] image and its colour_products; modifies sums.pixels in place."""
     np.add(sums.pixels, image, out=sums.pixels)
     return Sums(sums.images + 1, sums.pixels, sums.products + products)
 
 
 def summed(images: np.ndarray) -> Sums:
-    """Sums over a uint8 [N, S, S, 3] array."""
+    """Returns the sums over a uint8 [N, S, S, 3] array."""
     sums = no_sums(images.shape[1])
     for image in images:
         sums = add_image(sums, image, colour_products(image))
@@ -64,14 +68,14 @@ def summed(images: np.ndarray) -> Sums:
 
 
 def mean_image(sums: Sums) -> np.ndarray:
-    """Mean of the images, pixel by pixel: float32 [S, S, 3], 0–255. Paper §2."""
+    """Returns the pixel-wise mean of the images: float32 [S, S, 3], 0–255. Paper §2."""
     return (sums.pixels / sums.images).astype(np.float32)
 
 
 def colour_components(sums: Sums) -> ColourComponents:
-    """Eigen-decomposition of the RGB covariance over all pixels. Paper §4.1.
+    """Returns the eigen-decomposition of the RGB covariance over all pixels. Paper §4.1.
 
-    Deviations are from the mean colour, not from the mean image.
+    Deviations are taken from the mean colour, not from the mean image.
     """
     count = sums.images * sums.pixels.shape[0] * sums.pixels.shape[1]
     mean = sums.pixels.sum((0, 1)) / count

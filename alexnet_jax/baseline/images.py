@@ -1,0 +1,36 @@
+"""Images of a split, read in blocks, and each of them verified."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from alexnet_jax.data import Split
+from alexnet_jax.data.records import Records, rows_of
+
+BLOCK = 500  # images
+
+
+def read_images(split: Split, indices: np.ndarray) -> np.ndarray:
+    """Returns uint8 [len(indices), S, S, 3]; raises UserError if one of them is corrupt."""
+    records = Records(split, skip=False)
+    images = records.new(len(indices))
+    records.read(rows_of(split, indices), images)
+    records.usable(indices)  # raises for a corrupt image
+    return images
+
+
+def blocks(split: Split) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields every image once, in order, as (its place in the split, uint8 [B, S, S, 3])."""
+    for start in range(0, len(split), BLOCK):
+        block = slice(start, min(start + BLOCK, len(split)))
+        yield block, read_images(split, np.arange(block.start, block.stop))
+
+
+def limit(split: Split, count: int, seed: int) -> Split:
+    """Returns `count` random images of a split, or the split itself if it has no more."""
+    if count >= len(split):
+        return split
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
+    labels = np.asarray(split.labels)[chosen]
+    return dataclasses.replace(split, labels=labels, rows=rows_of(split, chosen))

@@ -1,0 +1,64 @@
+"""The record of a result: config.json, result.json and predictions.npz, each under 300 kB."""
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.baseline.experiment import Settings
+from alexnet_jax.benchmark.machine import processor, versions
+from alexnet_jax.disk.durable import write_text
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def command_line() -> str:
+    """Returns the command that this process was started with, ready to be given again."""
+    return shlex.join(["python", "-m", "alexnet_jax.baseline", *sys.argv[1:]])
+
+
+def commit() -> str:
+    """Returns the commit of this code, with "-changed" if files differ from it; "" outside git."""
+    git = ["git", "-C", str(TOP), "describe", "--always", "--exclude=*", "--abbrev=40"]
+    git.append("--dirty=-changed")
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def origin() -> dict[str, str]:
+    """Returns the command, commit and machine; called first, as the files may change meanwhile."""
+    return {"command": command_line(), "commit": commit(), "machine": processor()}
+
+
+def write(
+    folder: Path,
+    config: ConfigDict,
+    settings: Settings,
+    result: dict[str, Any],
+    top5: np.ndarray,
+) -> None:
+    """Writes the three files; result.json comes last, so that it stands for a complete record.
+
+    top5: int [N, 5], the classes with the highest scores for each test image, highest first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = np.uint8 if top5.max() < 256 else np.uint16
+    np.savez_compressed(
+        folder / "predictions.npz", top1=top5[:, 0].astype(kind), top5=top5.astype(kind)
+    )
+    used = {"config": config.to_dict(), "flags": asdict(settings), "seed": config.seed}
+    made = {key: result[key] for key in ("command", "commit", "machine")}
+    _write_json(folder / "config.json", used | made | {"versions": versions()})
+    _write_json(folder / "result.json", result)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=1) + "\n")

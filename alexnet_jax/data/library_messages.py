@@ -1,0 +1,39 @@
+"""Messages that image libraries print: they name no file, and break into the progress bars."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+STDERR = 2  # the file descriptor that C libraries write to
+
+
+@contextlib.contextmanager
+def library_messages_discarded() -> Iterator[None]:
+    """Discards stderr output of C libraries (libtiff, TensorFlow) and warnings of Pillow.
+
+    Python's own sys.stderr, with progress bars and errors, is kept. A broken image still raises an
+    error, which its reader reports with the image's name.
+    """
+    kept = os.dup(STDERR)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, kept)
+        if writes_to_stderr(sys.stderr):
+            sys.stderr.flush()
+            file = open(kept, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(file)))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module="PIL")
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), STDERR)
+        stack.callback(os.dup2, kept, STDERR)
+        yield
+
+
+def writes_to_stderr(file: object) -> bool:
+    """True if a Python file writes to the process's stderr: not in a notebook or a test."""
+    try:
+        return file.fileno() == STDERR
+    except (AttributeError, OSError, ValueError):
+        return False

@@ -1,0 +1,51 @@
+"""Draws what a trained net looks at in pictures, or what excites its units.
+
+    python -m alexnet_jax.explain --checkpoint=runs/digits --images=photos --sheet=explained.png
+    python -m alexnet_jax.explain --checkpoint=runs/digits --layer=conv2 --sheet=units.png
+
+With --images, each row of the sheet is a picture, its likeliest class, and by --methods:
+  saliency   how strongly each pixel changes the class's logit (Simonyan et al. 2013)
+  occlusion  the loss of probability where a grey square covers the picture: red; a gain: blue
+             (Zeiler and Fergus 2013)
+  gradcam    the maps of --layer that speak for the class (Selvaraju et al. 2016)
+  deconv     the pattern that excites the strongest unit of --layer (Zeiler and Fergus 2013)
+Without --images, the sheet shows a picture for each of --units of --layer that excites it, made by
+gradient ascent (Yosinski et al. 2015).
+"""
+
+from absl import flags
+
+from alexnet_jax.cli import command
+from alexnet_jax.explain.request import METHODS, check
+
+FLAGS = {
+    "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
+    "images": ([], "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
+    "methods": (list(METHODS), "Columns of the sheet, commas between."),
+    "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),
+    "units": ([], "Numbers of the units that are to be excited; default: the layer's first 24."),
+    "labels": ("", "Text file of class names, one a line; default: those of the training data."),
+    "sheet": ("", "The .png to draw."),
+}  # fmt: skip
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Declares the command's flags."""
+    command.define(values, FLAGS)
+
+
+def main(values: flags.FlagValues) -> int:
+    """Draws the sheet that the flags ask for."""
+    request = check(values)
+    from alexnet_jax.explain import tasks
+
+    if request.images:
+        tasks.explain_pictures(request)
+    else:
+        tasks.draw_units(request)
+    print(f"drawn: {request.sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, define_flags, __doc__)

@@ -1,0 +1,95 @@
+"""The flags of explain, checked before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import layer_shapes
+from alexnet_jax.nets.spec import Conv, Net
+from alexnet_jax.nets.variants import resolve
+from alexnet_jax.predict import pictures
+from alexnet_jax.predict.request import SHEET, check_file, check_layer, read_checkpoint, read_labels
+
+METHODS = ("saliency", "occlusion", "gradcam", "deconv")
+UNITS = 24  # shown of a layer unless --units says which
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated request.
+
+    Attributes:
+      checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
+      images: picture files to explain; empty to draw what excites units.
+      methods: some of METHODS.
+      layer: whose maps and units are looked at.
+      units: their numbers in the layer.
+      sheet: the file to write.
+      class_names: from --labels; empty = the checkpoint's own.
+    """
+
+    checkpoint: Path
+    images: list[Path]
+    methods: tuple[str, ...]
+    layer: str
+    units: tuple[int, ...]
+    sheet: Path
+    class_names: tuple[str, ...]
+
+
+def check(values: flags.FlagValues) -> Request:
+    """Returns the request that the flags describe.
+
+    Raises:
+      UserError: a missing or wrong value, no pictures, or a checkpoint that cannot be read.
+    """
+    for name in ("checkpoint", "sheet"):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; see --help")
+    if not values.images and not values.layer:
+        raise UserError(
+            "--images is missing; or give --layer=LAYER alone to draw what excites its units"
+        )
+    if values.images and values.units:
+        raise UserError("--units is for --layer without --images; leave one of them out")
+    methods = tuple(values.methods)
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f"--methods={method} is unknown; choose from {', '.join(METHODS)}")
+    path, config = read_checkpoint(values.checkpoint)
+    net = resolve(config.model, config.data.crop_size)
+    layer = values.layer or last_convolution(net)
+    check_layer(net, layer, "layer")
+    if values.images and "gradcam" in methods and len(_output_of(net, layer)) == 1:
+        raise UserError(f"--layer={layer} has no maps, which gradcam needs; see --methods")
+    return Request(
+        checkpoint=path,
+        images=pictures.find(values.images, "images"),
+        methods=methods,
+        layer=layer,
+        units=_units(values.units, _output_of(net, layer)[-1], layer),
+        sheet=check_file(values, "sheet", SHEET),
+        class_names=read_labels(values.labels, config.model.num_classes),
+    )
+
+
+def last_convolution(net: Net) -> str:
+    """Returns the name of the last convolution: conv5 in AlexNet."""
+    return [layer.name for layer in net.layers if isinstance(layer, Conv)][-1]
+
+
+def _output_of(net: Net, layer: str) -> tuple[int, ...]:
+    shapes = {shape.layer.name: shape.out for shape in layer_shapes(net, net.crop)}
+    return shapes[layer]
+
+
+def _units(given: list[str], features: int, layer: str) -> tuple[int, ...]:
+    """Returns the numbers of the units to show; raises UserError for one that does not exist."""
+    for unit in given:
+        if not unit.isdecimal() or int(unit) >= features:
+            raise UserError(
+                f"--units={unit} is no unit of {layer}; give numbers from 0 to {features - 1}"
+            )
+    return tuple(map(int, given)) or tuple(range(min(features, UNITS)))

@@ -1,0 +1,1 @@
+"""Figures of nets, runs and records."""

@@ -1,0 +1,79 @@
+"""Training curves: loss and error against epochs, with the drops of the learning rate."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.figures.style import COLOURS, SETTINGS
+
+Line = Mapping[str, float]
+
+
+def read_metrics(folder: Path) -> list[Line]:
+    """Reads the lines of a metrics.jsonl; raises UserError if there is none."""
+    try:
+        text = (folder / "metrics.jsonl").read_text()
+    except OSError as error:
+        raise UserError(f"{folder} has no metrics.jsonl; give the workdir of a run") from error
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def series(lines: Sequence[Line], key: str, x: str = "epoch") -> tuple[list[float], list[float]]:
+    """Returns x and the value of a key, of the lines that have it."""
+    found = [(line[x], line[key]) for line in lines if key in line]
+    return [a for a, _ in found], [b for _, b in found]
+
+
+def rate_drops(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """Returns the epochs at which the learning rate changed, and the new rates."""
+    epochs, rates = series(lines, "train/learning_rate")
+    pairs = zip(epochs[1:], rates[1:], rates[:-1], strict=True)
+    return [(epoch, rate) for epoch, rate, before in pairs if rate < 0.99 * before]
+
+
+def _mark_drops(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draws the learning rate's drops; a smooth schedule has too many to be drawn."""
+    drops = rate_drops(lines)
+    for epoch, rate in drops if len(drops) <= 8 else ():
+        axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":")
+        axes.annotate(
+            f"rate {rate:.0e}",
+            (epoch, 1),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            fontsize=7,
+            color="#777777",
+            ha="right",
+            va="top",
+        )
+
+
+def draw_curves(lines: Sequence[Line], title: str) -> Figure:
+    """Draws loss and top-1 error in training and validation."""
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for axes, name, scale, label in (
+            (left, "loss", 1, "loss"),
+            (right, "top1_error", 100, "top-1 error (%)"),
+        ):
+            for key, colour, words in (
+                (f"train/{name}", "#9fc5e8", "training, each line"),
+                (f"train/epoch_{name}", COLOURS[0], "training, epoch"),
+                (f"val/{name}", COLOURS[1], "validation"),
+            ):
+                epochs, values = series(lines, key)
+                width = 0.7 if colour == "#9fc5e8" else 1.6
+                axes.plot(epochs, [scale * v for v in values], color=colour, lw=width, label=words)
+            _mark_drops(axes, lines)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+            axes.set_ylim(bottom=0)
+        left.legend()
+        figure.suptitle(title)
+    return figure

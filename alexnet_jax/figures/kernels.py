@@ -1,0 +1,60 @@
+"""The first layer's kernels by tower (paper, Figure 3)."""
+
+import math
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from alexnet_jax.figures.style import SETTINGS
+
+GAP = 1  # pixels between two kernels
+
+
+def to_pictures(kernels: np.ndarray) -> np.ndarray:
+    """Scales each kernel so that 0 becomes mid-grey and its largest weight black or white.
+
+    Args:
+      kernels: float [size, size, 3, maps].
+
+    Returns:
+      float [maps, size, size, 3] of 0–1.
+    """
+    kernels = np.moveaxis(kernels, -1, 0)
+    largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
+    return 0.5 + 0.5 * kernels / np.maximum(largest, 1e-12)
+
+
+def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
+    count, size = pictures.shape[:2]
+    rows = math.ceil(count / columns)
+    sheet = np.ones((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3))
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        top, left = row * (size + GAP), column * (size + GAP)
+        sheet[top : top + size, left : left + size] = picture
+    return sheet
+
+
+def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:
+    """Draws the kernels of each tower as a block of its own.
+
+    Args:
+      kernel: float32 [towers, size, size, 3, maps of a tower].
+      title: above the figure.
+      columns: kernels in a row at most.
+    """
+    columns = min(columns, kernel.shape[-1])
+    sheets = [mosaic(to_pictures(tower), columns) for tower in kernel]
+    height = 9 * sheets[0].shape[0] / sheets[0].shape[1] + 0.3
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(9, len(sheets) * height + 0.4), layout="constrained")
+        blocks = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
+        for number, (axes, sheet) in enumerate(zip(blocks, sheets, strict=True), 1):
+            axes.imshow(sheet, interpolation="nearest")
+            axes.set_axis_off()
+            if len(sheets) > 1:
+                axes.set_title(f"tower {number}", loc="left", fontsize=9)
+        figure.suptitle(title)
+    return figure

@@ -1,0 +1,112 @@
+"""The plateau at chance: loss against step for other initial weights and numbers of classes."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.figures.curves import read_metrics, series
+from alexnet_jax.figures.style import COLOURS, SETTINGS
+
+WINDOW = 5  # logged lines that the loss is averaged over
+BELOW = 0.01  # fraction of ln(classes) by which the loss has to lie below it
+
+
+@dataclass(frozen=True)
+class PlateauRun:
+    """One record of results/plateau.
+
+    Attributes:
+      classes: number of them.
+      crop: side of the net's input in pixels.
+      std: initial std of conv3 to conv5, at the published width.
+      bias: initial bias where the paper has 1.
+      steps, losses: of the logged lines.
+    """
+
+    classes: int
+    crop: int
+    std: float
+    bias: float
+    steps: np.ndarray
+    losses: np.ndarray
+
+    @property
+    def chance(self) -> float:
+        """Returns the loss of a net that knows nothing: ln(classes)."""
+        return math.log(self.classes)
+
+    @property
+    def smooth(self) -> np.ndarray:
+        """Returns the loss averaged over the last WINDOW logged lines."""
+        padded = np.concatenate([np.full(WINDOW - 1, self.losses[0]), self.losses])
+        return np.convolve(padded, np.full(WINDOW, 1 / WINDOW), mode="valid")
+
+    @property
+    def left_at(self) -> int | None:
+        """Returns the step from which the averaged loss stays 1 % below chance; None if never."""
+        above = np.flatnonzero(self.smooth > (1 - BELOW) * self.chance)
+        first = above[-1] + 1 if len(above) else 0
+        return int(self.steps[first]) if first < len(self.steps) else None
+
+
+def read_runs(folder: Path) -> list[PlateauRun]:
+    """Reads every record of a folder, ordered by crop, classes, std and bias."""
+    found = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    if not found:
+        raise UserError(f"{folder} has no records; make them with launch/evidence.py")
+    return sorted(found, key=lambda run: (run.crop, -run.classes, run.std, -run.bias))
+
+
+def read_run(folder: Path) -> PlateauRun:
+    """Reads one record."""
+    config = json.loads((folder / "config.json").read_text())
+    initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}
+    steps, losses = series(read_metrics(folder), "train/loss", "step")
+    return PlateauRun(
+        config["model"]["num_classes"],
+        config["data"]["crop_size"],
+        initial["conv4"][0],
+        initial["conv4"][1],
+        np.array(steps),
+        np.array(losses),
+    )
+
+
+def draw_plateau(runs: Sequence[PlateauRun]) -> Figure:
+    """Draws a panel for each size of the net and number of classes, with a line at chance."""
+    panels = list(dict.fromkeys((run.crop, run.classes) for run in runs))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(3.1 * len(panels) + 0.6, 3.6), layout="constrained")
+        columns = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (crop, classes) in zip(columns, panels, strict=True):
+            drawn = [run for run in runs if (run.crop, run.classes) == (crop, classes)]
+            axes.axhline(math.log(classes), color="#999999", lw=0.8, ls="--")
+            for run in drawn:
+                axes.plot(run.steps, run.smooth, **_look(run))
+            axes.set_title(f"{classes} classes, {crop} pixels", fontsize=9)
+            axes.set_xlabel("step")
+            axes.set_ylim(top=1.04 * math.log(classes))
+        columns[0].set_ylabel("training loss")
+        handles = {line.get_label(): line for axes in columns for line in axes.lines[1:]}
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8
+        )
+    return figure
+
+
+def _look(run: PlateauRun) -> dict[str, object]:
+    """Returns a line's colour by bias, its style by std, and its name."""
+    colour = {1.0: COLOURS[1], 0.1: COLOURS[3], 0.0: COLOURS[0]}[run.bias]
+    return {
+        "color": colour,
+        "lw": 1.5,
+        "ls": "-" if run.std > 0.02 else ":",
+        "label": f"std {run.std:g}, bias {run.bias:g}",
+    }

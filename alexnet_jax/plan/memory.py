@@ -1,0 +1,33 @@
+"""The memory of one device in training, in bytes, by arithmetic on the layers' sizes."""
+
+import math
+
+from alexnet_jax.nets.placement import place, weighted
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.parallel import Layout
+
+FLOAT = 4  # bytes of a float32
+
+
+def parameter_bytes(net: Net, layout: Layout) -> int:
+    """Returns the bytes of one device's parameters. Gradients and velocities take the same each."""
+    return FLOAT * sum(
+        math.prod(placed.shard_shape(array))
+        for placed in weighted(net, layout).values()
+        for array in (placed.shape.kernel, placed.shape.bias)
+    )
+
+
+def output_bytes(net: Net, layout: Layout, batch: int) -> int:
+    """Returns the bytes of all layers' outputs on one device, which the backward pass reads."""
+    return FLOAT * sum(placed.outputs(batch) for placed in place(net, layout))
+
+
+def gathered_bytes(net: Net, layout: Layout, batch: int) -> int:
+    """Returns the bytes of the inputs that one device gathers from others."""
+    return FLOAT * sum(
+        math.prod(gather.array(batch, layout)) * gather.copies
+        for placed in place(net, layout)
+        for gather in placed.gathers
+        if gather.devices > 1
+    )

@@ -1,0 +1,106 @@
+"""The user's pictures: their files, and their pixels as `prepare` stores them."""
+
+import contextlib
+import glob
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from alexnet_jax.data import images
+from alexnet_jax.data.threads import THREADS, in_order
+from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.access import unreadable_named
+from alexnet_jax.prepare.originals.class_folders import files_below, is_image_name
+from alexnet_jax.prepare.originals.names import readable
+from alexnet_jax.prepare.stored_image import read_pixels
+
+AHEAD = 8  # pictures that each thread reads beyond the batch under way
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file that was read.
+
+    Attributes:
+      path: of the file.
+      pixels: uint8 [side, side, 3]; None if the file cannot be used.
+      error: the reason, for a person; empty if there is none.
+    """
+
+    path: Path
+    pixels: np.ndarray | None
+    error: str = ""
+
+
+def find(places: Sequence[str], flag: str) -> list[Path]:
+    """Lists picture files, each once.
+
+    Args:
+      places: files, folders (searched with everything below them) or glob patterns.
+      flag: the command's flag that names them.
+
+    Raises:
+      UserError: a place that does not exist or holds no pictures.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        with unreadable_named():
+            paths = _files(Path(place).expanduser())
+        if not paths:
+            raise UserError(
+                f"--{flag}={place}: no pictures found; give files, folders, or patterns such as "
+                "'photos/*.jpg'"
+            )
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def _files(place: Path) -> list[Path]:
+    """Returns the pictures that a file, folder or pattern stands for, in the order of names."""
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        return sorted(filter(is_image_name, files_below(place)))
+    matches = map(Path, sorted(glob.glob(str(place), recursive=True)))
+    return [path for match in matches for path in _files(match) if is_image_name(path)]
+
+
+def text_of(path: Path) -> str:
+    """Returns a path in characters that can be printed and saved."""
+    return readable(str(path))
+
+
+def read(path: Path, side: int) -> Picture:
+    """Reads a file and brings it to the stored form: shorter side `side` pixels, centre square."""
+    try:
+        return Picture(path, images.centre_square(read_pixels(path, upright=True), side))
+    except images.BadImageError as error:
+        return Picture(path, None, str(error))
+
+
+def read_batches(
+    paths: Sequence[Path], side: int, batch_size: int
+) -> Iterator[tuple[list[Picture], np.ndarray]]:
+    """Reads pictures in threads, ahead of their use, with a progress bar on a terminal.
+
+    Yields:
+      up to batch_size pictures, and their pixels as uint8 [batch_size, side, side, 3]; rows
+      without a picture are black. All batches have the same size, so that nothing is recompiled.
+    """
+    size = min(batch_size, len(paths))
+    pictures = in_order(partial(read, side=side), paths, size + AHEAD * THREADS)
+    bar = tqdm(total=len(paths), unit=" pictures", disable=not sys.stderr.isatty())
+    with contextlib.closing(pictures), bar:
+        while batch := list(itertools.islice(pictures, size)):
+            pixels = np.zeros((size, side, side, 3), np.uint8)
+            for row, picture in zip(pixels, batch, strict=False):
+                if picture.pixels is not None:
+                    row[:] = picture.pixels
+            yield batch, pixels
+            bar.update(len(batch))

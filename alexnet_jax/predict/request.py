@@ -1,0 +1,161 @@
+"""The flags of predict, checked before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from alexnet_jax.cli.checks import check_writable
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import layer_shapes
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.predict import pictures
+from alexnet_jax.runs.workdir import check_restorable, read_config
+from alexnet_jax.weights.hub import is_hub
+
+TABLES, FEATURES, SHEET = (".jsonl", ".csv"), (".npz",), (".png",)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated request.
+
+    Attributes:
+      checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
+      images, gallery: picture files.
+      neighbours: number of neighbours; 0 = none are asked for.
+      layer: whose output is written or compared; empty to classify.
+      top: number of classes; views: 1 or 10; batch_size: pictures.
+      output, sheet: files to write; None = none.
+      class_names: from --labels; empty = the checkpoint's own.
+    """
+
+    checkpoint: Path
+    images: list[Path]
+    gallery: list[Path]
+    neighbours: int
+    layer: str
+    top: int
+    views: int
+    batch_size: int
+    output: Path | None
+    sheet: Path | None
+    class_names: tuple[str, ...]
+
+
+def check(values: flags.FlagValues) -> Request:
+    """Returns the request that the flags describe.
+
+    Raises:
+      UserError: a missing or wrong value, flags that exclude each other, no pictures, or a
+        checkpoint that cannot be read.
+    """
+    for name in ("checkpoint", "images"):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; see --help")
+    _check_numbers(values)
+    _check_combination(values)
+    path, config = read_checkpoint(values.checkpoint)
+    net = resolve(config.model, config.data.crop_size)
+    if values.features:
+        check_layer(net, values.features, "features")
+    return Request(
+        checkpoint=path,
+        images=pictures.find(values.images, "images"),
+        gallery=pictures.find(values.gallery, "gallery"),
+        neighbours=values.neighbours,
+        layer=values.features or (last_hidden_layer(net) if values.neighbours else ""),
+        top=min(values.top, config.model.num_classes),
+        views=values.views,
+        batch_size=values.batch_size,
+        output=check_file(values, "output", _endings(values)),
+        sheet=check_file(values, "sheet", SHEET),
+        class_names=read_labels(values.labels, config.model.num_classes),
+    )
+
+
+def read_checkpoint(name: str) -> tuple[Path, ConfigDict]:
+    """Returns the path and config of the trained net that --checkpoint names.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = Path(name).expanduser()
+    if not is_hub(path):
+        check_restorable(path)
+    return path, read_config(path)
+
+
+def _check_numbers(values: flags.FlagValues) -> None:
+    for name, least in (("top", 1), ("batch_size", 1), ("neighbours", 0)):
+        if values[name].value < least:
+            raise UserError(f"--{name}={values[name].value} has to be {least} or more")
+    if values.views not in (1, 10):
+        raise UserError(f"--views={values.views} has to be 1 (the centre) or 10 (paper §4.1)")
+
+
+def _check_combination(values: flags.FlagValues) -> None:
+    if bool(values.neighbours) != bool(values.gallery):
+        raise UserError(
+            "--neighbours=K and --gallery=PATH go together: the number of neighbours, and the "
+            "pictures that they are chosen from"
+        )
+    if values.views == 10 and (values.features or values.neighbours):
+        raise UserError("--views=10 is for classes; features are those of the centre: leave it out")
+    if values.features and not values.neighbours:
+        if not values.output:
+            raise UserError("--features needs --output=FILE.npz to write them to")
+        if values.sheet:
+            raise UserError("--sheet shows classes or neighbours, not features; leave it out")
+
+
+def _endings(values: flags.FlagValues) -> tuple[str, ...]:
+    return FEATURES if values.features and not values.neighbours else TABLES
+
+
+def check_file(values: flags.FlagValues, flag: str, endings: tuple[str, ...]) -> Path | None:
+    """Returns the file that a flag names; raises UserError if it cannot be written."""
+    if not values[flag].value:
+        return None
+    path = Path(values[flag].value)
+    if path.suffix not in endings:
+        raise UserError(f"--{flag}={path} has to end in {' or '.join(endings)}")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"--{flag}={path}: give a file in a folder that exists")
+    check_writable(path.parent, flag)
+    return path
+
+
+def check_layer(net: Net, layer: str, flag: str) -> None:
+    """Raises UserError unless the net has a layer of this name."""
+    names = [shape.layer.name for shape in layer_shapes(net, net.crop)]
+    if layer not in names:
+        raise UserError(f"--{flag}={layer} is no layer of this net; choose from {', '.join(names)}")
+
+
+def last_hidden_layer(net: Net) -> str:
+    """Returns the last layer with weights before the classifier: fc7 in AlexNet (paper §6.1)."""
+    *_, layer, _ = weighted_layers(net)
+    return layer
+
+
+def read_labels(path: str, classes: int) -> tuple[str, ...]:
+    """Returns the class names in a text file, one a line; none if no file is named.
+
+    Raises:
+      UserError: the file cannot be read, or has another number of lines.
+    """
+    if not path:
+        return ()
+    try:
+        names = tuple(Path(path).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--labels={path} cannot be read ({error}); give a text file") from error
+    if len(names) != classes:
+        raise UserError(
+            f"--labels={path} has {len(names)} lines, but the net has {classes} classes; give one "
+            "name a line"
+        )
+    return names

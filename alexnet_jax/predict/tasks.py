@@ -1,0 +1,119 @@
+"""The three tasks of predict: classes, features and neighbours of pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.predict import pictures, rankings, sheets
+from alexnet_jax.predict.loaded_net import (
+    Compute,
+    LoadedNet,
+    Output,
+    compute_outputs,
+    load_net,
+    make_classifier,
+    make_feature_reader,
+)
+from alexnet_jax.predict.neighbours import rank_neighbours
+from alexnet_jax.predict.rankings import CLASSES, NEIGHBOURS, Ranking, Words
+from alexnet_jax.predict.request import Request
+
+MOST_ON_A_SHEET = 24  # pictures with their classes
+MOST_ROWS = 12  # pictures with their neighbours
+
+
+def classify(request: Request) -> None:
+    """Prints or writes the likeliest classes of each picture, and draws the sheet."""
+    net = load_net(request.checkpoint, request.class_names)
+    outputs = _outputs(make_classifier(net, request.views), net, request.images, request)
+    ranked = rankings.rank_classes(outputs, net.class_names, request.top)
+    _answer(request, ranked, CLASSES, request.top)
+    if request.sheet:
+        shown = [_classified(net, x) for x in _on_sheet(ranked, MOST_ON_A_SHEET)]
+        sheets.classes_sheet(request.sheet, shown)
+    _say_unreadable(ranked)
+
+
+def save_features(request: Request) -> None:
+    """Writes a layer's output for each picture that can be read."""
+    net = load_net(request.checkpoint, request.class_names)
+    outputs = _outputs(make_feature_reader(net, request.layer), net, request.images, request)
+    rankings.write_features(request.output, outputs, net.class_names)
+    shape = next(x.values.shape for x in outputs if x.values is not None)
+    print(f"{request.layer}, {'×'.join(map(str, shape))} a picture, is in {request.output}")
+    _say_unreadable(outputs)
+
+
+def find_neighbours(request: Request) -> None:
+    """Prints or writes the nearest pictures of each picture, and draws the sheet."""
+    net = load_net(request.checkpoint, request.class_names)
+    compute = make_feature_reader(net, request.layer)
+    gallery = _outputs(compute, net, request.gallery, request)
+    queries = _outputs(compute, net, request.images, request)
+    ranked = rank_neighbours(queries, gallery, request.neighbours)
+    _answer(request, ranked, NEIGHBOURS, request.neighbours)
+    if request.sheet:
+        rows = [_neighbour_row(net, x) for x in _on_sheet(ranked, MOST_ROWS)]
+        others = map(str, range(2, max(map(len, rows))))
+        sheets.rows_sheet(request.sheet, rows, ("picture", f"nearest in {request.layer}", *others))
+    _say_unreadable(gallery, of="the gallery's ")
+    _say_unreadable(ranked)
+
+
+def _outputs(
+    compute: Compute, net: LoadedNet, paths: Sequence[Path], request: Request
+) -> list[Output]:
+    """Returns the output for every file; raises UserError if not one of them can be read."""
+    outputs = compute_outputs(compute, net, paths, request.batch_size)
+    if all(output.error for output in outputs):
+        raise UserError(
+            f"{len(outputs)} of {len(outputs)} pictures could not be read; "
+            f"{pictures.text_of(outputs[0].path)} {outputs[0].error}; give other files"
+        )
+    return outputs
+
+
+def _answer(request: Request, ranked: Sequence[Ranking], words: Words, count: int) -> None:
+    """Writes --output, or prints the table without one."""
+    if request.output:
+        rankings.write(request.output, ranked, words, count)
+        print(f"{words.matches} of {len(ranked)} pictures are in {request.output}")
+    else:
+        print(rankings.table(ranked, words))
+
+
+def _say_unreadable(results: Sequence[Ranking] | Sequence[Output], of: str = "") -> None:
+    """Names the files that could not be read, unless their rows say it, and how many they are."""
+    bad = [result for result in results if result.error]
+    for result in bad:
+        if isinstance(result, Output):
+            print(f"{pictures.text_of(result.path)}: error: {result.error}")
+    if bad:
+        print(f"{len(bad)} of {of}{len(results)} pictures could not be read")
+
+
+def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
+    """Returns the first readable pictures, as many as a sheet holds; says if some are left out."""
+    good = [ranking for ranking in ranked if not ranking.error]
+    if len(good) > most:
+        print(f"the sheet shows the first {most} of {len(good)} pictures")
+    return good[:most]
+
+
+def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
+    """Returns a picture for the sheet; a folder called like a class says its true class."""
+    path = Path(ranking.path)
+    label = path.parent.name if path.parent.name in net.class_names else ""
+    return sheets.Classified(
+        pictures.read(path, net.side).pixels, path.name, ranking.matches, ranking.numbers, label
+    )
+
+
+def _neighbour_row(net: LoadedNet, ranking: Ranking) -> list[sheets.Captioned]:
+    """Returns a picture and its neighbours for the sheet."""
+    names = (Path(ranking.path).name, *(f"distance {number:.1f}" for number in ranking.numbers))
+    paths = map(Path, (ranking.path, *ranking.matches))
+    return [
+        sheets.Captioned(pictures.read(path, net.side).pixels, name)
+        for path, name in zip(paths, names, strict=True)
+    ]

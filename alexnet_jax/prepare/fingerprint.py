@@ -1,0 +1,28 @@
+"""Fingerprints of original files, which change when a file is added, removed or rewritten."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from alexnet_jax.prepare.access import unreadable_named
+
+
+def fingerprint_files(root: Path, paths: Iterable[Path]) -> str:
+    """Returns the SHA-256 of the files' names below root, sizes and modification times, in order.
+
+    Contents are not read. Raises UserError for a file that cannot be accessed.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with unreadable_named():
+            found = path.stat()
+        name = os.fsencode(path.relative_to(root))
+        digest.update(b"%s\0%d %d\n" % (name, found.st_size, found.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def fingerprint_json(content: object) -> str:
+    """Returns the SHA-256 of content that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""Image files sorted into class folders: CLASS/*.jpg, in sub-folders of a class too."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.originals.names import is_hidden, readable
+
+SUFFIXES = frozenset(  # in upper or lower case
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"]
+)
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The files of one folder of class folders.
+
+    classes: image files by class, both in the order of their names.
+    loose: images beside the class folders, which belong to no class.
+    others: number of all other files, by suffix.
+    """
+
+    classes: dict[str, list[Path]] = field(default_factory=dict)
+    loose: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def find_class_folders(folder: Path) -> ClassFolders:
+    """Finds the images below a folder; hidden files and folders do not count.
+
+    Raises UserError for two classes with the same name; OSError for a folder that cannot be read.
+    """
+    found = ClassFolders()
+    for entry in sorted(folder.iterdir()):
+        if is_hidden(entry.name):
+            continue
+        if entry.is_dir():
+            add_class(found, entry)
+        elif is_image_name(entry):
+            found.loose.append(entry)
+    return found
+
+
+def add_class(found: ClassFolders, folder: Path) -> None:
+    """Adds the images of one class to `found`, and counts the other files."""
+    name, files = readable(folder.name), sorted(files_below(folder))
+    if name in found.classes:
+        raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
+    found.classes[name] = [path for path in files if is_image_name(path)]
+    found.others.update(path.suffix.lower() for path in files if not is_image_name(path))
+
+
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yields all files below a folder, following links, except hidden ones."""
+    place = folder.resolve()
+    if place in above:
+        raise UserError(f"{folder} is the same folder as {place}, above it: remove the link")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from files_below(Path(entry.path), (*above, place))
+            else:
+                yield Path(entry.path)
+
+
+def is_image_name(path: Path) -> bool:
+    """True if the file's name ends like that of an image."""
+    return path.suffix.lower() in SUFFIXES

@@ -1,0 +1,174 @@
+"""The splits of a folder of images: where it keeps its training, validation and test images."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.access import unreadable_named
+from alexnet_jax.prepare.originals import tiny_imagenet
+from alexnet_jax.prepare.originals.class_folders import ClassFolders, find_class_folders
+from alexnet_jax.prepare.originals.names import is_hidden, readable
+
+FOLDERS = {  # names of each split's folder, in upper or lower case
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_WORDS = {word for names in FOLDERS.values() for word in names}
+SORTED_AS = "sort the images as train/CLASS/*.jpg"
+MOST_NAMED = 5  # names in one line for the user
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of a folder by split and class, and notes for the user on how it was read."""
+
+    splits: dict[str, dict[str, list[Path]]]
+    notes: tuple[str, ...]
+
+    def files(self, split: str) -> list[Path]:
+        """Returns all images of a split, class by class."""
+        return [path for paths in self.splits[split].values() for path in paths]
+
+
+def read_layout(source: Path) -> Layout:
+    """Finds the images of a folder: train/CLASS/*.jpg, val/… and test/…, or CLASS/*.jpg alone.
+
+    Raises UserError: no class folders, fewer than two classes, a class without images, a class that
+    is not in train, or two folders for one split.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder: give one with train/CLASS/*.jpg")
+    with unreadable_named():
+        folders = split_folders(source)
+        found = {split: read_split(split, folder) for split, folder in folders.items()}
+        if not folders:
+            found["train"] = read_one_level(source)
+        notes = [*folder_notes(source, folders, found), *file_notes(found.values())]
+    if has_unlabelled_test(folders, found):
+        del found["test"]
+        notes.append(f"{folders['test'].name} is not read: it has no labels")
+    splits = {split: x.classes for split, x in found.items()}
+    check_classes({"train": source, **folders}, splits)
+    return Layout(splits, tuple(notes))
+
+
+def split_folders(source: Path) -> dict[str, Path]:
+    """Returns the folder of each split; none if the class folders may lie in `source` itself."""
+    entries = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    found = {}
+    for split, names in FOLDERS.items():
+        folders = [path for path in entries if path.name.lower() in names]
+        if len(folders) > 1:
+            both = " and ".join(path.name for path in folders)
+            raise UserError(f"{source} has {both}, which are both {split}: leave one of them there")
+        if folders:
+            found[split] = folders[0]
+    if found and "train" not in found:
+        raise UserError(f"{source} has no folder `train` beside {listed(found)}: {SORTED_AS}")
+    return found
+
+
+def read_split(split: str, folder: Path) -> ClassFolders:
+    """Finds the images of one split; raises UserError if they have no class folders."""
+    if split == "val" and tiny_imagenet.is_annotated(folder):
+        return tiny_imagenet.read_annotated(folder)
+    found = find_class_folders(folder)
+    if found.loose and not any(found.classes.values()):
+        raise UserError(
+            f"{folder} holds {in_words(len(found.loose))}, but no class folders: sort them as "
+            f"{folder.name}/CLASS/*.jpg, or move the folder away if there are no labels"
+        )
+    return found
+
+
+def read_one_level(source: Path) -> ClassFolders:
+    """Finds the images of a folder that has class folders and no splits."""
+    found = find_class_folders(source)
+    if not any(found.classes.values()):
+        loose = f", but {in_words(len(found.loose))} without a class" if found.loose else ""
+        raise UserError(f"{source} has no folder `train`{loose}: {SORTED_AS}")
+    if len(found.classes) == 1:
+        only = source / next(iter(found.classes))
+        raise UserError(
+            f"{source} has no folder `train` and a single other folder, {only.name}: {SORTED_AS}, "
+            f"or give --source={only} if the classes lie there"
+        )
+    for name, paths in found.classes.items():
+        if any(path.parent != source / name for path in paths) and SPLIT_WORDS & words_of(name):
+            raise UserError(
+                f"{source / name} seems to hold a split, not a class: call it train, val or test"
+            )
+    return found
+
+
+def words_of(name: str) -> set[str]:
+    """Returns the words of a folder's name, in lower case."""
+    return set(re.split(r"[^a-z]+", name.lower()))
+
+
+def has_unlabelled_test(folders: dict[str, Path], found: dict[str, ClassFolders]) -> bool:
+    """True if the test images are Tiny-ImageNet's, whose labels are not published."""
+    annotated = "val" in folders and tiny_imagenet.is_annotated(folders["val"])
+    return annotated and "test" in found and [*found["test"].classes] == [tiny_imagenet.IMAGES]
+
+
+def folder_notes(
+    source: Path, folders: dict[str, Path], found: dict[str, ClassFolders]
+) -> list[str]:
+    """Returns notes on folders whose part is not plain from their names."""
+    if not folders:
+        classes = found["train"].classes
+        return [f"no folder `train`: its folders {listed(classes)} are read as training classes"]
+    notes = [f"{x.name} is read as {split}" for split, x in folders.items() if x.name != split]
+    others = [
+        path.name
+        for path in sorted(source.iterdir())
+        if path.is_dir() and path not in folders.values() and not is_hidden(path.name)
+    ]
+    return notes + ([f"folders that are not read: {listed(others)}"] if others else [])
+
+
+def file_notes(found: Iterable[ClassFolders]) -> list[str]:
+    """Returns a note that counts the files that are not read, if there are any."""
+    counts = sum((x.others for x in found), Counter())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered]
+    loose = sum(len(x.loose) for x in found)
+    kinds += [f"{in_words(loose)} outside the class folders"] if loose else []
+    return [f"files that are not read: {listed(kinds)}"] if kinds else []
+
+
+def in_words(count: int) -> str:
+    """Returns a number of images in words."""
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns the first names in a row, and the number of the others."""
+    names = [readable(name) for name in names]
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def check_classes(folders: dict[str, Path], splits: dict[str, dict[str, list[Path]]]) -> None:
+    """Raises UserError for classes from which nothing can be learned."""
+    if len(splits["train"]) < 2:
+        raise UserError(
+            f"{folders['train']} has {len(splits['train'])} class folders: at least 2 are needed, "
+            "as train/CLASS/*.jpg"
+        )
+    for split, classes in splits.items():
+        for name, paths in classes.items():
+            if name not in splits["train"]:
+                raise UserError(f"class {name!r} is in {folders[split]} but not in train")
+            if not paths and split == "train":
+                raise UserError(
+                    f"{folders[split] / name} has no images: put some there (.jpg, .png, .webp, "
+                    ".tif, .bmp or .ppm) or remove the folder"
+                )
+        if not any(classes.values()):
+            raise UserError(f"{folders[split]} has no images: put some there or remove it")

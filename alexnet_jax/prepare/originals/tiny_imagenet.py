@@ -1,0 +1,43 @@
+"""Tiny-ImageNet's validation images, as its makers pack them.
+
+val/images/val_0.JPEG, …         all images in one folder
+val/val_annotations.txt          a line an image: its name, its class, and its bounding box
+test/images/test_0.JPEG, …       without labels
+train/WNID/images/*.JPEG         class folders, which need nothing from this file
+"""
+
+from pathlib import Path
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.originals.class_folders import ClassFolders
+
+ANNOTATIONS, IMAGES = "val_annotations.txt", "images"
+
+
+def is_annotated(folder: Path) -> bool:
+    """True if a validation folder is laid out in this way."""
+    return (folder / ANNOTATIONS).is_file() and (folder / IMAGES).is_dir()
+
+
+def read_annotated(folder: Path) -> ClassFolders:
+    """Returns the validation images by class, classes and files in the order of their names.
+
+    Raises UserError unless every image has one line in the annotations, and every line an image.
+    """
+    annotations = folder / ANNOTATIONS
+    lines = annotations.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = [line.split()[:2] for line in lines if line.strip()]
+    if any(len(row) < 2 for row in rows):
+        raise UserError(f"{annotations} has a line without a class: extract it again")
+    labels = dict(rows)
+    images = {path.name: path for path in (folder / IMAGES).iterdir() if path.is_file()}
+    different = sorted(labels.keys() ^ images.keys())
+    if different:
+        raise UserError(
+            f"{annotations} and {folder / IMAGES} differ in {len(different):,} images, such as "
+            f"{different[0]!r}: extract both again"
+        )
+    classes = {name: [] for name in sorted(set(labels.values()))}
+    for name in sorted(images):
+        classes[labels[name]].append(images[name])
+    return ClassFolders(classes)

@@ -1,0 +1,95 @@
+"""The config and the report of a conversion: how the net reads the file, and what differs."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.weights import matching
+from alexnet_jax.weights.differences import differences
+from alexnet_jax.weights.layouts import Arrays, Params, WeightLayout
+from alexnet_jax.weights.readers.arrays import quoted
+from alexnet_jax.weights.untrained import untrained_warning
+
+
+def fill_config(
+    config: ConfigDict,
+    overrides: Collection[str],
+    layout: WeightLayout,
+    model: str,
+    arrays: Arrays,
+) -> Net:
+    """Sets the net and the input of the file in a config, and returns the net it then describes.
+
+    Args:
+      config: of any run; changed in place.
+      overrides: keys such as data.crop_size that stay as they are.
+      layout, model: of the file.
+      arrays: of the file, under the layout's names; they give the width and the classes.
+
+    Raises:
+      UserError: the net cannot be built, or the images are smaller than its crop.
+    """
+    published = NETS[model]
+    *_, classifier = weighted_layers(published)
+    classes = matching.units(layout, classifier, arrays) or config.model.num_classes
+    settings = {
+        "data.crop_size": published.crop,
+        "data.input_mean": layout.mean,
+        "data.input_scale": layout.scale,
+        "data.augment.colour": "none",  # the file holds no colour components
+        "model.num_classes": classes,
+    }
+    config.update_from_flattened_dict({k: v for k, v in settings.items() if k not in overrides})
+    config.model.name = model
+    if config.model.num_classes is None:
+        raise UserError("the file has no classifier; give --config.model.num_classes")
+    if "model.width" not in overrides:
+        config.model.width = fitting_width(config, matching.widths(layout, published, arrays))
+    if config.data.image_size < config.data.crop_size:
+        raise UserError(
+            f"data.image_size={config.data.image_size} is smaller than the net's crop of "
+            f"{config.data.crop_size}; give another --config or --config.data.image_size"
+        )
+    return resolve(config.model, config.data.crop_size)
+
+
+def fitting_width(config: ConfigDict, widths: Sequence[float]) -> float:
+    """Returns the first of the widths at which the net can be built; 1 if there is none."""
+    for width in widths:
+        try:
+            resolve(ConfigDict({**config.model, "width": width}), config.data.crop_size)
+            return width
+        except UserError:
+            continue
+    return 1.0
+
+
+def report(
+    config: ConfigDict, layout: WeightLayout, found: matching.Match, params: Params
+) -> Iterator[str]:
+    """Yields lines on the net's input, on what is not as in the file, and on untrained weights."""
+    data, native = config.data, layout.nets[0]
+    mean, scale = (
+        ", ".join(f"{x:.6g}" for x in values) for values in (data.input_mean, data.input_scale)
+    )
+    yield (
+        f"input: {data.crop_size}×{data.crop_size} pixels, RGB of 0–255, less ({mean}), "
+        f"times ({scale}); change it with --config.data.input_mean and input_scale"
+    )
+    ours, theirs = NETS[config.model.name], NETS[native]
+    of_one_kind = weighted_layers(theirs).keys() <= weighted_layers(ours).keys()
+    if config.model.name not in layout.nets and of_one_kind:
+        departures = "; ".join(differences(ours, theirs))
+        yield f"note: {config.model.name} is not {native}, it computes differently: {departures}"
+    if found.drawn:
+        reasons = "; ".join(f"{layer} ({why})" for layer, why in found.drawn.items())
+        yield f"taken from the file: {', '.join(params)}; drawn at random: {reasons}"
+    if found.unused:
+        yield f"not used: {', '.join(map(quoted, found.unused[:10]))}"
+    warning = untrained_warning(params)
+    if warning:
+        yield warning

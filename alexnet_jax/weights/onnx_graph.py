@@ -1,0 +1,283 @@
+"""A net as an ONNX graph of standard operators, built from its tuple of layers.
+
+The graph takes pixels as they are in an image file and applies the mean and the scale itself, so
+that nobody who runs it has to know them. Maps are channels first, as ONNX has them, the towers'
+maps side by side. The output of each of our layers has the layer's name in the graph.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import LayerShape, layer_shapes, overhang
+from alexnet_jax.nets.spec import (
+    LRN,
+    Activation,
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Local,
+    MapLRN,
+    MaxPool,
+    Net,
+    Weighted,
+)
+from alexnet_jax.weights.layouts import Params, channels_first
+
+OPSET, IR_VERSION = 17, 8  # of 2022, so that older runtimes and those in browsers run them
+OPERATORS = {"relu": "Relu", "tanh": "Tanh"}
+Weights = dict[str, np.ndarray]
+
+
+@dataclass
+class Graph:
+    """A graph that is being built: its nodes in order, and its constants by name."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
+        return self.add_several(operator, *inputs, outputs=1, **attributes)[0]
+
+    def add_several(
+        self, operator: str, *inputs: str, outputs: int, **attributes: Any
+    ) -> list[str]:
+        """Adds a node and returns the names of its outputs."""
+        names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
+        return names
+
+    def name_last(self, name: str) -> str:
+        """Gives the output of the node added last another name and returns it."""
+        self.nodes[-1].output[0] = name
+        return name
+
+    def constant(self, name: str, values: Any, dtype: type = np.float32) -> str:
+        """Adds a constant and returns its name."""
+        array = np.ascontiguousarray(values, dtype)
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+
+def onnx_model(
+    net: Net, params: Params, mean: np.ndarray, scale: np.ndarray, facts: Mapping[str, str]
+) -> onnx.ModelProto:
+    """Returns the model: images [N, 3, crop, crop] → logits and probabilities [N, classes].
+
+    Args:
+      net: resolved.
+      params: {layer: {"kernel", "bias"}} of the net.
+      mean: float32 [crop, crop, 3] or [3], RGB of 0–255. scale: float32 [3].
+      facts: metadata to be kept in the file.
+
+    Raises:
+      UserError: a layer that cannot be written as ONNX.
+    """
+    graph = Graph()
+    mean = mean.transpose(2, 0, 1) if mean.ndim == 3 else mean.reshape(3, 1, 1)
+    x = graph.add("Sub", "images", graph.constant("mean", mean))
+    x = graph.add("Mul", x, graph.constant("scale", np.reshape(scale, (3, 1, 1))))
+    for shape in layer_shapes(net, net.crop):
+        x = _layer(graph, net, shape, x, params.get(shape.layer.name, {}))
+    graph.add("Identity", x)
+    graph.add("Softmax", graph.name_last("logits"), axis=1)
+    graph.name_last("probabilities")
+    model = _model(graph, net, shape.out[0])
+    helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _model(graph: Graph, net: Net, classes: int) -> onnx.ModelProto:
+    images = helper.make_tensor_value_info(
+        "images",
+        TensorProto.FLOAT,
+        ["batch", 3, net.crop, net.crop],
+        doc_string="pixels of 0–255, red, green, blue",
+    )
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes])
+        for name in ("logits", "probabilities")
+    ]
+    built = helper.make_graph(
+        graph.nodes, "alexnet", [images], outputs, list(graph.constants.values())
+    )
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(
+        built, opset_imports=[opset], ir_version=IR_VERSION, producer_name="alexnet_jax"
+    )
+
+
+def _layer(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
+    """Adds one layer and its activation; returns the name of its output."""
+    layer = shape.layer
+    if type(layer) not in LAYERS:
+        raise UserError(
+            f"layer {layer.name!r} is a {type(layer).__name__}, which cannot be written as ONNX; "
+            "export to .safetensors or a folder instead"
+        )
+    x = LAYERS[type(layer)](graph, net, shape, x, weights)
+    activation = layer.activation if isinstance(layer, Weighted | Activation) else None
+    if activation:
+        x = graph.add(OPERATORS[activation], x)
+    if x == graph.nodes[-1].output[0]:  # not of an inverted dropout, which adds no node
+        x = graph.name_last(layer.name)
+    return x
+
+
+def _conv(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
+    layer = shape.layer
+    kernel = channels_first(weights["kernel"], shape)
+    return graph.add(
+        "Conv",
+        x,
+        graph.constant(f"{layer.name}.weight", kernel),
+        graph.constant(f"{layer.name}.bias", np.ravel(weights["bias"])),
+        group=shape.reads[-1] // kernel.shape[1],  # 1, or the towers if each reads its own maps
+        kernel_shape=[layer.size] * 2,
+        strides=[layer.stride] * 2,
+        pads=_pads(layer.padding, overhang(shape.reads[0], layer)),
+    )
+
+
+def _pads(padding: int, over: int) -> list[int]:
+    """Returns ONNX's order: top, left, bottom, right. An explicit overhang needs no ceil_mode."""
+    return [padding, padding, padding + over, padding + over]
+
+
+def _dense(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
+    name, kernel = shape.layer.name, channels_first(weights["kernel"], shape)
+    groups = math.prod(shape.reads) // kernel.shape[1]  # 1, or the towers
+    kernels, biases = np.split(kernel, groups), np.split(np.ravel(weights["bias"]), groups)
+    outputs = []
+    for i, part in enumerate(_groups(graph, x, groups)):
+        tower = name if groups == 1 else f"{name}.tower{i + 1}"
+        part = graph.add("Flatten", part) if len(shape.reads) == 3 else part
+        kernel = graph.constant(f"{tower}.weight", kernels[i])
+        bias = graph.constant(f"{tower}.bias", biases[i])
+        outputs.append(graph.add("Gemm", part, kernel, bias, transB=1))
+    return _joined(graph, outputs)
+
+
+def _groups(graph: Graph, x: str, groups: int) -> list[str]:
+    """Returns x, or its parts if its maps or units are divided among groups."""
+    return [x] if groups == 1 else graph.add_several("Split", x, outputs=groups, axis=1)
+
+
+def _joined(graph: Graph, parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+
+
+def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
+    """Adds an unshared convolution: at each place the patch under the window times a matrix."""
+    layer = shape.layer
+    reads_all = net.towers == 1 or shape.exchanged
+    parts = [x] * net.towers if reads_all else _groups(graph, x, net.towers)
+    outputs = []
+    for i, part in enumerate(parts):
+        tower = f"{layer.name}.tower{i + 1}"
+        kernel = graph.constant(f"{tower}.weight", weights["kernel"][i])  # [H, W, size²·maps, F]
+        bias = graph.constant(f"{tower}.bias", np.moveaxis(weights["bias"][i], -1, 0))
+        patches = _patches(graph, part, layer, shape.out[0])  # [N, size²·maps, H, W]
+        patches = graph.add("Transpose", patches, perm=[2, 3, 0, 1])
+        y = graph.add("Transpose", graph.add("MatMul", patches, kernel), perm=[2, 3, 0, 1])
+        outputs.append(graph.add("Add", y, bias))
+    return _joined(graph, outputs)
+
+
+def _patches(graph: Graph, x: str, layer: Local, side: int) -> str:
+    """Adds the patch of every place, in the order (row, column, map)."""
+    if layer.padding:
+        edges = [0, 0, layer.padding, layer.padding] * 2
+        x = graph.add("Pad", x, graph.constant(f"{layer.name}.pads", edges, np.int64))
+    axes = graph.constant("height_and_width", [2, 3], np.int64)
+    slices = []
+    for row in range(layer.size):
+        for column in range(layer.size):
+            begin = graph.constant(f"place_{row}_{column}", [row, column], np.int64)
+            end = [row + side, column + side]
+            end = graph.constant(f"place_{end[0]}_{end[1]}", end, np.int64)
+            slices.append(graph.add("Slice", x, begin, end, axes))
+    return graph.add("Concat", *slices, axis=1)
+
+
+def _lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
+    """Adds response normalisation. ONNX divides alpha by the size of the window, we do not."""
+    layer, (side, _, maps) = shape.layer, shape.reads
+    numbers = {"alpha": layer.alpha * layer.size, "beta": layer.beta, "bias": layer.k}
+    by_tower = net.towers > 1 and not layer.across_towers
+    if by_tower:  # each tower becomes an image of its own
+        tower = [-1, maps // net.towers, side, side]
+        x = graph.add("Reshape", x, graph.constant(f"{layer.name}.tower", tower, np.int64))
+    x = graph.add("LRN", x, size=layer.size, **numbers)
+    if by_tower:
+        all_maps = graph.constant(f"{layer.name}.all", [-1, maps, side, side], np.int64)
+        x = graph.add("Reshape", x, all_maps)
+    return x
+
+
+def _map_lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
+    """Adds normalisation over places of one map: its sum of squares is a mean times size²."""
+    layer, half = shape.layer, shape.layer.size // 2
+    mean = graph.add(
+        "AveragePool",
+        graph.add("Mul", x, x),
+        kernel_shape=[layer.size] * 2,
+        pads=_pads(half, 0),
+        count_include_pad=1,  # divides by size² at the edges too
+    )
+    factor = graph.constant(f"{layer.name}.alpha", layer.alpha * layer.size**2)
+    scaled = graph.add("Mul", mean, factor)
+    base = graph.add("Add", scaled, graph.constant(f"{layer.name}.k", layer.k))
+    power = graph.add("Pow", base, graph.constant(f"{layer.name}.beta", layer.beta))
+    return graph.add("Div", x, power)
+
+
+def _pool(operator: str, **attributes: int) -> Callable[..., str]:
+    """Returns the function that adds a kind of pooling; what hangs over does not count."""
+
+    def pool(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
+        layer = shape.layer
+        return graph.add(
+            operator,
+            x,
+            kernel_shape=[layer.size] * 2,
+            strides=[layer.stride] * 2,
+            pads=_pads(0, overhang(shape.reads[0], layer)),
+            **attributes,
+        )
+
+    return pool
+
+
+def _dropout(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
+    """Adds the factor 1 − rate of a test, which dropout has unless it is inverted."""
+    layer = shape.layer
+    if layer.inverted:
+        return x
+    return graph.add("Mul", x, graph.constant(f"{layer.name}.kept", 1 - layer.rate))
+
+
+def _activation(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
+    return x
+
+
+LAYERS: dict[type, Callable[..., str]] = {
+    Conv: _conv,
+    Local: _local,
+    Dense: _dense,
+    LRN: _lrn,
+    MapLRN: _map_lrn,
+    MaxPool: _pool("MaxPool"),
+    AvgPool: _pool("AveragePool", count_include_pad=0),
+    Activation: _activation,
+    Dropout: _dropout,
+}

@@ -1,0 +1,76 @@
+"""Recognises weights that were drawn at random and not trained, without running the net."""
+
+import numpy as np
+
+from alexnet_jax.weights.layouts import Params
+
+DEVIATIONS = 6  # standard deviations of chance; a random kernel exceeds them once in 10^8 tries
+UNITS = 256  # of a layer and tower are looked at; more only cost time
+
+
+def random_layers(params: Params) -> list[str]:
+    """Returns the layers whose kernels look drawn at random, in the order of `params`.
+
+    In a random kernel all numbers are independent and of one distribution, whichever it is. Then
+    their mean is 0, neighbouring places of a window are uncorrelated, and the means and energies of
+    units differ only by chance. Training changes all of these, most of all in the first layer.
+
+    Args:
+      params: {layer: {"kernel": [towers, …, in, units], "bias": …}}.
+    """
+    return [name for name, layer in params.items() if _looks_random(np.asarray(layer["kernel"]))]
+
+
+def untrained_warning(params: Params) -> str:
+    """Returns a line of warning if the first layer looks drawn at random, or "".
+
+    A later layer alone says little: a narrow dense layer can learn without moving far.
+    """
+    random = random_layers(params)
+    if next(iter(params)) not in random:
+        return ""
+    return (
+        f"warning: the kernels of {', '.join(random)} look drawn at random, not trained; if this "
+        "net should be trained, check where its weights come from"
+    )
+
+
+def _looks_random(kernel: np.ndarray) -> bool:
+    kernel = kernel[..., :UNITS].astype(np.float32)
+    if kernel.std() == 0:
+        return True
+    return max(_neighbours(kernel), _mean(kernel), _between(kernel, -1), _between(kernel, -2)) < (
+        DEVIATIONS
+    )
+
+
+def _mean(kernel: np.ndarray) -> float:
+    """Returns by how many of its standard deviations the mean differs from 0."""
+    return abs(kernel.mean(dtype=np.float64)) / kernel.std(dtype=np.float64) * kernel.size**0.5
+
+
+def _neighbours(kernel: np.ndarray) -> float:
+    """Returns the correlation of neighbouring places, in standard deviations of chance.
+
+    Convolutions only: [towers, rows, columns, in, units].
+    """
+    if kernel.ndim < 5 or min(kernel.shape[1:3]) < 2:
+        return 0.0
+    pairs = ((kernel[:, 1:], kernel[:, :-1]), (kernel[:, :, 1:], kernel[:, :, :-1]))
+    return max(abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) * a.size**0.5 for a, b in pairs)
+
+
+def _between(kernel: np.ndarray, axis: int) -> float:
+    """Returns how much more the units (axis −1) or inputs (−2) differ than by chance.
+
+    Compares the variance of their means and of their energies with that of independent numbers, in
+    standard deviations of chance.
+    """
+    table = np.moveaxis(kernel, (0, axis), (0, 1))
+    table = table.reshape(table.shape[0] * table.shape[1], -1)
+    groups, size = table.shape
+    energy = table * table
+    ratios = (
+        x.mean(1, dtype=np.float64).var() * size / x.var(dtype=np.float64) for x in (table, energy)
+    )
+    return max((ratio - 1) / (2 / groups) ** 0.5 for ratio in ratios)

@@ -1,0 +1,128 @@
+"""Prints the tables of README.md and docs/ from the records in results/, or puts them there.
+
+python launch/tables.py            prints every table by name
+python launch/tables.py --write    replaces what lies between <!-- table:NAME --> and <!-- end -->
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from absl import flags
+
+from alexnet_jax.cli import command
+from alexnet_jax.cli.tables import markdown_table
+from alexnet_jax.figures.plateau import read_runs
+from alexnet_jax.nets.shapes import layer_shapes
+from alexnet_jax.nets.variants import published
+from alexnet_jax.nets.zoo import NETS
+
+TOP = Path(__file__).resolve().parents[1]
+RESULTS = TOP / "results"
+BLOCK = re.compile(r"<!-- table:(\w+) -->\n.*?<!-- end -->", re.DOTALL)
+Rows = list[Sequence[str]]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Declares the command's flags."""
+    text = "Write the tables into README.md and docs/*.md instead of printing them."
+    flags.DEFINE_boolean("write", False, text, flag_values=values)
+
+
+def records(claim: str) -> dict[str, dict[str, Any]]:
+    """Returns the run.json of every run of a claim, by the run's name."""
+    found = sorted((RESULTS / claim).glob("*/run.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
+
+
+def percent(fraction: float) -> str:
+    """Returns a fraction as a percentage with two digits."""
+    return f"{100 * fraction:.2f} %"
+
+
+def nets() -> Rows:
+    """Returns the table of the published nets."""
+    rows: Rows = [("name", "what it is", "pixels", "towers", "parameters", "multiply-adds")]
+    for name in NETS:
+        net = published(name, num_classes=10 if NETS[name].crop < 100 else 1000)
+        shapes = list(layer_shapes(net, net.crop))
+        sizes = (f"{sum(s.params for s in shapes):,}", f"{sum(s.macs for s in shapes):,}")
+        rows.append((f"`{name}`", net.about, str(net.crop), str(net.towers), *sizes))
+    return rows
+
+
+def digits() -> Rows:
+    """Returns the quickstart's errors by seed, with their mean and standard deviation."""
+    rows: Rows = [("seed", "test top-1 error", "test top-5 error", "training seconds")]
+    found = list(records("digits").values())
+    for run in found:
+        result = run["1_views"]
+        errors = (percent(result["test/top1_error"]), percent(result["test/top5_error"]))
+        rows.append((str(run["seed"]), *errors, f"{run['training_seconds']:.0f}"))
+    if len(found) > 1:
+        errors = [100 * run["1_views"]["test/top1_error"] for run in found]
+        rows.append(("mean ± std", f"{mean(errors):.2f} ± {stdev(errors):.2f} %", "", ""))
+    return rows
+
+
+def plateau() -> Rows:
+    """Returns when each run of the plateau's grid left chance."""
+    header = ("classes", "pixels", "std of conv3–5", "bias", "steps", "left chance at step")
+    rows: Rows = [(*header, "loss at the end", "ln(classes)")]
+    for run in read_runs(RESULTS / "plateau"):
+        left = "not yet" if run.left_at is None else f"{run.left_at:,}"
+        setting = (str(run.classes), str(run.crop), f"{run.std:g}", f"{run.bias:g}")
+        end = (f"{run.steps[-1]:,}", left, f"{run.smooth[-1]:.3f}", f"{run.chance:.3f}")
+        rows.append((*setting, *end))
+    return rows
+
+
+def baseline() -> Rows:
+    """Returns the errors of hand-crafted features."""
+    rows: Rows = [("data", "method", "test top-1 error", "test top-5 error", "seconds")]
+    for path in sorted((RESULTS / "baseline").glob("*/result.json")):
+        found = json.loads(path.read_text())
+        errors = (percent(found["top1_error"]), percent(found["top5_error"]))
+        rows.append((found["dataset"], found["method"], *errors, f"{found['seconds']:.0f}"))
+    return rows
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "nets": nets,
+    "digits": digits,
+    "plateau": plateau,
+    "baseline": baseline,
+}
+
+
+def filled(text: str) -> str:
+    """Returns a page with its tables made anew from the records."""
+
+    def block(found: re.Match[str]) -> str:
+        table = markdown_table(TABLES[found[1]](), left=2)
+        return f"<!-- table:{found[1]} -->\n{table}\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
+
+
+def pages() -> list[Path]:
+    """Returns the pages that may hold tables."""
+    return [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+
+
+def main(values: flags.FlagValues) -> int:
+    """Prints or writes every table; returns the exit code."""
+    if values.write:
+        for page in pages():
+            page.write_text(filled(page.read_text()))
+        return 0
+    for name, rows in TABLES.items():
+        print(f"{name}\n\n{markdown_table(rows(), left=2)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, define_flags, __doc__)

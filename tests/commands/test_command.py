@@ -1,0 +1,313 @@
+"""The command line of every command: --config, proposals, home folders, and the last resort."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tensorstore
+from absl import flags
+from commands import TOP, error_line
+from ml_collections import ConfigDict, config_flags
+
+from alexnet_jax import main
+from alexnet_jax.cli import command, machine_errors, rules
+from alexnet_jax.errors import UserError
+from alexnet_jax.runs.workdir import write_config
+from configs import base
+
+BASE = f"--config={TOP}/configs/base.py"
+
+
+def parse(*arguments: object) -> flags.FlagValues:
+    """As main would read this command line."""
+    return command.parse(["main", *map(str, arguments)], main.define_flags, with_config=True)
+
+
+def refusal(*arguments: object) -> str:
+    """The error line of a command line that main refuses."""
+    with pytest.raises(UserError) as error:
+        parse(*arguments)
+    return str(error.value)
+
+
+def a_run(folder: Path, **changes: object) -> ConfigDict:
+    """Writes the config.json of a run, as main does, and returns the config."""
+    config = base.get_config()
+    config.update_from_flattened_dict(changes)
+    folder.mkdir(parents=True)
+    write_config(folder, config)
+    return config
+
+
+# --- a key or flag that does not exist ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--config.optim.lr=0.02", "--config.optim.learning_rate=0.02"),
+        ("--config.optim.wd=0", "--config.optim.weight_decay=0"),
+        ("--config.optim.learning_rte=0.02", "--config.optim.learning_rate=0.02"),
+        ("--config.data.bs=8", "--config.data.batch_size=8"),
+        ("--config.batch_size=8", "--config.data.batch_size=8"),
+        ("--config.train.epoch=8", "--config.train.epochs=8"),
+        ("--config.model.nclasses=8", "--config.model.num_classes=8"),
+        ("--noconfig.data.augment.flp", "--config.data.augment.flip"),
+        ("--optim.learning_rate=0.02", "--config.optim.learning_rate=0.02"),
+        ("--learning_rate=0.02", "--config.optim.learning_rate=0.02"),
+        ("--seed=3", "--config.seed=3"),
+    ],
+)
+def test_the_nearest_key_is_proposed(given: str, meant: str) -> None:
+    assert refusal(BASE, given).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("given", ["--config.foo.bar=1", "--config.optim.qqq=1"])
+def test_without_a_near_key_the_place_of_all_is_named(given: str) -> None:
+    assert refusal(BASE, given).endswith("; every key is declared in configs/base.py")
+
+
+def test_an_unknown_flag_that_is_no_key_is_a_matter_for_help() -> None:
+    line = refusal(BASE, "--wrkdir=x")
+    assert "wrkdir" in line and line.endswith("see --help")
+
+
+def test_a_misspelt_value_is_not_taken_for_a_misspelt_key() -> None:
+    line = refusal(BASE, "--config.optim.learning_rate=quick")
+    assert "quick" in line and "did you mean" not in line
+
+
+# --- --config -------------------------------------------------------------------------------------
+
+
+def test_the_config_of_a_run_is_a_config(tmp_path: Path) -> None:
+    wanted = a_run(tmp_path / "run", **{"optim.learning_rate": 0.03, "model.exchange": ("fc6",)})
+    values = parse(f"--config={tmp_path}/run/config.json")
+    assert rules.differences(wanted, values.config) == []
+    assert config_flags.get_config_filename(values["config"]) == f"{tmp_path}/run/config.json"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("optim.learning_rate", "0.5", 0.5),
+        ("train.epochs", "2", 2.0),
+        ("data.input_scale", "(1.0, 2.0, 3.0)", (1.0, 2.0, 3.0)),
+        # Not set in the run, so that its config.json does not know their type:
+        ("model.num_classes", "7", 7),
+        ("model.activation", "tanh", "tanh"),
+        ("model.lrn", "false", False),
+        ("data.input_mean", "(1.0, 2.0, 3.0)", (1.0, 2.0, 3.0)),
+        ("model.exchange", "('fc6',)", ("fc6",)),
+    ],
+)
+def test_the_config_of_a_run_takes_overrides(
+    key: str, text: str, value: object, tmp_path: Path
+) -> None:
+    a_run(tmp_path / "run")
+    values = parse(f"--config={tmp_path}/run/config.json", f"--config.{key}={text}")
+    assert dict(rules.flat(values.config))[key] == value
+    assert config_flags.get_override_values(values["config"]) == {key: value}
+
+
+def test_the_config_of_a_run_has_no_other_keys(tmp_path: Path) -> None:
+    a_run(tmp_path / "run")
+    line = refusal(f"--config={tmp_path}/run/config.json", "--config.optim.lr=1")
+    assert line.endswith("did you mean --config.optim.learning_rate=1?")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--workdir={}", "--checkpoint={}", "--checkpoint={}/checkpoints/40,elsewhere"]
+)
+def test_a_run_brings_its_own_config(flag: str, tmp_path: Path) -> None:
+    wanted = a_run(tmp_path / "run", seed=5)
+    values = parse(flag.format(tmp_path / "run"), "--mode=eval", "--config.eval.views=10")
+    wanted.eval.views = 10
+    assert rules.differences(wanted, values.config) == []
+
+
+def test_a_config_that_is_given_wins_over_the_run_s(tmp_path: Path) -> None:
+    a_run(tmp_path / "run", seed=5)
+    assert parse(f"--workdir={tmp_path}/run", BASE).config.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--mode=eval", "--config is missing; give a file, such as configs/base.py"),
+        ("--workdir={}/none", "--config is missing, and {}/none has no config.json; give a file"),
+        ("--config={}/none/config.json", "config file '{}/none/config.json' cannot be read"),
+        ("--config={}/other.json", "has to be a Python file or a run's config.json"),
+        ("--config={}/broken/config.json", "{}/broken/config.json cannot be read"),
+    ],
+)
+def test_a_config_that_cannot_be_had_is_named(flag: str, said: str, tmp_path: Path) -> None:
+    for name in ("other.json", "broken/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{")
+    assert said.format(tmp_path) in refusal(flag.format(tmp_path))
+
+
+# --- home folders and names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argument", "wanted"),
+    [
+        ("--workdir=~/runs/x", "--workdir=/home/me/runs/x"),
+        ("--workdir=~", "--workdir=/home/me"),
+        ("--checkpoint=~/a,~/b", "--checkpoint=/home/me/a,/home/me/b"),
+        ("--config.data.dir=~/a=b", "--config.data.dir=/home/me/a=b"),
+        ("--grid=config.data.dir=~/a,~/b", "--grid=config.data.dir=/home/me/a,/home/me/b"),
+        ("~/x", "/home/me/x"),
+        ("--workdir=runs/a~b/~", "--workdir=runs/a~b/~"),
+    ],
+)
+def test_a_path_may_begin_with_the_home_folder(
+    argument: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert command.expand_home(argument) == wanted
+
+
+def test_paths_in_a_config_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    a_run(tmp_path / "run", **{"data.dir": "~/digits"})
+    values = parse(f"--workdir={tmp_path}/run", "--config.init_from=~/runs/x")
+    assert (values.config.data.dir, values.config.init_from) == (
+        "/home/me/digits",
+        "/home/me/runs/x",
+    )
+
+
+def test_a_home_folder_that_is_not_known_is_one_line() -> None:
+    line = refusal(BASE, "--workdir=~no-such-user/x")
+    assert line == "no home folder is known for ~no-such-user; write the path in full"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written() -> None:
+    assert "'--workdir=b\\udce9' is not UTF-8" in refusal(BASE, os.fsdecode(b"--workdir=b\xe9"))
+
+
+# --- the last resort: errors that the system reports ----------------------------------------------
+
+
+def looped(folder: Path) -> Path:
+    """A link to itself."""
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop"
+
+
+def a_file(folder: Path) -> Path:
+    """An empty file."""
+    (folder / "file").touch()
+    return folder / "file"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (lambda x: x / "none", "none: No such file or directory; check the path"),
+        (lambda x: a_file(x) / "x", "file/x: Not a directory; a part of the path is a file"),
+        (lambda x: x, "Is a directory; a folder is in the place of a file"),
+        (lambda x: x / ("n" * 300), "File name too long; choose a shorter name"),
+        (lambda x: looped(x), "loop: Too many levels of symbolic links; its links lead"),
+    ],
+    ids=["missing", "not a folder", "a folder", "too long", "loop"],
+)
+def test_what_the_system_reports_of_a_path_is_one_line(
+    path: Callable[[Path], Path], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError) as error:
+        path(tmp_path).read_text()
+    assert said in machine_errors.explanation(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anywhere")
+def test_a_missing_right_is_one_line(tmp_path: Path) -> None:
+    a_file(tmp_path).chmod(0)
+    with pytest.raises(PermissionError) as error:
+        a_file(tmp_path).read_text()
+    assert "file: Permission denied; give this user" in machine_errors.explanation(error.value)
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with pytest.raises(OSError) as error, open("/dev/full", "w") as file:
+        file.write("x")
+        file.flush()
+    assert machine_errors.explanation(error.value).endswith(
+        "make room and give the same command again"
+    )
+
+
+def test_an_error_of_tensorstore_names_the_path(tmp_path: Path) -> None:
+    """It writes checkpoints; its errors have neither a code nor a file name."""
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{a_file(tmp_path)}/x/"}}
+    with pytest.raises(Exception) as error:
+        tensorstore.open(spec, create=True, dtype="float32", shape=[1]).result()
+    line = machine_errors.explanation(error.value)
+    assert line.startswith(f"{tmp_path}/file/x") and "Not a directory" in line
+
+
+def test_a_package_that_is_missing_is_one_line() -> None:
+    with pytest.raises(ModuleNotFoundError) as error:
+        __import__("no_such_package.part")
+    assert machine_errors.explanation(error.value) == (
+        "package no_such_package is not installed; run: pip install -r requirements.txt"
+    )
+
+
+def test_a_cause_is_looked_for() -> None:
+    try:
+        raise RuntimeError("it failed") from OSError(errno.EROFS, "Read-only file system", "/x")
+    except RuntimeError as error:
+        line = machine_errors.explanation(error)
+    assert line == "/x: Read-only file system; name a place that can be written to"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        ValueError("wrong shape"),
+        OSError("no code, no path"),
+        OSError(errno.EINVAL, "Invalid argument", "/x"),
+        ModuleNotFoundError("x", name="alexnet_jax.nets.typo"),
+    ],
+    ids=repr,
+)
+def test_our_own_errors_keep_their_traceback(error: Exception) -> None:
+    assert machine_errors.explanation(error) is None
+
+
+FILES = (
+    "import resource, sys\n"
+    "from alexnet_jax import main\n"
+    "from alexnet_jax.cli import command\n"
+    "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+    "command.run(main.main, main.define_flags, '', with_config=True)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("python", "arguments", "env", "said"),
+    [
+        (["-m", "alexnet_jax.main"], [f"--workdir={'n' * 300}"], {}, "choose a shorter name"),
+        (["-m", "alexnet_jax.main"], ["--mode=describe"], {"PYTHONIOENCODING": "ascii"}, "\\xd7"),
+        (["-c", FILES], [], {}, "Too many open files; allow more: ulimit -n"),
+    ],
+    ids=["name too long", "ascii terminal", "open files"],
+)
+def test_through_the_shell_the_last_resort_is_one_line(
+    python: list[str], arguments: list[str], env: dict[str, str], said: str
+) -> None:
+    flags = [BASE, "--config.model.num_classes=10", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(TOP), **env}
+    done = subprocess.run(
+        [sys.executable, *python, *flags], cwd=TOP, capture_output=True, text=True, env=env
+    )
+    assert done.returncode == 2 and said in error_line(done)

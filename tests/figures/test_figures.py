@@ -1,0 +1,108 @@
+"""Figures: the numbers behind them by hand, and the command on a real run."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from commands import SMALL, error_line, run
+from PIL import Image
+
+from alexnet_jax.figures.architecture import draw_net
+from alexnet_jax.figures.curves import rate_drops, series
+from alexnet_jax.figures.kernels import mosaic, to_pictures
+from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
+from alexnet_jax.nets.variants import published
+from alexnet_jax.nets.zoo import NETS
+
+
+def test_series_takes_only_lines_that_have_the_key():
+    lines = [{"epoch": 1, "a": 2}, {"epoch": 2}, {"epoch": 3, "a": 4}]
+    assert series(lines, "a") == ([1, 3], [2, 4])
+
+
+def test_rate_drops_are_the_epochs_of_lower_rates():
+    rates = ((1, 0.01), (2, 0.01), (3, 0.001), (4, 0.001), (5, 0.0001))
+    lines = [{"epoch": epoch, "train/learning_rate": rate} for epoch, rate in rates]
+    assert rate_drops(lines) == [(3, 0.001), (5, 0.0001)]
+
+
+def test_zero_weights_are_mid_grey_and_the_largest_is_white():
+    kernels = np.zeros((2, 2, 3, 2))
+    kernels[0, 1, 2, 0] = 4.0
+    pictures = to_pictures(kernels)
+    assert pictures.shape == (2, 2, 2, 3)
+    assert pictures[0, 0, 1, 2] == 1.0
+    assert pictures[0, 0, 0, 0] == pictures[1, 1, 1, 1] == 0.5
+
+
+def test_mosaic_lays_pictures_out_row_by_row_with_white_gaps():
+    pictures = np.stack([np.full((2, 2, 3), value) for value in (0.1, 0.2, 0.3)])
+    sheet = mosaic(pictures, columns=2)
+    assert sheet.shape == (5, 5, 3)
+    assert sheet[0, 0, 0] == 0.1 and sheet[0, 3, 0] == 0.2 and sheet[3, 0, 0] == 0.3
+    assert (sheet[2] == 1).all() and (sheet[3:, 3:] == 1).all()
+
+
+def plateau_run(losses):
+    steps = 10 * np.arange(1, len(losses) + 1)
+    return PlateauRun(10, 56, 0.03, 1.0, steps, np.array(losses))
+
+
+def test_a_run_leaves_chance_where_its_averaged_loss_stays_below():
+    chance = math.log(10)
+    stuck = plateau_run([chance] * 30)
+    assert stuck.left_at is None
+    # Five lines are averaged. The mean falls 1 % below ln(10) with the first line of half of it,
+    # and stays there.
+    left = plateau_run([chance] * 20 + [chance / 2] * 10)
+    assert left.left_at == 210
+    returned = plateau_run([chance] * 5 + [chance / 2] * 5 + [chance] * 20)
+    assert returned.left_at is None
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_can_be_drawn(name):
+    net = published(name, num_classes=10)
+    figure = draw_net(net, name)
+    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    names = [x.name for x in net.layers if hasattr(x, "std")]
+    assert [word.split("\n")[0] for word in words if word.split("\n")[0] in names] == names
+
+
+def test_the_plateau_is_drawn_from_records(tmp_path):
+    for bias, losses in ((1.0, [2.3] * 20), (0.1, [2.3] * 5 + [1.0] * 15)):
+        folder = tmp_path / f"bias_{bias}"
+        folder.mkdir()
+        config = {
+            "model": {"num_classes": 10, "initial": [["conv4", 0.03, bias]]},
+            "data": {"crop_size": 56},
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "run.json").write_text("{}")
+        lines = [{"step": 10 * i, "train/loss": x} for i, x in enumerate(losses, 1)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    runs = read_runs(tmp_path)
+    assert [(run.bias, run.left_at) for run in runs] == [(1.0, None), (0.1, 60)]
+    assert len(draw_plateau(runs).axes) == 1
+    done = run("figures", f"--plateau={tmp_path}")
+    assert done.stdout.splitlines()[0] == str(tmp_path / "plateau.png")
+    with Image.open(tmp_path / "plateau.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
+def test_a_run_gets_curves_kernels_and_its_net(tmp_path):
+    run("main", *SMALL, "--config.train.steps=9", f"--workdir={tmp_path}")
+    run("figures", f"--workdir={tmp_path}")
+    names = ["curves", "kernels", "net"]
+    written = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert written == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))
+    for name in names:
+        with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5  # not blank
+
+
+def test_a_folder_without_metrics_is_one_error_line(tmp_path):
+    assert "no metrics.jsonl" in error_line(run("figures", f"--workdir={tmp_path}", code=2))
+    assert "nothing to draw" in error_line(run("figures", code=2))

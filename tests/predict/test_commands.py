@@ -1,0 +1,343 @@
+"""The commands predict and explain on a folder of pictures, a trained net and its evaluation."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from commands import error_line, run
+from image_files import jpeg, png
+from PIL import Image
+
+import alexnet_jax
+from alexnet_jax import export, main
+from alexnet_jax.cli import command
+from alexnet_jax.explain import __main__ as explain
+from alexnet_jax.predict import __main__ as predict
+from alexnet_jax.prepare import __main__ as prepare
+
+CLASSES = ("blue", "green", "red")
+NET = (
+    "--config=configs/base.py",
+    "--config.data.name=folder",
+    "--config.model.width=0.0625",
+    "--config.model.dropout=0.0",
+    "--config.data.batch_size=24",
+    "--config.optim.learning_rate=0.05",
+    "--config.train.steps=30",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder of pictures, its store, and a net that was trained on it."""
+
+    pictures: Path
+    store: Path
+    workdir: Path
+
+
+def coloured(rng, label, height, width):
+    """Noise in which one colour is brighter than the others, more or less."""
+    pixels = rng.integers(0, 150, (height // 4, width // 4, 3))
+    pixels[..., 2 - label] += rng.integers(20, 105)
+    return np.asarray(Image.fromarray(np.uint8(pixels)).resize((width, height)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
+    for split, count in (("train", 24), ("val", 6)):
+        for label, name in enumerate(CLASSES):
+            (folder / "pictures" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = coloured(rng, label, 80 + 4 * (i % 3), 100 - 8 * (i % 2))
+                path = folder / "pictures" / split / name / f"{i}.{('png', 'jpg')[i % 2]}"
+                path.write_bytes((png, jpeg)[i % 2](pixels))
+    store = prepared(folder / "pictures", folder / "store", "raw")
+    run("main", *NET, f"--config.data.dir={store}", f"--workdir={folder / 'run'}")
+    return Trained(folder / "pictures", store, folder / "run")
+
+
+def prepared(pictures, store, encoding):
+    in_process(
+        prepare, "--name=folder", f"--source={pictures}", f"--dir={store}",
+        "--image_size=72", f"--encoding={encoding}",
+    )  # fmt: skip
+    return store
+
+
+def in_process(module, *arguments, with_config=False):
+    """Runs a command in the tests' own process, where jax is imported already."""
+    argv = ["command", *map(str, arguments)]
+    values = command.parse(argv, module.define_flags, with_config=with_config)
+    assert module.main(values) == 0
+
+
+def evaluated(trained, store, tmp_path, views=1):
+    """The probabilities of the validation pictures by main --mode=eval, float32 [18, 3]."""
+    in_process(
+        main, "--config=configs/base.py", "--mode=eval", "--config.data.name=folder",
+        f"--checkpoint={trained.workdir}", f"--config.data.dir={store}", "--config.eval.split=val",
+        f"--config.eval.views={views}", f"--workdir={tmp_path}",
+        f"--probabilities={tmp_path / f'{views}.npz'}", with_config=True,
+    )  # fmt: skip
+    with np.load(tmp_path / f"{views}.npz") as file:
+        return file["probabilities"]
+
+
+def predicted(trained, tmp_path, *flags):
+    """The rows that predict writes about the validation pictures."""
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        f"--output={tmp_path / 'out.jsonl'}", *flags,
+    )  # fmt: skip
+    return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+
+def as_array(rows):
+    """Probabilities in the order of the classes, [N, 3]."""
+    return np.array(
+        [[row["probabilities"][row["classes"].index(name)] for name in CLASSES] for row in rows]
+    )
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [1, 10])
+def test_probabilities_are_those_of_evaluation(trained, tmp_path, views):
+    expected = evaluated(trained, trained.store, tmp_path, views)
+    rows = predicted(trained, tmp_path, f"--views={views}", "--batch_size=7")
+    files = sorted((trained.pictures / "val").glob("*/*"))
+    assert [row["path"] for row in rows] == list(map(str, files))
+    assert all(row["probabilities"] == sorted(row["probabilities"])[::-1] for row in rows)
+    np.testing.assert_allclose(as_array(rows), expected, atol=1e-5, rtol=0)
+    assert np.ptp(expected, axis=0).min() > 0.05  # they are not the same for all
+
+
+@pytest.mark.slow
+def test_an_exported_folder_gives_the_same_rows(trained, tmp_path):
+    in_process(export, f"--checkpoint={trained.workdir}", f"--to={tmp_path / 'hub'}")
+    flags = (f"--images={trained.pictures / 'val'}", f"--output={tmp_path / 'hub.jsonl'}")
+    in_process(predict, f"--checkpoint={tmp_path / 'hub'}", *flags)
+    rows = [json.loads(line) for line in (tmp_path / "hub.jsonl").read_text().splitlines()]
+    assert rows == predicted(trained, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_jpeg_store_costs_no_more_than_its_compression(trained, tmp_path):
+    store = prepared(trained.pictures, tmp_path / "store", "jpeg")
+    expected = evaluated(trained, store, tmp_path)
+    difference = np.abs(as_array(predicted(trained, tmp_path)) - expected).max()
+    assert 0 < difference < 0.05
+
+
+@pytest.mark.slow
+def test_the_command_reports_a_bad_picture_in_its_row_and_goes_on(trained, tmp_path):
+    good = sorted((trained.pictures / "val" / "red").iterdir())[:2]
+    (tmp_path / "text.png").write_text("no picture")
+    places = ",".join(map(str, (good[0], tmp_path / "text.png", good[1])))
+    flags = (f"--checkpoint={trained.workdir}", f"--images={places}", "--top=2")
+    lines = run("predict", *flags).stdout.splitlines()
+    assert lines[0].split() == ["picture", "class", "%"] and max(map(len, lines)) <= 80
+    assert [line.split()[1] for line in lines[1:3]] != [], lines
+    assert sum("text.png" in line and "error" in line for line in lines) == 1
+    assert len(lines) >= 1 + 2 + 1 + 2 + 1
+    assert lines[-1] == "1 of 3 pictures could not be read"
+
+
+@pytest.mark.slow
+def test_a_sheet_and_a_csv_with_other_names_for_the_classes(trained, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("blau\ngrün\nrot\n")
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        f"--labels={labels}", f"--output={tmp_path / 'out.csv'}",
+        f"--sheet={tmp_path / 'sheet.png'}",
+    )  # fmt: skip
+    header, first, *_ = (tmp_path / "out.csv").read_text().splitlines()
+    assert header == "path,class_1,probability_1,class_2,probability_2,class_3,probability_3,error"
+    assert set(first.split(",")[1:7:2]) == {"blau", "grün", "rot"}
+    assert_drawn(tmp_path / "sheet.png")
+
+
+def assert_drawn(path):
+    """A PNG that is no blank page."""
+    pixels = np.asarray(Image.open(path).convert("RGB"), np.float32)
+    assert min(pixels.shape[:2]) > 300
+    assert pixels.std() > 20
+
+
+# --- features and neighbours -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_features_are_the_endpoints_of_the_loaded_net(trained, tmp_path):
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        "--features=conv2", f"--output={tmp_path / 'f.npz'}", "--batch_size=5",
+    )  # fmt: skip
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
+        features, paths, names = file["features"], file["paths"], file["class_names"]
+    assert tuple(names) == CLASSES
+    model, variables, _ = alexnet_jax.load(trained.workdir)
+    stored = np.load(trained.store / "val" / "images.npy")
+    mean, scale = (np.asarray(variables["input"][key]) for key in ("mean", "scale"))
+    crops = (stored[:, 4:68, 4:68] - mean) * scale
+    params = {"params": variables["params"]}
+    expected = jax.jit(lambda x: model.apply(params, x)[1]["conv2"])(crops)
+    assert len(paths) == len(stored) == 18
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_nearest_picture_of_a_copy_is_its_original(trained, tmp_path):
+    val = trained.pictures / "val"
+    copy = tmp_path / "copy.png"
+    copy.write_bytes((val / "green" / "2.png").read_bytes())
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={copy},{val / 'red' / '0.png'}",
+        f"--gallery={val}", "--neighbours=3", f"--output={tmp_path / 'near.jsonl'}",
+        f"--sheet={tmp_path / 'near.png'}",
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "near.jsonl").read_text().splitlines()]
+    assert [len(row["neighbours"]) for row in rows] == [3, 3]
+    assert rows[0]["neighbours"][0] == str(val / "green" / "2.png")
+    assert rows[0]["distances"][0] < 1e-3 < rows[0]["distances"][1]
+    assert str(val / "red" / "0.png") not in rows[1]["neighbours"]
+    assert_drawn(tmp_path / "near.png")
+
+
+# --- explanations ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_explain_draws_pictures_and_says_what_it_leaves_out(trained, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no picture")
+    images = f"{trained.pictures / 'val' / 'red' / '0.png'},{tmp_path / 'text.png'}"
+    sheet = f"--sheet={tmp_path / 'explained.png'}"
+    in_process(explain, f"--checkpoint={trained.workdir}", f"--images={images}", sheet)
+    assert f"left out: {tmp_path / 'text.png'} is no JPEG" in capsys.readouterr().out
+    assert_drawn(tmp_path / "explained.png")
+
+
+@pytest.mark.slow
+def test_explain_draws_what_excites_units(trained, tmp_path):
+    in_process(
+        explain, f"--checkpoint={trained.workdir}", "--layer=fc8", "--units=2,0",
+        f"--sheet={tmp_path / 'units.png'}",
+    )  # fmt: skip
+    assert_drawn(tmp_path / "units.png")
+
+
+# --- a user's mistakes -----------------------------------------------------------------------
+
+BAD = (
+    ("predict", ("--images=x.png",), "--checkpoint is missing"),
+    ("predict", ("--checkpoint={run}",), "--images is missing"),
+    ("predict", ("--checkpoint=nowhere", "--images={val}"), "no checkpoint in nowhere"),
+    ("predict", ("--checkpoint={run}", "--images=nowhere"), "--images=nowhere: no pictures"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--top=0"), "--top=0"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--batch_size=0"), "--batch_size=0"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--views=5"), "--views=5"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--neighbours=3"), "--gallery"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--gallery={val}"), "--neighbours"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--output=x.txt"), ".jsonl or .csv"),
+    (
+        "predict",
+        ("--checkpoint={run}", "--images={val}", "--output=no/x.csv"),
+        "folder that exists",
+    ),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--sheet=x.gif"), ".png"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--features=fc7"), "--output=FILE.npz"),
+    (
+        "predict",
+        ("--checkpoint={run}", "--images={val}", "--features=fc9", "--output=x.npz"),
+        "--features=fc9 is no layer of this net; choose from conv1, norm1, pool1",
+    ),
+    (
+        "predict",
+        ("--checkpoint={run}", "--images={val}", "--features=fc7", "--output=x.csv"),
+        ".npz",
+    ),
+    (
+        "predict",
+        ("--checkpoint={run}", "--images={val}", "--features=fc7", "--output=x.npz", "--views=10"),
+        "--views=10",
+    ),
+    (
+        "predict",
+        (
+            "--checkpoint={run}",
+            "--images={val}",
+            "--features=fc7",
+            "--output=x.npz",
+            "--sheet=x.png",
+        ),
+        "--sheet",
+    ),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--labels={two}"), "2 lines, but the net"),
+    ("predict", ("--checkpoint={run}", "--images={val}", "--labels=gone.txt"), "cannot be read"),
+    ("explain", ("--checkpoint={run}", "--images={val}"), "--sheet is missing"),
+    ("explain", ("--checkpoint={run}", "--sheet=x.png"), "--images is missing"),
+    (
+        "explain",
+        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--methods=lime"),
+        "--methods=lime is unknown; choose from saliency",
+    ),
+    (
+        "explain",
+        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--layer=fc7"),
+        "--layer=fc7 has no maps",
+    ),
+    (
+        "explain",
+        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--units=1"),
+        "--units",
+    ),
+    (
+        "explain",
+        ("--checkpoint={run}", "--layer=conv1", "--sheet=x.png", "--units=6"),
+        "--units=6 is no unit of conv1; give numbers from 0 to 5",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "arguments", "message"), BAD)
+def test_a_mistake_is_named(trained, tmp_path, monkeypatch, module, arguments, message):
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    places = {"run": trained.workdir, "val": trained.pictures / "val", "two": tmp_path / "two.txt"}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(command.UserError) as mistake:
+        in_process({"predict": predict, "explain": explain}[module], *(
+            argument.format(**places) for argument in arguments
+        ))  # fmt: skip
+    assert message in str(mistake.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["two.txt"]
+
+
+@pytest.mark.slow
+def test_not_one_readable_picture_is_an_error_and_nothing_is_written(trained, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    where = (f"--checkpoint={trained.workdir}", f"--images={tmp_path}")
+    with pytest.raises(command.UserError, match=r"1 of 1 .*text.png is no JPEG"):
+        in_process(predict, *where, f"--output={tmp_path / 'out.csv'}")
+    with pytest.raises(command.UserError, match=r"none of .*text.png is no JPEG"):
+        in_process(explain, *where, f"--sheet={tmp_path / 'out.png'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.png"]
+
+
+def test_a_mistake_is_told_before_anything_is_loaded(tmp_path):
+    for module in ("predict", "explain"):
+        done = run(module, f"--checkpoint={tmp_path}", "--images=x", "--sheet=x.png", code=2)
+        assert f"no checkpoint in {tmp_path}" in error_line(done)
+
+
+@pytest.mark.parametrize("module", ["predict", "explain"])
+def test_help_has_an_example(module):
+    assert f"python -m alexnet_jax.{module} --checkpoint=" in run(module, "--help").stdout

@@ -1,0 +1,257 @@
+"""What export writes is what the net is: converted again, loaded again, or run by others."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+from commands import TOP, error_line
+from commands import run as run_command
+from conversions import CASES, assert_same_params, params_of, run_convert, run_export
+from safetensors import safe_open
+
+import alexnet_jax
+from alexnet_jax import build_model
+from alexnet_jax.errors import UserError
+from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.weights import readers
+from alexnet_jax.weights.hub import is_hub, load_hub
+from alexnet_jax.weights.layouts import LAYOUTS, unnamed_layers
+from configs import base
+
+KINDS = ("npz", "safetensors")
+
+
+def exported(workdir, target, *flags):
+    assert run_export(f"--checkpoint={workdir}", f"--to={target}", *flags) == 0
+    return target
+
+
+# --- weights in the layout of others ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "layout"), [("caffe_alexnet", "caffe"), ("one_weird_trick", "torchvision")]
+)
+def test_what_was_converted_is_exported_as_it_was(kind, name, layout, tmp_path, workdirs):
+    file = exported(workdirs[name], tmp_path / f"x.{kind}", f"--layout={layout}")
+    found, expected = readers.read(file), CASES[name][1]
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", ["caffe", "torchvision"])
+def test_what_was_exported_is_converted_to_what_it_was(kind, layout, tmp_path, workdirs):
+    """Each layout can hold the nets of the other, too."""
+    file = exported(workdirs["caffenet"], tmp_path / f"x.{kind}", f"--layout={layout}")
+    arguments = (f"--from={file}", f"--layout={layout}", "--model=caffenet")
+    assert run_convert(*arguments, f"--workdir={tmp_path / 'run'}") == 0
+    assert_same_params(tmp_path / "run", workdirs["caffenet"])
+
+
+def test_a_trained_net_comes_back(tmp_path, trained):
+    """A net of another data set, crop and classifier, which Caffe's cifar10_full is like."""
+    file = exported(trained, tmp_path / "x.safetensors")
+    with safe_open(file, "np") as opened:
+        facts = opened.metadata()
+    assert facts["net"] == "cuda_convnet_18pct" and json.loads(facts["class_names"])[3] == "3"
+    assert facts["input"].startswith("32×32 pixels of 0–255 less the mean image")
+    arguments = (
+        "--config=configs/base.py",
+        "--config.data.image_size=34",
+        f"--from={file}",
+        "--layout=caffe",
+        "--model=cuda_convnet_18pct",
+    )
+    assert run_convert(*arguments, f"--workdir={tmp_path / 'run'}") == 0
+    assert_same_params(tmp_path / "run", trained)
+
+
+# --- ONNX ------------------------------------------------------------------------------------
+
+
+def test_an_onnx_file_takes_pixels_and_gives_the_nets_logits(tmp_path, trained):
+    file = exported(trained, tmp_path / "x.onnx")
+    model, variables, _ = alexnet_jax.load(trained)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    stats = variables["input"]
+    expected, _ = jax.jit(model.apply)(variables, (pixels - stats["mean"]) * stats["scale"])
+    session = onnxruntime.InferenceSession(file)
+    logits, _ = session.run(None, {"images": pixels.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["config"])["model"]["name"] == "cuda_convnet_18pct"
+    assert "RGB of 0–255; the model applies mean and scale itself" in facts["input"]
+
+
+# --- a folder for the hub --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hub(trained, tmp_path_factory):
+    return exported(trained, tmp_path_factory.mktemp("hub") / "folder", "--license=apache-2.0")
+
+
+def test_the_folder_holds_the_net_and_its_input(hub, trained):
+    names = sorted(x.name for x in hub.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
+    found, (_, variables, config) = load_hub(hub), alexnet_jax.load(trained)
+    jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(variables["params"]))
+    np.testing.assert_array_equal(found.mean, variables["input"]["mean"])
+    assert found.mean.shape == (32, 32, 3)
+    assert found.config == config == read_config(trained)
+    assert found.net == build_model(config).net
+    assert found.class_names == tuple("0123456789")
+    assert is_hub(hub) and not is_hub(trained)
+
+
+def test_its_card_says_what_was_measured(hub, trained):
+    """A YAML reader of its own reads the head."""
+    _, head, text = (hub / "README.md").read_text().split("---\n", 2)
+    card, measured = yaml.safe_load(head), json.loads((trained / "eval.json").read_text())
+    assert card["library_name"] == "alexnet_jax" and card["license"] == "apache-2.0"
+    assert "image-classification" in card["tags"]
+    (result,) = card["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "digits"
+    top1, top5 = (metric["value"] for metric in result["metrics"])
+    assert top1 == pytest.approx(1 - measured["test/top1_error"])
+    assert top5 == pytest.approx(1 - measured["test/top5_error"])
+    assert "Measured on the 359 images of the test split of digits, in 1 view(s): " in text
+    assert f"{100 * measured['test/top1_error']:.2f} % top-1 error" in text
+    assert f"{sum(x.size for x in jax.tree.leaves(params_of(trained))):,} parameters" in text
+
+
+def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(workdirs["caffenet"], run)
+    (run / "eval.json").write_text('{"step": 5, "members": 1, "data": "x", "test/loss": 1.0}')
+    card = (exported(run, tmp_path / "folder") / "README.md").read_text()
+    assert "It has not been evaluated." in card and "model-index" not in card
+    assert "warning: the kernels of conv1, conv2, conv3" in capsys.readouterr().out
+
+
+def test_a_folder_can_be_exported_again(hub, tmp_path, trained):
+    arrays = readers.read(exported(f"{hub}/", tmp_path / "x.npz"))
+    expected = readers.read(exported(trained, tmp_path / "y.npz"))
+    jax.tree.map(np.testing.assert_array_equal, arrays, expected)
+
+
+def replace_in(file, old, new):
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+DAMAGES = {
+    "no weights": (lambda x: (x / "model.safetensors").unlink(), "model.safetensors is not a file"),
+    "cut weights": (lambda x: cut(x / "model.safetensors"), "damaged"),
+    "no config": (lambda x: (x / "config.json").unlink(), "config.json cannot be read"),
+    "another width": (
+        lambda x: replace_in(x / "config.json", '"width": 0.25', '"width": 0.5'),
+        "conv1.bias is (1, 8) instead of (1, 16)",
+    ),
+    "another crop": (
+        lambda x: replace_in(x / "config.json", '"crop_size": 32', '"crop_size": 33'),
+        "no input.mean of this net",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_folder_is_refused(name, hub, tmp_path):
+    damage, named = DAMAGES[name]
+    shutil.copytree(hub, tmp_path / "folder")
+    damage(tmp_path / "folder")
+    with pytest.raises(UserError) as mistake:
+        load_hub(tmp_path / "folder")
+    assert named in str(mistake.value)
+
+
+# --- a user's mistakes -----------------------------------------------------------------------
+
+FLAGS = {
+    "no checkpoint": (("--to=x.npz",), "--checkpoint is missing"),
+    "no target": (("--checkpoint=run",), "--to is missing"),
+    "a checkpoint that is not there": (("--checkpoint=gone", "--to=x.npz"), "gone"),
+    "an unknown ending": (("--checkpoint=run", "--to=x.h5"), "--to=x.h5 ends in .h5"),
+    "an unknown layout": (("--checkpoint=run", "--to=x.npz", "--layout=keras"), "keras"),
+    "a layout of ONNX": (
+        ("--checkpoint=run", "--to=x.onnx", "--layout=caffe"),
+        "--layout is for a .safetensors or .npz",
+    ),
+    "a license of a file": (
+        ("--checkpoint=run", "--to=x.npz", "--license=mit"),
+        "--license is for a folder",
+    ),
+    "a file that is there": (("--checkpoint=run", "--to=there.npz"), "exists already"),
+    "a folder that is there": (("--checkpoint=run", "--to=run"), "exists already"),
+    "a flag of another command": (("--checkpoint=run", "--workdir=x"), "workdir"),
+}
+# Runs the command in this process's Python and says whether jax was imported meanwhile.
+WATCHED = """
+import runpy, sys
+sys.argv = ["export", *sys.argv[1:]]
+try:
+    runpy.run_module("alexnet_jax.export", run_name="__main__", alter_sys=True)
+finally:
+    print("jax" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_wrong_flags_are_refused_before_jax_is_imported(name, tmp_path, trained):
+    arguments, named = FLAGS[name]
+    (tmp_path / "run").symlink_to(trained)
+    (tmp_path / "there.npz").write_bytes(b"kept")
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and named in error_line(done)
+    assert done.stdout == "False\n"
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["run", "there.npz"]
+    assert (tmp_path / "there.npz").read_bytes() == b"kept"
+
+
+def test_a_missing_onnx_package_is_named_with_the_command(tmp_path, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
+    with pytest.raises(UserError, match="pip install onnx"):
+        exported(trained, tmp_path / "x.onnx")
+    exported(trained, tmp_path / "x.npz")
+
+
+def test_a_layer_that_the_layout_cannot_hold_is_named(tmp_path, trained):
+    with pytest.raises(UserError, match="--layout=torchvision cannot hold fc10 of cuda_convnet"):
+        exported(trained, tmp_path / "x.npz", "--layout=torchvision")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unshared_convolutions_have_no_place_in_caffes_layout():
+    config = base.get_config()
+    config.model.update(name="cuda_convnet_11pct", num_classes=10)
+    config.data.crop_size = 24
+    net = build_model(config).net
+    assert unnamed_layers(LAYOUTS["caffe"], net) == ["local3", "local4"]
+
+
+def test_through_the_shell(tmp_path, trained):
+    done = run_command("export", f"--checkpoint={trained}", f"--to={tmp_path / 'new' / 'x.npz'}")
+    assert "exported: 8,002 parameters of" in done.stdout and done.stderr == ""
+    assert [x.name for x in (tmp_path / "new").iterdir()] == ["x.npz"]
+    shown = run_command("export", "--help").stdout
+    assert "python -m alexnet_jax.export --checkpoint=runs/digits --to=digits.onnx" in shown
