@@ -65,15 +65,15 @@ def test_the_end_names_the_best_validation_the_checkpoints_and_the_next_command(
 # --- an evaluation -------------------------------------------------------------------------------
 
 
-def result(step=22, members=1, split="test", views=1, error=0.011142061281337101):
+def result(step=22, members=1, split="test", views=1, error=0.011142061281337101, data="digits"):
     numbers = {"loss": 0.04125, "top1_error": error, "top5_error": 0.0, "examples": 1359}
     named = {f"{split}/{name}": x for name, x in {**numbers, "views": views}.items()}
-    return {"step": step, "members": members, **named}
+    return {"step": step, "members": members, "data": data, **named}
 
 
 def test_a_result_has_percent_with_two_digits():
     assert evaluation.result_table(result()).splitlines() == [
-        "step 22, test split, 1 view",
+        "step 22, test split of digits, 1 view",
         "images        1,359",
         "top-1 error  1.11 %",
         "top-5 error  0.00 %",
@@ -84,10 +84,11 @@ def test_a_result_has_percent_with_two_digits():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        (result(), "step 22, test split, 1 view"),
-        (result(views=10), "step 22, test split, 10 views"),
-        (result(split="val"), "step 22, val split, 1 view"),
-        (result(members=3), "mean of 3 nets, test split, 1 view"),
+        (result(), "step 22, test split of digits, 1 view"),
+        (result(views=10), "step 22, test split of digits, 10 views"),
+        (result(split="val"), "step 22, val split of digits, 1 view"),
+        (result(data="folder"), "step 22, test split of folder, 1 view"),
+        (result(members=3), "mean of 3 nets, test split of digits, 1 view"),
     ],
 )
 def test_another_kind_of_result_is_not_replaced_without_a_word(tmp_path, capsys, numbers, words):
