@@ -111,7 +111,7 @@ def batches_on_devices(
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Returns the k highest classes of each row, in order; of equals the lower number first."""
+    """Returns the k classes with the highest scores of each row; ties go to the lower class."""
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
@@ -189,5 +189,5 @@ def write_probabilities(path: Path, evaluation: Evaluation) -> None:
 
 
 def write_submission(path: Path, evaluation: Evaluation) -> None:
-    """Writes ILSVRC's text form: a line an image with its five likeliest classes, from 1."""
+    """Writes ILSVRC's text form: for each image a line with its five likeliest classes, from 1."""
     np.savetxt(path, top_k(evaluation.probabilities, 5) + 1, fmt="%d")

@@ -8,6 +8,7 @@ Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=descri
 """
 
 import contextlib
+import textwrap
 
 from absl import flags
 
@@ -35,6 +36,11 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define(values, FLAGS)
 
 
+def wrap(text: str) -> str:
+    """Returns a line for a terminal of 80 columns."""
+    return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False)
+
+
 def train(run: Run) -> int:
     """Trains; returns 0, or the exit code of the signal that stopped it."""
     from alexnet_jax.runs.signals import Stop
@@ -49,17 +55,17 @@ def train(run: Run) -> int:
     with contextlib.ExitStack() as held:
         if parallel.is_lead_process():
             held.enter_context(only_run(run.workdir))
-        print(f"workdir: {run.workdir}", *run.notes, sep="\n", flush=True)
+        print(f"workdir: {run.workdir}", *map(wrap, run.notes), sep="\n", flush=True)
         step = training.train(run.config, dataset, run.workdir, stop)
     if stop.signal:
-        print(f"stopped: saved step {step}; the same command with this workdir goes on from there")
+        print(f"stopped: saved step {step}; the same command with this workdir resumes it")
     else:
         print(*end_lines(run.workdir, step), sep="\n")
     return stop.exit_code
 
 
 def main(values: flags.FlagValues) -> int:
-    """Does what --mode says; returns the exit code."""
+    """Trains, evaluates or describes as --mode says; returns the exit code."""
     if values.mode != "describe":
         parallel.initialize_distributed(
             values.coordinator,

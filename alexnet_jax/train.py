@@ -1,4 +1,4 @@
-"""The training loop, and what comes before it and between its steps."""
+"""The training loop, its preparation, and the work between two steps."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from alexnet_jax.parallel import is_distributed, is_lead_process, reporting_fold
 from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
-from alexnet_jax.runs.finite import check_finite
+from alexnet_jax.runs.finite import check_state
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter, with_progress
 from alexnet_jax.runs.record import (
@@ -110,7 +110,7 @@ def make_validate(
 def restore_or_init(
     session: Session, checkpoints: Checkpoints, dataset: Dataset
 ) -> tuple[TrainState, RunRecord]:
-    """Returns the state and the record to go on from: the first that there is of
+    """Returns the state and the record to train on from, which are those of the first that exists:
 
     1. the newest intact checkpoint of the workdir,
     2. the parameters of config.init_from, with a fresh optimizer,
@@ -185,7 +185,7 @@ def save(
     error: float | None,
 ) -> None:
     """Saves a finite state once metrics.jsonl is on the disk up to its step."""
-    check_finite(int(state.step), (state.params, state.opt_state))
+    check_state(int(state.step), (state.params, state.opt_state))
     record = replace(record, seconds=reporter.sync())
     if not reporter.behind:
         mean = np.asarray(session.stats.mean)

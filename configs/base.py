@@ -13,10 +13,10 @@ from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
-    """All keys of an experiment at their defaults."""
+    """Returns every setting at its default."""
     config = ConfigDict()
     config.seed = 0  # all randomness is a function of it: initial weights, order, crops, masks
-    config.init_from = ""  # checkpoint whose parameters to start from; empty = random
+    config.init_from = ""  # checkpoint whose parameters and input to start from; empty = random
 
     config.data = data = ConfigDict()
     data.name = "digits"  # digits, synthetic, folder, or any TFDS image-classification data set
@@ -44,8 +44,8 @@ def get_config() -> ConfigDict:
     config.model = model = ConfigDict()
     model.name = "alexnet"  # see alexnet_jax/nets/zoo.py
     model.width = 0.25  # multiplies the units of every layer but the last
-    model.num_classes = config_dict.placeholder(int)  # classes; unset = what the data says
-    # Unset = what the net itself says:
+    model.num_classes = config_dict.placeholder(int)  # classes; unset = those of the data
+    # Unset = as the published net has it:
     model.towers = config_dict.placeholder(int)  # columns that the kernels are divided into
     model.activation = config_dict.placeholder(str)  # relu, tanh
     model.lrn = config_dict.placeholder(bool)  # False leaves out all response normalisation

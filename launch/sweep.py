@@ -45,7 +45,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check
 from alexnet_jax.cli.restore_checks import fixed_changes
 from alexnet_jax.cli.tables import text_table
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
 from alexnet_jax.runs.signals import Stop

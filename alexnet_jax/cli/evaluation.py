@@ -4,18 +4,19 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
 from alexnet_jax.cli.tables import text_table
 from alexnet_jax.data import open_dataset
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.evaluate import evaluate_checkpoints, write_probabilities, write_submission
 from alexnet_jax.runs.announce import data_line, device_lines
 from alexnet_jax.runs.record import check_evaluable, facts_of, read_record
 
 FILE = "eval.json"
-Numbers = Mapping[str, float]
+Numbers = Mapping[str, Any]
 
 
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
@@ -47,12 +48,12 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
 
 
 def title(numbers: Numbers) -> str:
-    """Returns the net, the split and the views that a result is of, in words."""
+    """Returns the net, the data and the views that a result is of, in words."""
     split = split_of(numbers)
     views = numbers[f"{split}/views"]
     members = numbers["members"]
     net = f"step {numbers['step']}" if members == 1 else f"mean of {members} nets"
-    return f"{net}, {split} split, {views} view{'s' * (views > 1)}"
+    return f"{net}, {split} split of {numbers['data']}, {views} view{'s' * (views > 1)}"
 
 
 def split_of(numbers: Numbers) -> str:

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 
-from alexnet_jax.full_disk import is_full
+from alexnet_jax.disk.full_disk import is_full
 
 # What the system reports about a path, and what to do about it.
 OF_A_PATH = {

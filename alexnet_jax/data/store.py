@@ -32,8 +32,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_jax.checksums import of_file
 from alexnet_jax.data.image_statistics import ColourComponents
+from alexnet_jax.disk.checksums import of_file
 from alexnet_jax.errors import UserError
 
 VERSION = 2

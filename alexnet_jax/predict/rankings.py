@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.evaluate import top_k
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of

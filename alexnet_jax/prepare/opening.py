@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.prepare import store_writer
 from alexnet_jax.prepare.comparison import given_files_fingerprint
 from alexnet_jax.prepare.disk_space import check_disk, store_bytes

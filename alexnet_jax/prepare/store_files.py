@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from alexnet_jax.data.store import IMAGE_FILES, json_text
-from alexnet_jax.durable import to_disk, write_text
+from alexnet_jax.disk.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 
 

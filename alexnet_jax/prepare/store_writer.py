@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.checksums import of_file
 from alexnet_jax.data import image_statistics
 from alexnet_jax.data.store import (
     CHECKSUMS,
@@ -28,7 +27,8 @@ from alexnet_jax.data.store import (
     digest_of,
 )
 from alexnet_jax.data.threads import THREADS, in_order
-from alexnet_jax.durable import to_disk, write_text
+from alexnet_jax.disk.checksums import of_file
+from alexnet_jax.disk.durable import to_disk, write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare import store_files
 from alexnet_jax.prepare.fingerprint import fingerprint_json

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from alexnet_jax import full_disk
+from alexnet_jax.disk import full_disk
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import is_lead_process
 from alexnet_jax.runs import workdir

@@ -1,5 +1,7 @@
-"""Whether a state still consists of numbers: asked before it is saved."""
+"""The checks that a step and the state after it consist of finite numbers."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,16 +10,28 @@ import jax.numpy as jnp
 from alexnet_jax.errors import UserError
 
 
+def check_step(values: Mapping[str, float], step: int, steps_per_epoch: int) -> None:
+    """Raises UserError if the loss or the gradient of a step is not a finite number."""
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(values[name]):
+            epoch, batch = divmod(step - 1, steps_per_epoch)
+            raise UserError(
+                f"{name} is {values[name]} at step {step} (epoch {epoch}, batch {batch}); earlier "
+                f"checkpoints are kept; try an optim.learning_rate below "
+                f"{values['learning_rate']:g} in another --workdir (init_from takes a checkpoint)"
+            )
+
+
 @jax.jit
 def all_finite(tree: Any) -> jax.Array:
     """True if no array of the tree holds a NaN or an infinity."""
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def check_finite(step: int, tree: Any) -> None:
-    """Raises UserError unless parameters and velocities are numbers.
+def check_state(step: int, tree: Any) -> None:
+    """Raises UserError unless parameters and velocities are finite.
 
-    A step can have a finite loss and gradient and still leave a state that has none any more.
+    A step with a finite loss and gradient can still leave a state that is not.
     """
     if not all_finite(tree):
         raise UserError(

@@ -12,14 +12,14 @@ LOCK = "train.lock"
 
 @contextlib.contextmanager
 def only_run(workdir: Path) -> Iterator[None]:
-    """Makes the workdir and holds it; the system releases it when this process ends.
+    """Creates the workdir and locks it; the system releases the lock when this process ends.
 
-    A workdir in which the run wrote nothing, because it failed before its first step, is removed.
+    If the run wrote nothing, because it failed before its first step, what was created is removed.
 
     Raises:
       UserError: another training holds it.
     """
-    existed = workdir.exists()
+    created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / LOCK).open("a") as file:
         try:
@@ -34,12 +34,13 @@ def only_run(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _remove_traces(workdir, existed)
+            _remove_traces(workdir, created)
 
 
-def _remove_traces(workdir: Path, existed: bool) -> None:
-    """Removes the lock of a run that wrote nothing else, and the folder if it made it."""
+def _remove_traces(workdir: Path, created: list[Path]) -> None:
+    """Removes the lock of a run that wrote nothing else, and the empty folders it created."""
     if [entry.name for entry in workdir.iterdir()] == [LOCK]:
         (workdir / LOCK).unlink()
-        if not existed:
-            workdir.rmdir()
+        with contextlib.suppress(OSError):  # another run has written into a parent meanwhile
+            for folder in created:
+                folder.rmdir()

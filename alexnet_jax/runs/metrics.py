@@ -11,8 +11,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from alexnet_jax import full_disk
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk import full_disk
+from alexnet_jax.disk.durable import write_text
 
 SECONDS_BETWEEN_FLUSHES = 30.0  # of TensorBoard's file
 
@@ -132,7 +132,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def _report_full_disk(self) -> Iterator[None]:
-        """Reports a full disk once an episode, or raises UserError as on_full_disk says.
+        """Reports a full disk once per episode, or raises UserError as on_full_disk says.
 
         `behind` is true while lines are held.
         """
@@ -146,7 +146,7 @@ class Metrics:
             self._reported = self.behind = False
 
     def sync(self) -> None:
-        """Brings everything written so far onto the disk, before a checkpoint is saved."""
+        """Flushes everything written so far to the disk, before a checkpoint is saved."""
         with self._report_full_disk():
             self._to_file()
             os.fsync(self._file.fileno())

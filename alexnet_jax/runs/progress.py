@@ -13,9 +13,10 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from alexnet_jax import full_disk
+from alexnet_jax.disk import full_disk
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import chance
+from alexnet_jax.runs.finite import check_step
 from alexnet_jax.runs.metrics import Metrics
 
 Scalars = dict[str, jax.Array]
@@ -113,7 +114,7 @@ class Reporter:
             return
         (step, scalars), self._pending = self._pending, None
         values = {name: float(x) for name, x in jax.device_get(scalars).items()}
-        check_finite(values, step, self._steps_per_epoch)
+        check_step(values, step, self._steps_per_epoch)
         self._images += values.pop("examples")
         if step % self._steps_per_epoch:
             del values["epoch_loss"], values["epoch_top1_error"]
@@ -212,15 +213,3 @@ class Reporter:
             return ""
         seconds = (time.monotonic() - self._compiled) / steps * (self._total - step)
         return f"  ETA {tqdm.format_interval(seconds)}"
-
-
-def check_finite(values: Mapping[str, float], step: int, steps_per_epoch: int) -> None:
-    """Raises UserError if the loss or the gradient of a step is not a finite number."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(values[name]):
-            epoch, batch = divmod(step - 1, steps_per_epoch)
-            raise UserError(
-                f"{name} is {values[name]} at step {step} (epoch {epoch}, batch {batch}); earlier "
-                f"checkpoints are kept; try an optim.learning_rate below "
-                f"{values['learning_rate']:g} in another --workdir (init_from takes a checkpoint)"
-            )

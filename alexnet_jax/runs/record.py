@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from alexnet_jax.data import Dataset
-from alexnet_jax.durable import write_text
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs.workdir import find_good, step_folder, workdir_of
 

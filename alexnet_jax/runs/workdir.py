@@ -20,8 +20,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import checksums
-from alexnet_jax.durable import path_to_disk, write_text
+from alexnet_jax.disk import checksums
+from alexnet_jax.disk.durable import path_to_disk, write_text
 from alexnet_jax.errors import UserError
 
 CONFIG = "config.json"

@@ -11,8 +11,8 @@ from commands import command, error_line
 from image_files import image_file, jpeg, oriented, picture, plain, png, write_folder
 from prepare_command import refused, run, stored
 
-from alexnet_jax.checksums import of_file
 from alexnet_jax.data import store
+from alexnet_jax.disk.checksums import of_file
 
 SHADES = {"ant": 20, "bee": 90, "cat": 160, "dog": 230}  # grey level of the pictures of each class
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from alexnet_jax import checksums
+from alexnet_jax.disk import checksums
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import record, workdir
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import SMALL, error_line, lasting, lines, run, start, wait_for_step
 
-from alexnet_jax import checksums, full_disk
+from alexnet_jax.disk import checksums, full_disk
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.metrics import Board, Metrics

@@ -48,3 +48,23 @@ def test_a_second_training_is_refused_and_an_evaluation_is_not(tmp_path):
     assert first.returncode == 143
     steps = [line["step"] for line in lines(tmp_path) if "train/loss" in line]
     assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_wrote_nothing_leaves_no_trace(tmp_path, existed):
+    """Then the corrected command is the first one of its workdir."""
+    workdir = tmp_path / "runs" / "a"
+    if existed:
+        workdir.mkdir(parents=True)
+    with pytest.raises(UserError, match="mine"), only_run(workdir):
+        assert workdir.is_dir()
+        raise UserError("mine")
+    left = [x.relative_to(tmp_path).as_posix() for x in sorted(tmp_path.rglob("*"))]
+    assert left == (["runs", "runs/a"] if existed else [])
+
+
+def test_a_run_that_wrote_something_keeps_it(tmp_path):
+    with pytest.raises(UserError, match="mine"), only_run(tmp_path):
+        (tmp_path / "metrics.jsonl").write_text("{}")
+        raise UserError("mine")
+    assert {x.name for x in tmp_path.iterdir()} == {"metrics.jsonl", "train.lock"}

@@ -10,23 +10,24 @@ from kills import whole_state
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import workdir
-from alexnet_jax.runs.finite import check_finite
+from alexnet_jax.runs.finite import check_state
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_number_is_enough(bad):
     good = {"kernel": jnp.ones((3, 4)), "count": jnp.int32(3)}
-    check_finite(7, (good, good))
+    check_state(7, (good, good))
     with pytest.raises(UserError, match=r"after step 7, which is not saved.*learning_rate"):
-        check_finite(7, (good, {**good, "kernel": good["kernel"].at[2, 3].set(bad)}))
+        check_state(7, (good, {**good, "kernel": good["kernel"].at[2, 3].set(bad)}))
 
 
 def test_every_checkpoint_of_a_run_that_diverges_is_finite(tmp_path):
     """Saved after every step: the loss of a step is that of the parameters before it."""
     arguments = (*SMALL, "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=100")
     done = run(
-        "main", *arguments, "--config.optim.learning_rate=3.0", f"--workdir={tmp_path}", code=2
-    )
+        "main", *arguments, "--config.optim.learning_rate=1e4", "--config.train.steps=60",
+        f"--workdir={tmp_path}", code=2,
+    )  # fmt: skip
     line = error_line(done)
     found = re.search(r"(?:at|after) step (\d+)", line)
     assert found and "optim.learning_rate" in line and "--workdir" in line

@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from alexnet_jax.durable import path_to_disk, write_text
+from alexnet_jax.disk.durable import path_to_disk, write_text
 
 RECORD = "checksums.json"
 
