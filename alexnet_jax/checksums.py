@@ -1,4 +1,4 @@
-"""The record of a folder: size and SHA-256 of every file in it, and whether they still hold."""
+"""Checksums of a folder: size and SHA-256 of every file, written once and compared later."""
 
 import functools
 import hashlib
@@ -11,14 +11,14 @@ RECORD = "checksums.json"
 
 
 def of_file(path: Path) -> dict[str, int | str]:
-    """Size in bytes and SHA-256 of a file."""
+    """Returns the size in bytes and the SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": file.tell(), "sha256": digest}
 
 
 def seal(folder: Path) -> None:
-    """Brings all files below a folder onto the disk, then writes their record."""
+    """Flushes all files below a folder to the disk, then writes their checksums."""
     files = {}
     for path in sorted(folder.rglob("*")):
         path_to_disk(path)
@@ -27,23 +27,24 @@ def seal(folder: Path) -> None:
     write_text(folder / RECORD, json.dumps(files, indent=1) + "\n")
 
 
-def fault(folder: Path) -> str:
-    """Why a folder is not what was sealed, for a person; empty if it is."""
+def damage(folder: Path) -> str:
+    """Returns in what a folder differs from what was sealed, for a person; empty if intact."""
     try:
-        return _fault(folder, _looks(folder))
+        return _damage(folder, _fingerprint(folder))
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
 
 
-def _looks(folder: Path) -> tuple[tuple, ...]:
-    """What changes whenever a file is written, moved or removed."""
+def _fingerprint(folder: Path) -> tuple[tuple, ...]:
+    """Returns a value that changes whenever a file is written, moved or removed."""
     found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
     return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in found)
 
 
-@functools.lru_cache  # a command looks at a checkpoint several times; hashing takes seconds a GB
-def _fault(folder: Path, looks: tuple[tuple, ...]) -> str:
-    if not looks:
+# Cached: a command checks a checkpoint several times, and hashing takes seconds a GB.
+@functools.lru_cache
+def _damage(folder: Path, fingerprint: tuple[tuple, ...]) -> str:
+    if not fingerprint:
         return "it is empty"
     if not (folder / RECORD).is_file():
         return f"it has no {RECORD}: it was not written to its end"
@@ -51,10 +52,10 @@ def _fault(folder: Path, looks: tuple[tuple, ...]) -> str:
         files = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         return f"{RECORD} cannot be read ({error})"
-    return next(filter(None, (_file_fault(folder, name, files[name]) for name in files)), "")
+    return next(filter(None, (_file_damage(folder, name, files[name]) for name in files)), "")
 
 
-def _file_fault(folder: Path, name: str, recorded: object) -> str:
+def _file_damage(folder: Path, name: str, recorded: object) -> str:
     if not (folder / name).is_file():
         return f"{name} is missing"
     found = of_file(folder / name)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, also after a power cut."""
+"""Files that are complete or absent, also after a power cut."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import IO
 
 
 def to_disk(file: IO) -> None:
-    """Returns when what was written is on the disk."""
+    """Flushes what was written to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def path_to_disk(path: Path) -> None:
-    """Returns when a file's content, or the names in a folder, are on the disk.
+    """Flushes a file's content, or the names in a folder, to the disk.
 
-    A rename is not until its folder is.
+    A rename is on the disk once its folder is.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -24,7 +24,7 @@ def path_to_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file all at once: it is never seen half-written."""
+    """Writes a text file atomically: no reader ever sees a part of it."""
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
         file.write(text.encode())

@@ -17,6 +17,7 @@ from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import param_specs
 from alexnet_jax.parallel import REPLICATED, Devices
 from alexnet_jax.preprocess import VIEWS, InputStats, view
+from alexnet_jax.runs.progress import with_progress
 from alexnet_jax.runs.restore import load_on, restored_stats
 from alexnet_jax.runs.workdir import good_step, step_folder, workdir_of
 
@@ -155,14 +156,19 @@ def evaluate(
 
 
 def evaluate_checkpoints(
-    config: ConfigDict, paths: Sequence[Path], split: Split
+    config: ConfigDict, devices: Devices, paths: Sequence[Path], split: Split
 ) -> tuple[Evaluation, list[int]]:
     """Evaluates the averaged probabilities of checkpoints on every image of a split.
 
-    Each checkpoint brings its own net and input scale; config says devices, batches and views.
-    Returns the evaluation and the checkpoints' steps.
+    Args:
+      config: of the evaluation: batches and views. The nets and their input are the checkpoints'.
+      devices: to evaluate on.
+      paths: of the checkpoints, as workdirs or workdir/checkpoints/STEP.
+      split: of uint8 images.
+
+    Returns:
+      The evaluation and the checkpoints' steps.
     """
-    devices = parallel.make_devices(parallel.layout_of(config.parallel))
     steps = [good_step(path) for path in paths]  # a training that goes on may save newer ones
     members = []
     for path, step in zip(paths, steps, strict=True):
@@ -173,6 +179,7 @@ def evaluate_checkpoints(
             make_predict(view_probabilities, variables["params"], stats, config.eval.views)
         )
     batches = batches_on_devices(config, split, devices)
+    batches = with_progress(batches, len(split), config.eval.batch_size, "evaluation")
     return evaluate(members, batches, len(split), config.eval.views), steps
 
 

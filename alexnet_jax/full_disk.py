@@ -1,4 +1,4 @@
-"""Whether an error means that the disk is full, and what a run then does."""
+"""A full disk: its errors, and the end or continuation of a run that meets one."""
 
 import errno
 import os
@@ -9,26 +9,34 @@ CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, over the quota, f
 STOP, CONTINUE = "stop", "continue"
 
 
-def is_full(fault: BaseException | None) -> bool:
-    """Whether this error, or one that it stems from, is of a full disk."""
-    if fault is None:
+def is_full(error: BaseException | None) -> bool:
+    """True if the error, or any error in its cause chain, means "no space left"."""
+    if error is None:
         return False
-    said = any(os.strerror(code) in str(fault) for code in CODES)  # orbax's is a ValueError
-    return said or is_full(fault.__cause__ or fault.__context__)
+    # By its text too: orbax raises a ValueError.
+    found = any(os.strerror(code) in str(error) for code in CODES)
+    return found or is_full(error.__cause__ or error.__context__)
 
 
-def advice(what: str) -> str:
-    """What a run that ends says."""
-    return f"the disk is full: {what}; make room and give the same command again"
+def advice(loss: str) -> str:
+    """Returns the message of a run that a full disk stops; `loss` says what is not written."""
+    return f"the disk is full: {loss}; make room and give the same command again"
 
 
-def tell(what: str, fault: BaseException, on_full_disk: str) -> None:
-    """Raises UserError, or only says so where the run is to go on.
+def report(loss: str, error: BaseException, on_full_disk: str) -> None:
+    """Prints that the disk is full if the run is to go on.
 
-    what: the file and its loss, for a person. Any other error is raised as it is.
+    Args:
+      loss: the file and what is not written of it, for a person.
+      error: that the write raised.
+      on_full_disk: "stop" or "continue".
+
+    Raises:
+      UserError: the disk is full and the run is to stop.
+      BaseException: `error` itself, if it means anything else.
     """
-    if not is_full(fault):
-        raise fault
+    if not is_full(error):
+        raise error
     if on_full_disk == STOP:
-        raise UserError(advice(what)) from fault
-    print(f"the disk is full: {what}; going on (checkpoint.on_full_disk)", flush=True)
+        raise UserError(advice(loss)) from error
+    print(f"the disk is full: {loss}; going on (checkpoint.on_full_disk)", flush=True)

@@ -17,16 +17,26 @@ from alexnet_jax.evaluate import (
     make_predict,
     make_view_probabilities,
 )
+from alexnet_jax.nets.model import build_model
 from alexnet_jax.optim.schedules import plateau
 from alexnet_jax.parallel import is_distributed, is_lead_process, reporting_folder
+from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.finite import check_finite
 from alexnet_jax.runs.metrics import Metrics
-from alexnet_jax.runs.progress import Reporter
-from alexnet_jax.runs.record import RunRecord, check_resumable, facts_of, random_generator
+from alexnet_jax.runs.progress import Reporter, with_progress
+from alexnet_jax.runs.record import (
+    DataFacts,
+    RunRecord,
+    check_resumable,
+    data_difference,
+    facts_of,
+    random_generator,
+)
+from alexnet_jax.runs.restore import abstract_params
 from alexnet_jax.runs.signals import Stop, Stopped
-from alexnet_jax.runs.workdir import write_config
+from alexnet_jax.runs.workdir import read_config, write_config
 from alexnet_jax.session import Session, open_session
 from alexnet_jax.step import TrainState
 
@@ -46,6 +56,7 @@ def make_validation(
     def validation(params: Any) -> Evaluation:
         predict = make_predict(view_probabilities, params, session.stats, config.eval.views)
         batches = batches_on_devices(config, split, session.devices)
+        batches = with_progress(batches, len(split), config.eval.batch_size, "validation")
         if not is_distributed():  # several processes have to stop at the same place
             batches = stop.until(batches)
         return evaluate([predict], batches, len(split), config.eval.views)
@@ -53,23 +64,47 @@ def make_validation(
     return validation
 
 
-def make_after_validation(config: ConfigDict) -> Callable[..., TrainState]:
-    """Returns a function that notes a validation in the state: (state, error, epoch_end) → state.
+def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float, bool], TrainState]:
+    """Returns a function that notes a validation in the state: (state, error, regular) → state.
 
-    At the end of an epoch the plateau schedule counts the error and may lower the rate. A
-    validation inside an epoch, where a run ended and was continued, does not count: otherwise a
-    run in pieces would not be the run in one piece.
+    The plateau schedule counts the error, and may lower the rate, if the validation is regular:
+    one that a training of any length makes at this step. The one at the end of a training that is
+    continued later does not count, so that a run in pieces is the run in one piece.
     """
     # Jitted: otherwise optax's lax.cond is recompiled, and cached, at every validation.
     update = jax.jit(plateau(config.optim).update)
 
-    def after_validation(state: TrainState, error: float, epoch_end: bool) -> TrainState:
+    def after_validation(state: TrainState, error: float, regular: bool) -> TrainState:
         schedule = state.plateau
-        if config.optim.schedule == "plateau" and epoch_end:
+        if config.optim.schedule == "plateau" and regular:
             _, schedule = update((), schedule, value=error)
         return state.replace(plateau=schedule, validated_step=state.step + 0)
 
     return after_validation
+
+
+def make_validate(
+    config: ConfigDict,
+    calendar: Calendar,
+    validation: Callable[[Any], Evaluation] | None,
+    reporter: Reporter,
+) -> Callable[[TrainState], tuple[TrainState, float | None]]:
+    """Returns a function that validates a state, unless it is validated already.
+
+    It reports the result and returns the state that knows of it, and the top-1 error; None if
+    nothing was evaluated. It raises Stopped as `validation` does.
+    """
+    after_validation = make_after_validation(config)
+
+    def validate(state: TrainState) -> tuple[TrainState, float | None]:
+        if validation is None or is_validated(state):
+            return state, None
+        step, result = int(state.step), validation(state.params)
+        reporter.validation(step, result.values("val"))
+        error, regular = result.top1_error, calendar.is_regular_validation(step)
+        return after_validation(state, error, regular), error
+
+    return validate
 
 
 def restore_or_init(
@@ -85,20 +120,53 @@ def restore_or_init(
       UserError: a checkpoint does not fit the net, or the data set is not the run's.
     """
     abstract = session.initial_state.eval_shape()
-    restored = checkpoints.restore(abstract)
+    restored, facts = checkpoints.restore(abstract), facts_of(dataset)
     if restored is not None:
-        check_resumable(restored.record, dataset)
-        return restored.state, restored.record
-    record = RunRecord(0.0, random_generator(), facts_of(dataset))
-    if not session.config.init_from:
-        return session.initial_state(), record
-    params = restore_params(Path(session.config.init_from), abstract.params).params
-    return session.initial_state().replace(params=params), record
+        check_resumable(restored.record, facts)
+        return restored.state, replace(restored.record, data=facts)
+    state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
+    if session.config.init_from:
+        state = state.replace(params=initial_params(session, state.params, facts))
+    return state, record
+
+
+def initial_params(session: Session, drawn: Any, facts: DataFacts) -> Any:
+    """Returns the parameters of the checkpoint that config.init_from names.
+
+    If it has another number of classes than the data, the classifier is that of `drawn`.
+
+    Args:
+      session: of the run.
+      drawn: parameters drawn from config.seed.
+      facts: of the data set.
+
+    Raises:
+      UserError: the checkpoint is of another net.
+    """
+    path, config = Path(session.config.init_from), ConfigDict(session.config)
+    config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
+    abstract = abstract_params(build_model(config), session.devices)
+    restored = restore_params(path, abstract)
+    print(f"starting from the parameters of {path}, step {restored.step}")
+    trained_on = restored.record.data
+    difference = trained_on and data_difference(trained_on, facts, "class_names")
+    if difference:
+        print(f"its data set was {trained_on.name!r}, now it is {facts.name!r}: {difference}")
+    if config.model.num_classes == session.config.model.num_classes:
+        return restored.params
+    classifier = session.model.net.layers[-1].name
+    print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")
+    return {**restored.params, classifier: drawn[classifier]}
 
 
 def epoch_error(state: TrainState) -> float:
-    """Returns the top-1 training error of the epoch so far; NaN at the very start."""
+    """Returns the top-1 training error of the epoch so far; 0 before its first step."""
     return float(state.sums["errors"]) / max(1.0, float(state.sums["examples"]))
+
+
+def is_validated(state: TrainState) -> bool:
+    """True if the state was validated at its own step."""
+    return int(state.validated_step) == int(state.step)
 
 
 def is_finished(config: ConfigDict, calendar: Calendar, state: TrainState) -> bool:
@@ -144,7 +212,7 @@ def open_reporter(
     metrics = Metrics(folder, step, int(state.validated_step), config.checkpoint.on_full_disk)
     return Reporter(
         metrics,
-        config.train,
+        config,
         first_step=step,
         seconds=record.seconds,
         steps_per_epoch=session.steps_per_epoch,
@@ -153,28 +221,42 @@ def open_reporter(
     )
 
 
+def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
+    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
+    net, step = session.model.net, int(state.step)
+    lines = [
+        *device_lines(session.devices),
+        net_line(session.config.model.name, net, state.params),
+        data_line(dataset),
+    ]
+    if step:
+        lines.append(f"resumed from step {step} of {session.total_steps}")
+    if step < session.total_steps:
+        lines.append("compiling the training step")
+    print(*lines, sep="\n", flush=True)
+
+
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
     """Trains until the end, or until a signal; saves that state and returns its step.
 
     A checkpoint is saved before the next batch is taken, so that its step is the place in the data.
+    Nothing is written before the state is restored or made.
     """
     session = open_session(config, dataset)
-    calendar = make_calendar(session)
+    calendar, train_step = make_calendar(session), session.make_step()
     validation = make_validation(session, dataset, stop)
-    after_validation = make_after_validation(config)
     keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
         state, record = restore_or_init(session, checkpoints, dataset)
-        step, validated_step = int(state.step), int(state.validated_step)
-        finished = is_finished(config, calendar, state)
-        if finished and (validated_step == step or validation is None):
-            print(f"{workdir} is finished at step {step}; evaluate it with --mode=eval")
+        step, finished = int(state.step), is_finished(config, calendar, state)
+        if finished and (validation is None or is_validated(state)):
             return step
+        print_start(session, dataset, state)
         if is_lead_process():
             write_config(workdir, config)
-        train_step = session.make_step()
         batches = session.batches(dataset.splits["train"], step)
         with open_reporter(session, workdir, state, record) as reporter:
+            validate = make_validate(config, calendar, validation, reporter)
             signal = session.devices.max_over_processes(stop.signal_number)
             while True:
                 checkpoints.poll()
@@ -187,15 +269,11 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                 error = None
                 if due.flush:
                     reporter.flush()
-                if due.validate and validation and validated_step != step:
-                    try:
-                        result = validation(state.params)
-                    except Stopped:
-                        due = replace(due, end=True)
-                    else:
-                        error, validated_step = result.top1_error, step
-                        state = after_validation(state, error, calendar.is_epoch_end(step))
-                        reporter.validation(step, result.values("val"))
+                try:
+                    if due.validate:
+                        state, error = validate(state)
+                except Stopped:
+                    due = replace(due, end=True)
                 if due.save:
                     save(session, checkpoints, reporter, state, record, error)
                 if due.end:

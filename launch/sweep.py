@@ -41,8 +41,9 @@ from ml_collections import ConfigDict, config_flags
 from slurm_array import array_of, check_sbatch, submit
 
 from alexnet_jax import main, parallel
-from alexnet_jax.cli import command, rules
-from alexnet_jax.cli.checks import MAY_CHANGE, check
+from alexnet_jax.cli import command
+from alexnet_jax.cli.checks import check
+from alexnet_jax.cli.restore_checks import fixed_changes
 from alexnet_jax.cli.tables import text_table
 from alexnet_jax.durable import write_text
 from alexnet_jax.errors import UserError
@@ -142,7 +143,7 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
     old, new = ConfigDict(json.loads((folder / SWEEP).read_text())), ConfigDict(as_json(config))
-    changed = [x for x in rules.differences(old, new) if not x.startswith(MAY_CHANGE)]
+    changed = fixed_changes(old, new)
     if changed:
         raise UserError(
             f"{folder} holds a sweep of another config ({'; '.join(changed[:3])}); "

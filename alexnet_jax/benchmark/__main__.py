@@ -86,7 +86,8 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     check_flags(values)
     from alexnet_jax.cli import checks
 
-    checks.check_run(values.config, Path(tempfile.gettempdir(), str(os.getpid())))
+    nowhere = Path(tempfile.gettempdir(), str(os.getpid()))
+    checks.check_run(values.config, nowhere, checks.overrides(values))
     if values.profile:
         checks.check_writable(Path(values.profile), "profile")
     return values.config

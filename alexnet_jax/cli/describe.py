@@ -1,4 +1,6 @@
-"""The description of a run: its net's story and layers, and its resolved config."""
+"""The description of a run for a terminal of 80 columns: its net and its resolved config."""
+
+import textwrap
 
 from ml_collections import ConfigDict
 
@@ -7,10 +9,15 @@ from alexnet_jax.cli.tables import text_table
 from alexnet_jax.nets.shapes import layer_table
 from alexnet_jax.nets.variants import resolve
 
+WIDTH = 80  # characters
+SHORT = {"a tower has": "a tower", "multiply-adds": "mult-adds"}
+
 
 def describe(config: ConfigDict) -> str:
-    """Returns the net's story, the table of its layers, and every setting on a line."""
+    """Returns the net's story and source, the table of its layers, and every setting on a line."""
     net = resolve(config.model, config.data.crop_size)
-    story = f"{config.model.name}: {net.about} ({net.source})"
+    story = textwrap.fill(f"{config.model.name}: {net.about} ({net.source})", WIDTH)
+    # "48 of 96" maps become "48/96", for else the table is wider than the terminal.
+    rows = [[SHORT.get(x, x).replace(" of ", "/") for x in row] for row in layer_table(net)]
     settings = "\n".join(f"{key} = {value!r}" for key, value in rules.flat(config))
-    return "\n\n".join((story, text_table(layer_table(net), left=5), settings))
+    return "\n\n".join((story, text_table(rows, left=5), settings))

@@ -1,13 +1,21 @@
-"""Evaluates checkpoints, prints the result and writes it to eval.json."""
+"""An evaluation: checkpoints restored, every image of a split counted, the result written."""
 
+import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
+from alexnet_jax.cli.tables import text_table
 from alexnet_jax.data import open_dataset
 from alexnet_jax.durable import write_text
 from alexnet_jax.evaluate import evaluate_checkpoints, write_probabilities, write_submission
+from alexnet_jax.runs.announce import data_line, device_lines
+from alexnet_jax.runs.record import check_evaluable, facts_of, read_record
+
+FILE = "eval.json"
+Numbers = Mapping[str, float]
 
 
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
@@ -15,18 +23,62 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
 
     eval.json holds the numbers, the data set's name, how many checkpoints they are of, and the
     newest one's step.
+
+    Raises:
+      UserError: a checkpoint was trained on data that contradict the evaluation.
     """
-    split = open_dataset(run.config.data).splits[run.split]
-    result, steps = evaluate_checkpoints(run.config, run.checkpoints, split)
+    dataset = open_dataset(run.config.data)
+    records = {path: read_record(path) for path in run.checkpoints}
+    notes = [check_evaluable(*x, facts_of(dataset), run.split) for x in records.items()]
+    devices = parallel.make_devices(parallel.layout_of(run.config.parallel))
+    print(*device_lines(devices), data_line(dataset), *filter(None, notes), sep="\n", flush=True)
+    split = dataset.splits[run.split]
+    result, steps = evaluate_checkpoints(run.config, devices, run.checkpoints, split)
     if not parallel.is_lead_process():
         return
     about = {"step": max(steps), "members": len(steps), "data": run.config.data.name}
     numbers = {**about, **result.values(run.split)}
-    text = json.dumps(numbers, indent=2)
-    print(text)
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    write_text(run.workdir / "eval.json", text + "\n")
+    print(result_table(numbers))
+    write_result(run.workdir / FILE, numbers)
     if probabilities:
         write_probabilities(Path(probabilities), result)
     if submission:
         write_submission(Path(submission), result)
+
+
+def title(numbers: Numbers) -> str:
+    """Returns the net, the split and the views that a result is of, in words."""
+    split = split_of(numbers)
+    views = numbers[f"{split}/views"]
+    members = numbers["members"]
+    net = f"step {numbers['step']}" if members == 1 else f"mean of {members} nets"
+    return f"{net}, {split} split, {views} view{'s' * (views > 1)}"
+
+
+def split_of(numbers: Numbers) -> str:
+    """Returns the split that a result is of."""
+    return next(key.partition("/")[0] for key in numbers if "/" in key)
+
+
+def result_table(numbers: Numbers) -> str:
+    """Returns a result for a person, with errors in percent."""
+    split = split_of(numbers)
+    rows = (
+        ("images", f"{numbers[f'{split}/examples']:,}"),
+        ("top-1 error", f"{100 * numbers[f'{split}/top1_error']:.2f} %"),
+        ("top-5 error", f"{100 * numbers[f'{split}/top5_error']:.2f} %"),
+        ("loss", f"{numbers[f'{split}/loss']:.4f}"),
+    )
+    return f"{title(numbers)}\n{text_table(rows)}"
+
+
+def write_result(path: Path, numbers: Numbers) -> None:
+    """Writes eval.json; prints its place and, if it held another kind of result, which."""
+    replaced = ""
+    with contextlib.suppress(OSError, ValueError, LookupError, StopIteration, TypeError):
+        earlier = title(json.loads(path.read_text()))
+        if earlier != title(numbers):
+            replaced = f" (in place of: {earlier})"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(numbers, indent=2) + "\n")
+    print(f"written to {path}{replaced}")

@@ -134,7 +134,9 @@ def check(config: ConfigDict) -> None:
         if value is None or key not in RULES:
             continue
         fits, may_be = RULES[key]
-        if (isinstance(value, float) and not math.isfinite(value)) or not fits(value):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value!r} has to be a finite number, {may_be}")
+        if not fits(value):
             raise UserError(f"{key}={value!r} has to be {may_be}")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.epochs=0 and train.steps=0 train nothing; set one of them")

@@ -9,6 +9,7 @@ images             original image files: decoding, resizing, encoding
 image_statistics   the mean image and the colour components of a training set
 threads            ordered results from a pool of threads
 lazy_tensorflow    the only import of TensorFlow
+library_messages   messages of image libraries, discarded
 """
 
 from alexnet_jax.data.catalogue import Summary, check_available, open_dataset, summary

@@ -16,11 +16,11 @@ def library_messages_discarded() -> Iterator[None]:
     Python's own sys.stderr, with progress bars and errors, is kept. A broken image still raises an
     error, which its reader reports with the image's name.
     """
-    sys.stderr.flush()
     kept = os.dup(STDERR)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, kept)
         if writes_to_stderr(sys.stderr):
+            sys.stderr.flush()
             file = open(kept, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
             stack.enter_context(contextlib.redirect_stderr(stack.enter_context(file)))
         stack.enter_context(warnings.catch_warnings())

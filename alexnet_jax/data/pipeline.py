@@ -23,6 +23,7 @@ from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.data.records import Records, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
 from alexnet_jax.data.threads import THREADS
+from alexnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray | jax.Array]
 Order = Callable[[int], np.ndarray]  # from a step to the indices of its images, int64
@@ -54,7 +55,8 @@ def training_batches(
 
     They equal those of an uninterrupted run from that step on. A split with at most device_bytes of
     raw pixels is held on the device. Raises UserError with the name of a corrupt image;
-    on_bad_record="skip" masks it out instead, unless other processes would not know of it.
+    on_bad_record="skip" masks it out instead, unless other processes would not know of it. A batch
+    always has a good image, because the training step divides by their number.
     """
     order = functools.partial(training_indices, len(split), batch_size, seed)
     steps = range(first_step, sys.maxsize)
@@ -100,8 +102,43 @@ def batches(
     share: slice,
     skip: bool = False,
 ) -> Iterator[Batch]:
-    """Yields the batch of images order(step), padded to batch_size, for each of the steps."""
-    records = Records(split, skip)
+    """Yields the batch of images order(step), padded to batch_size, for each of the steps.
+
+    A batch without a good image is replaced by the nearest one before it in the epoch.
+    """
+    records, epoch_steps = Records(split, skip), steps_per_epoch(len(split), batch_size)
+    read = functools.partial(read_batches, split, records, order, batch_size, device_bytes, share)
+    for step, batch in zip(steps, read(steps), strict=True):
+        yield batch if batch["mask"].any() else replacement(read, step, epoch_steps, records.name)
+
+
+def replacement(
+    read: Callable[[range], Iterator[Batch]], step: int, epoch_steps: int, name: str
+) -> Batch:
+    """Returns the nearest batch before this step that has a good image; the epoch is a circle.
+
+    Like the order, it is a function of the epoch, so a resumed run trains on the same batch. Raises
+    UserError if the epoch has no good image.
+    """
+    epoch, place = divmod(step, epoch_steps)
+    for back in range(1, epoch_steps):
+        other = epoch * epoch_steps + (place - back) % epoch_steps
+        (batch,) = read(range(other, other + 1))
+        if batch["mask"].any():
+            return batch
+    raise UserError(f"not one image of {name} can be used: prepare the store again")
+
+
+def read_batches(
+    split: Split,
+    records: Records,
+    order: Order,
+    batch_size: int,
+    device_bytes: int,
+    share: slice,
+    steps: range,
+) -> Iterator[Batch]:
+    """Yields the batches of these steps as they are read, perhaps without a good image."""
 
     def to_read(step: int) -> np.ndarray:
         return padded(order(step), batch_size)[share]

@@ -92,7 +92,7 @@ class Records:
     def usable(self, indices: np.ndarray) -> np.ndarray:
         """Returns a bool [N] mask of the good ones among these images, which have been read.
 
-        Raises UserError for a bad image that must not be skipped, or if no image is good.
+        Raises UserError for a bad image that must not be skipped.
         """
         if not self.bad:
             return np.ones(len(indices), bool)
@@ -100,13 +100,11 @@ class Records:
         good = np.array([int(row) not in self.bad for row in rows])
         for row in rows[~good]:
             self._report(int(row))
-        if not good.any():
-            raise UserError(f"a whole batch of {self._name()} is corrupt; prepare the store again")
         return good
 
     def _report(self, row: int) -> None:
         """Prints, once per image, that it is left out; raises UserError if none may be."""
-        text = f"image {row} of {self._name()} cannot be used ({self.bad[row]})"
+        text = f"image {row} of {self.name} cannot be used ({self.bad[row]})"
         if not self._skip:
             raise UserError(
                 f"{text}: remove the store and prepare it again, or set data.on_bad_record=skip "
@@ -116,7 +114,9 @@ class Records:
             self._reported.add(row)
             print(f"{text}: left out of training, {len(self._reported)} so far", flush=True)
 
-    def _name(self) -> str:
+    @property
+    def name(self) -> str:
+        """The file that holds the images, for a person."""
         return str(getattr(self._split.images, "path", "memory"))
 
 

@@ -217,9 +217,8 @@ def open_split(directory: Path, manifest: dict, name: str) -> Split:
     Raises UserError if a label is no class.
     """
     folder, count, side = directory / name, manifest["counts"][name], manifest["image_size"]
-    labels, checksums = (
-        np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in (LABELS, CHECKSUMS)
-    )
+    # Read, not memory-mapped: a file that is truncated under a run would kill it by SIGBUS.
+    labels, checksums = (np.load(folder / file, allow_pickle=False) for file in (LABELS, CHECKSUMS))
     classes = len(manifest["class_names"])
     if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
         raise UserError(

@@ -65,8 +65,8 @@ def gather_batch(towers: list[Array], layout: Layout, replicated: bool) -> list[
     """
     if not layout.hybrid:
         return towers
-    to = _to(replicated)
-    full = {id(x): lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for x in towers}
+    to, different = _to(replicated), {id(x): x for x in towers}
+    full = {i: lax.all_gather(x, DATA, axis=0, tiled=True, to=to) for i, x in different.items()}
     return [full[id(x)] for x in towers]
 
 

@@ -87,7 +87,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     config = values.config
     rules.check(config)
     fill_devices(config.parallel, values.devices)
-    checks.check_model(config)
+    checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))

@@ -54,6 +54,8 @@ def converted_from(scratch: Path) -> str:
 def convert(request: Request, builder: "tensorflow_datasets.core.DatasetBuilder") -> None:
     """Lets TFDS download or convert the originals; replaces its conversion of other originals."""
     source = Path(request.source)
+    if not request.source and not (request.directory / SCRATCH).exists():
+        tfds.check_reachable(builder)
     if request.name == "imagenet2012":
         wnids = frozenset(builder.info.features["label"].names)
         images = imagenet.check_tars(source, wnids, full=request.expected_counts == "full")

@@ -44,18 +44,25 @@ class Calendar:
           reached_target: the training error is low enough to end.
         """
         finished = step >= self.total_steps or reached_target
-        validate = finished or _is_multiple(step, self.validate_every)
+        validate = finished or self.is_regular_validation(step)
         save = validate or stopping or _is_multiple(step, self.save_every)
         return Due(
-            flush=save or _is_multiple(step, self.steps_per_epoch),
+            flush=save or self.is_epoch_end(step),
             validate=validate,
             save=save,
             end=finished or stopping,
         )
 
     def is_epoch_end(self, step: int) -> bool:
-        """True if a whole epoch ends at this step."""
+        """True if an epoch ends at this step."""
         return _is_multiple(step, self.steps_per_epoch)
+
+    def is_regular_validation(self, step: int) -> bool:
+        """True if a training of any length validates at this step.
+
+        A training also validates at its own end, where a longer one would not.
+        """
+        return _is_multiple(step, self.validate_every)
 
 
 def _is_multiple(step: int, every: int) -> bool:

@@ -1,6 +1,6 @@
-"""Saving and restoring a run's state. No other file knows orbax.
+"""Checkpoints of a run's state, saved and restored. No other file imports orbax.
 
-`workdir` names the folders and says which checkpoints are intact.
+`workdir` names the folders and finds which checkpoints are intact.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from alexnet_jax import full_disk
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import is_lead_process
 from alexnet_jax.runs import workdir
-from alexnet_jax.runs.record import RunRecord, from_json
+from alexnet_jax.runs.record import RunRecord, record_in, write_record
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Checkpoints:
 
         Args:
           directory: the workdir.
-          keep: number of newest checkpoints that stay; the best stays besides.
+          keep: number of newest checkpoints that stay; the best stays as well.
           on_full_disk: "stop" or "continue" when a save finds no room.
         """
         self._workdir, self._keep, self._on_full_disk = directory, keep, on_full_disk
@@ -89,16 +89,15 @@ class Checkpoints:
             params=ocp.args.StandardSave(state.params),
             training=ocp.args.StandardSave(state.replace(params=None)),
             mean=ocp.args.StandardSave([mean]),
-            meta=ocp.args.JsonSave(record.to_json()),
         )
         try:
             (self._workdir / workdir.FOLDER).mkdir(parents=True, exist_ok=True)
             _as_lead(workdir.discard, self._workdir, step)
             self._writer.save(workdir.draft_folder(self._workdir, step).absolute(), args=items)
-        except Exception as fault:
-            self._failed(fault)
+        except Exception as failure:
+            self._failed(failure)
         else:
-            self._saving = self._thread.submit(self._finish, step, error)
+            self._saving = self._thread.submit(self._finish, step, record, error)
 
     def poll(self) -> None:
         """Collects a save that is done. Raises UserError if it found the disk full."""
@@ -126,23 +125,24 @@ class Checkpoints:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None
+        self, _: type[BaseException] | None, failure: BaseException | None, __: TracebackType | None
     ) -> None:
-        # Waits for the save under way. A failure of it must not hide the error that ends the run.
+        # Waits for the save under way. Its failure must not hide the error that ends the run.
         try:
             self._settle()
-        except Exception as failed:
-            if fault is None:
+        except Exception as other:
+            if failure is None:
                 raise
-            print(f"step {self._step} was not saved: {failed}", flush=True)
+            print(f"step {self._step} was not saved: {other}", flush=True)
         finally:
             self._thread.shutdown()
             self._writer.close()
-        if fault is None and self._lost:
+        if failure is None and self._lost:
             raise UserError(full_disk.advice(self._lost))
 
-    def _finish(self, step: int, error: float | None) -> None:
+    def _finish(self, step: int, record: RunRecord, error: float | None) -> None:
         self._writer.wait_until_finished()
+        _as_lead(write_record, workdir.draft_folder(self._workdir, step), record)
         _as_lead(workdir.commit, self._workdir, step, error, self._keep)
 
     def _settle(self) -> None:
@@ -153,17 +153,17 @@ class Checkpoints:
         try:
             saving.result()
             self._lost = ""
-        except Exception as fault:
-            self._failed(fault)
+        except Exception as failure:
+            self._failed(failure)
 
-    def _failed(self, fault: Exception) -> None:
+    def _failed(self, failure: Exception) -> None:
         with contextlib.suppress(Exception):
             self._writer.close()  # raises the same error again
         self._writer = ocp.AsyncCheckpointer(_handler())
         _as_lead(workdir.discard, self._workdir, self._step)
-        there = ", ".join(map(str, workdir.steps(self._workdir))) or "none"
-        self._lost = f"step {self._step} was not saved; saved steps: {there}"
-        full_disk.tell(self._lost, fault, self._on_full_disk)
+        saved = ", ".join(map(str, workdir.steps(self._workdir))) or "none"
+        self._lost = f"step {self._step} was not saved; saved steps: {saved}"
+        full_disk.report(self._lost, failure, self._on_full_disk)
 
 
 def _silence_asyncio() -> None:
@@ -185,7 +185,7 @@ def _as_lead(function: Any, *arguments: Any) -> None:
 
 def _handler() -> ocp.CompositeCheckpointHandler:
     trees = {name: ocp.StandardCheckpointHandler() for name in ("params", "training", "mean")}
-    return ocp.CompositeCheckpointHandler(**trees, meta=ocp.JsonCheckpointHandler())
+    return ocp.CompositeCheckpointHandler(**trees)
 
 
 def _restore(directory: Path, step: int, params: Any, training: Any = None) -> Restored:
@@ -196,27 +196,12 @@ def _restore(directory: Path, step: int, params: Any, training: Any = None) -> R
     }
     if training is not None:
         wanted["training"] = ocp.args.StandardRestore(training)
+    record = record_in(folder)
     with ocp.Checkpointer(_handler()) as reader:
-        record = _read_record(reader, folder)  # first: it tells another version's checkpoint
         _check_same_tree(reader.metadata(folder).item_metadata["params"], params, folder)
         found = reader.restore(folder, args=ocp.args.Composite(**wanted))
     mean = np.asarray(found["mean"][0])
     return Restored(step, found["params"], mean, record, found.get("training"))
-
-
-def _read_record(reader: ocp.Checkpointer, folder: Path) -> RunRecord:
-    wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return from_json(reader.restore(folder, args=wanted)["meta"])
-
-
-def read_record(path: Path) -> RunRecord:
-    """Reads the facts beside a checkpoint named as workdir or workdir/checkpoints/STEP.
-
-    Raises UserError if it is damaged.
-    """
-    folder = workdir.step_folder(workdir.workdir_of(path), workdir.good_step(path)).absolute()
-    with ocp.Checkpointer(_handler()) as reader:
-        return _read_record(reader, folder)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

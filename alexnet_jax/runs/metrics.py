@@ -40,6 +40,20 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
     write_text(path, "".join(line + "\n" for line in kept))
 
 
+def best_validation(path: Path) -> tuple[int, float] | None:
+    """Returns the first step with the lowest top-1 validation error, and that error.
+
+    Args:
+      path: of metrics.jsonl. The result is None if it holds no validation.
+    """
+    if not path.exists():
+        return None
+    lines = (json.loads(line) for line in path.read_text().splitlines())
+    errors = [(x["val/top1_error"], x["step"]) for x in lines if "val/top1_error" in x]
+    error, step = min(errors, default=(0.0, None))
+    return None if step is None else (step, error)
+
+
 class Board:
     """TensorBoard's copy of the metrics, in an event file that is opened by the first write.
 
@@ -124,9 +138,9 @@ class Metrics:
         """
         try:
             yield
-        except OSError as fault:
-            if not (self._reported and full_disk.is_full(fault)):
-                full_disk.tell(f"{self._path} cannot be written", fault, self._on_full_disk)
+        except OSError as error:
+            if not (self._reported and full_disk.is_full(error)):
+                full_disk.report(f"{self._path} cannot be written", error, self._on_full_disk)
             self._reported = self.behind = True
         else:
             self._reported = self.behind = False

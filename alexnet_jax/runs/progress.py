@@ -1,9 +1,12 @@
-"""Progress of a training: metrics lines on the disk, a bar or plain lines on the terminal."""
+"""Progress of a training or an evaluation: a bar on a terminal, else a line every few seconds.
+
+The Reporter also writes what it shows to the metrics files.
+"""
 
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,10 +15,41 @@ from tqdm import tqdm
 
 from alexnet_jax import full_disk
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import chance
 from alexnet_jax.runs.metrics import Metrics
 
 Scalars = dict[str, jax.Array]
-SECONDS_BETWEEN_LINES = 5.0  # of progress, if stderr is no terminal
+SECONDS_BETWEEN_LINES = 5.0
+BAR = "{percentage:3.0f}%|{bar}| {desc}  ETA {remaining}"  # fits into 80 columns
+
+
+def with_progress(
+    batches: Iterator[Any], images: int, batch_size: int, title: str
+) -> Iterator[Any]:
+    """Yields the batches, and shows how many of the images are done.
+
+    Args:
+      batches: of batch_size images each but the last.
+      images: in all of them.
+      batch_size: images in a batch.
+      title: of the bar or line.
+    """
+    done, shown = 0, time.monotonic()
+    with tqdm(
+        total=images,
+        desc=title,
+        unit=" images",
+        leave=False,
+        delay=1,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(min(batch_size, images - done))
+            done = min(images, done + batch_size)
+            if bar.disable and time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
+                print(f"{title}: {done}/{images} images", flush=True)
 
 
 class Reporter:
@@ -28,7 +62,7 @@ class Reporter:
     def __init__(
         self,
         metrics: Metrics,
-        train: ConfigDict,
+        config: ConfigDict,
         *,
         first_step: int,
         seconds: float,
@@ -40,21 +74,27 @@ class Reporter:
 
         Args:
           metrics: the files to write.
-          train: config.train.
+          config: of the run.
           first_step: step that the training starts from.
           seconds: of training before that.
           steps_per_epoch, total_steps: numbers of batches.
           lag: 1 for a GPU; 0 for a CPU, whose step is done when it returns.
         """
-        self._metrics, self._train, self._lag = metrics, train, lag
+        self._metrics, self._train, self._lag = metrics, config.train, lag
         self._steps_per_epoch, self._total = steps_per_epoch, total_steps
+        self._classes, self._steps_at_chance = config.model.num_classes, 0
+        self._rate_has_drops = config.optim.schedule != "cosine"
         self._bar = tqdm(
-            total=total_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty()
+            total=total_steps,
+            initial=first_step,
+            bar_format=BAR,
+            disable=not sys.stderr.isatty(),
         )
         self._pending: tuple[int, Scalars] | None = None
         self._reached_at = -1
         self._first, self._before = first_step, seconds
         self._started, self._shown = time.monotonic(), 0.0
+        self._compiled = self._started  # when the first step was done
         self._rate = math.nan
         self._restart_speed()
 
@@ -79,6 +119,7 @@ class Reporter:
             del values["epoch_loss"], values["epoch_top1_error"]
         elif values["epoch_top1_error"] <= self._train.stop_at_train_error:
             self._reached_at = step
+        self._announce(step, values)
         if self._is_logged(step):
             values["images_per_second"] = self._images / (time.monotonic() - self._since)
             self._restart_speed()
@@ -86,6 +127,7 @@ class Reporter:
             self._show(step, values)
         if step == self._first + 1:
             self._restart_speed()  # compilation does not count in the speed of later steps
+            self._compiled = time.monotonic()
 
     def reached_target(self, step: int) -> bool:
         """True if the epoch that ends at `step` reached train.stop_at_train_error."""
@@ -104,7 +146,7 @@ class Reporter:
         self._restart_speed()
 
     def sync(self) -> float:
-        """Makes all that was written safe on the disk; returns the seconds of training so far."""
+        """Flushes all that was written to the disk; returns the seconds of training so far."""
         self._metrics.sync()
         return self._seconds()
 
@@ -142,21 +184,34 @@ class Reporter:
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         self._metrics.write(step, step / self._steps_per_epoch, self._seconds(), values)
 
+    def _announce(self, step: int, values: Mapping[str, float]) -> None:
+        """Prints the first learning rate and its drops, and once that the loss is at chance."""
+        rate = values["learning_rate"]
+        if math.isnan(self._rate) or (self._rate_has_drops and rate != self._rate):
+            self.say(f"learning rate {rate:g} from step {step} on")
+        self._rate = rate
+        before, classes = self._steps_at_chance, self._classes
+        self._steps_at_chance = chance.steps_at_chance(before, values["loss"], classes)
+        if self._steps_at_chance == chance.PATIENCE:
+            self.say(chance.warning(classes))
+
     def _show(self, step: int, values: Mapping[str, float]) -> None:
-        if values["learning_rate"] != self._rate:
-            self._rate = values["learning_rate"]
-            self.say(f"learning rate {self._rate:g} at step {step}")
         text = (
-            f"epoch {step / self._steps_per_epoch:.2f}  loss {values['loss']:.3f}  "
-            f"error {100 * values['top1_error']:.1f} %  {values['images_per_second']:.0f} img/s"
+            f"epoch {step / self._steps_per_epoch:.1f}  loss {values['loss']:.3f}  "
+            f"error {100 * values['top1_error']:.1f}%  {values['images_per_second']:.0f} img/s"
         )
-        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.set_description_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()
-            spent = (time.monotonic() - self._started) / (step - self._first)
-            left = tqdm.format_interval(spent * (self._total - step))
-            print(f"step {step}/{self._total}  {text}  {left} left", flush=True)
+            print(f"step {step}/{self._total}  {text}{self._time_left(step)}", flush=True)
+
+    def _time_left(self, step: int) -> str:
+        steps = step - self._first - 1  # the first one was compiled
+        if steps < 1:
+            return ""
+        seconds = (time.monotonic() - self._compiled) / steps * (self._total - step)
+        return f"  ETA {tqdm.format_interval(seconds)}"
 
 
 def check_finite(values: Mapping[str, float], step: int, steps_per_epoch: int) -> None:

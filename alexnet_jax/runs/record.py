@@ -1,15 +1,22 @@
-"""Facts of a run that its checkpoints carry beside the state, and their one comparison."""
+"""Facts of a run that lie beside each of its checkpoints, and their one comparison.
 
-from collections.abc import Mapping
+They say which data and random numbers the parameters belong to. Training, evaluation, `init_from`
+and `predict` compare them with what they are about to use.
+"""
+
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import jax
 
 from alexnet_jax.data import Dataset
+from alexnet_jax.durable import write_text
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.workdir import find_good, step_folder, workdir_of
 
-VERSION = 2  # 1 had no class names
+FILE = "run.json"  # in the folder of a step
+VERSION = 2  # 1 was no file of its own and had no class names
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class RunRecord:
 
     Attributes:
       seconds: of training so far, over all restarts.
-      random_generator: JAX's default implementation, such as threefry2x32.
+      random_generator: the implementation that jax.random.key used.
       data: the data set; None for weights that were converted.
     """
 
@@ -45,22 +52,33 @@ class RunRecord:
     random_generator: str
     data: DataFacts | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the record as JSON values."""
-        return {"version": VERSION, **asdict(self)}
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes the record into the folder of a step."""
+    write_text(folder / FILE, json.dumps({"version": VERSION, **asdict(record)}, indent=1) + "\n")
 
 
-def from_json(values: Mapping[str, Any]) -> RunRecord:
-    """Returns the record of these JSON values; raises UserError for another version's."""
+def record_in(folder: Path) -> RunRecord:
+    """Reads the record in the folder of a step; raises UserError for another version's."""
+    values = json.loads((folder / FILE).read_text()) if (folder / FILE).is_file() else {}
     if values.get("version") != VERSION:
         raise UserError(
-            "the checkpoint was written by another version of alexnet_jax; train again in another "
-            "--workdir, or take its parameters with --config.init_from in that version"
+            f"the checkpoint {folder} was written by another version of alexnet_jax; evaluate or "
+            "continue it with that version, or train again in another --workdir"
         )
     data = values["data"]
     if data is not None:
         data = DataFacts(**{**data, "class_names": tuple(data["class_names"])})
     return RunRecord(values["seconds"], values["random_generator"], data)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Reads the record of a checkpoint named as workdir or workdir/checkpoints/STEP.
+
+    Raises:
+      UserError: there is no intact checkpoint, or it is of another version.
+    """
+    return record_in(step_folder(workdir_of(path), find_good(path)[0]))
 
 
 def facts_of(dataset: Dataset) -> DataFacts:
@@ -73,40 +91,83 @@ def facts_of(dataset: Dataset) -> DataFacts:
 
 def random_generator() -> str:
     """Returns the name of the implementation that jax.random.key uses."""
-    return str(jax.config.jax_default_prng_impl)
+    name = str(jax.config.jax_default_prng_impl)
+    partitionable = name != "threefry2x32" or jax.config.jax_threefry_partitionable
+    return name if partitionable else f"{name}, not partitionable"
 
 
-def data_difference(recorded: DataFacts, found: DataFacts, keys: tuple[str, ...]) -> str:
-    """Returns the first of these facts in which two data sets differ; empty if there is none."""
-    for key in keys:
-        ours, theirs = getattr(found, key), getattr(recorded, key)
-        if ours != theirs:
-            if key == "class_names":
-                return f"class names are {_differing(ours, theirs)}"
-            return f"{key} is {ours!r}, not {theirs!r}"
+def data_difference(recorded: DataFacts, found: DataFacts, *names: str) -> str:
+    """Returns the first of the named facts in which two data sets differ; empty without one."""
+    for name in names:
+        ours, theirs = getattr(found, name), getattr(recorded, name)
+        if ours == theirs:
+            continue
+        if name == "class_names":
+            return _class_difference(theirs, ours)
+        if name == "checksum":
+            return "its content has changed"
+        return f"{name} is {ours!r}, not {theirs!r}"
     return ""
 
 
-def _differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    """Returns the first class names that differ, for a person."""
+def _class_difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
     if len(ours) != len(theirs):
-        return f"{len(ours)}, not {len(theirs)}"
+        return f"it has {len(ours)} classes, not {len(theirs)}"
     first = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-    return f"{ours[first]!r} for class {first}, not {theirs[first]!r}"
+    return f"class {first} is {ours[first]!r}, not {theirs[first]!r}"
 
 
-def check_resumable(record: RunRecord, dataset: Dataset) -> None:
-    """Raises UserError unless a run can go on, to the bit, on this data set and generator."""
+def check_resumable(record: RunRecord, facts: DataFacts) -> None:
+    """Raises UserError unless a run can go on, to the bit, with these data and random numbers."""
     generator = random_generator()
     if record.random_generator != generator:
         raise UserError(
-            f"this run began with JAX_DEFAULT_PRNG_IMPL={record.random_generator}, now it is "
-            f"{generator}; set it as it was, or train in another --workdir"
+            f"this run began with the random generator {record.random_generator}, now it is "
+            f"{generator}; set JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE as they were, "
+            "or train in another --workdir"
         )
-    keys = ("name", "image_size", "class_names", "sizes", "checksum")
-    difference = record.data and data_difference(record.data, facts_of(dataset), keys)
+    if record.data is None:
+        return
+    names = ("name", "image_size", "class_names", "sizes", "checksum")
+    difference = data_difference(record.data, facts, *names)
     if difference:
         raise UserError(
-            f"the data set {dataset.name!r} is not the one that this run began with "
-            f"({difference}); prepare it as it was, or train in another --workdir"
+            f"the data set {facts.name!r} is not the one that this run began with ({difference}); "
+            "prepare it as it was, or train in another --workdir"
         )
+
+
+def check_evaluable(path: Path, record: RunRecord, facts: DataFacts, split: str) -> str:
+    """Compares a checkpoint's record with the data set that it is to be evaluated on.
+
+    Args:
+      path: names the checkpoint in the message.
+      record: of the checkpoint. Converted weights have no data facts: nothing is compared.
+      facts: of the opened data set.
+      split: "val" must be the one that the run held out, because other images may have been
+        trained on.
+
+    Returns:
+      A line for the user if the data set has the run's name but other content; empty otherwise.
+
+    Raises:
+      UserError: other classes, other sizes of image, or another validation split.
+    """
+    if record.data is None:
+        return ""
+    same_name = record.data.name == facts.name
+    difference = data_difference(record.data, facts, "class_names")
+    if same_name:
+        difference = difference or data_difference(record.data, facts, "image_size")
+    if difference:
+        raise UserError(
+            f"checkpoint {path} was trained on other data than {facts.name!r} ({difference}); "
+            "give the data set that it was trained on, or one prepared alike"
+        )
+    difference = same_name and data_difference(record.data, facts, "sizes", "checksum")
+    if difference and split == "val":
+        raise UserError(
+            f"checkpoint {path} was trained on another {facts.name!r} ({difference}), so images "
+            "of this validation split may have been trained on; evaluate its own, or the test split"
+        )
+    return f"{facts.name!r} is not the data set of {path}: {difference}" if difference else ""

@@ -1,12 +1,13 @@
-"""What a run leaves in its workdir: the config and the checkpoints, which are good, which may go.
+"""A run's files in its workdir: the config and the checkpoints, and which of them are intact.
 
     DIR/config.json
-    DIR/checkpoints/<step>/            whole, on the disk, and with a record of its content
+    DIR/checkpoints/<step>/            complete, on the disk, with checksums of its files
     DIR/checkpoints/<step>.saving…     being written, or left by a run that was killed meanwhile
-    DIR/checkpoints/<step>.bad         did not match its record when training went on from an older
+    DIR/checkpoints/<step>.bad         was damaged when training went on from an older step
+    DIR/checkpoints/<step>.old         being removed
 
-A step gets its bare number by a rename, once its record is on the disk: no step is ever half
-there. Nothing is removed before a newer good step is.
+A step gets its bare number by a rename, once its checksums are on the disk: no step is ever seen
+half-written. Nothing is removed before a newer intact step exists.
 """
 
 import json
@@ -30,29 +31,29 @@ ERROR = "val/top1_error"
 
 
 def locate(path: Path) -> tuple[Path, int | None]:
-    """A user's DIR as (workdir, step): workdir/checkpoints/STEP, or a workdir and None."""
+    """Returns a user's path as (workdir, step); the step is None for a path to a workdir."""
     if path.parent.name == FOLDER and path.name.isdigit():
         return path.parent.parent, int(path.name)
     return path, None
 
 
 def workdir_of(path: Path) -> Path:
-    """The workdir that a checkpoint given as workdir or workdir/checkpoints/STEP belongs to."""
+    """Returns the workdir of a checkpoint named as workdir or workdir/checkpoints/STEP."""
     return locate(path)[0]
 
 
 def step_folder(workdir: Path, step: int) -> Path:
-    """Where a saved step lies."""
+    """Returns the folder of a saved step."""
     return workdir / FOLDER / str(step)
 
 
 def draft_folder(workdir: Path, step: int) -> Path:
-    """Where a step is written before it is known to be good."""
+    """Returns the folder in which a step is written before it is complete."""
     return workdir / FOLDER / f"{step}.saving"
 
 
 def steps(workdir: Path) -> list[int]:
-    """The steps that a workdir holds, good or not, ascending."""
+    """Returns the saved steps of a workdir, intact or not, ascending."""
     return sorted(int(x.name) for x in _entries(workdir) if x.name.isdigit())
 
 
@@ -62,80 +63,90 @@ def _entries(workdir: Path) -> Iterator[Path]:
 
 
 def newest_good(workdir: Path) -> tuple[int, list[str]]:
-    """The newest step whose content is what was saved, and what is wrong with every newer one.
+    """Returns the newest intact step, and a line on the damage of every newer one.
 
-    Raises UserError if there is none: what is wrong with each.
+    Raises:
+      UserError: there is no intact step; the message names the damage of each.
     """
-    faults = []
+    damages = []
     for step in reversed(steps(workdir)):
-        fault = checksums.fault(step_folder(workdir, step))
-        if not fault:
-            return step, faults
-        faults.append(f"checkpoint {step_folder(workdir, step)} is bad: {fault}")
-    if not faults:
+        damage = checksums.damage(step_folder(workdir, step))
+        if not damage:
+            return step, damages
+        damages.append(f"checkpoint {step_folder(workdir, step)} is bad: {damage}")
+    if not damages:
         raise UserError(f"no checkpoint in {workdir}; train with --workdir={workdir} first")
     raise UserError(
         f"no good checkpoint in {workdir}; nothing was removed; bring one back, or train "
-        f"in another --workdir ({'; '.join(faults)})"
+        f"in another --workdir ({'; '.join(damages)})"
     )
 
 
-def good_step(path: Path) -> int:
-    """The step of a checkpoint named as workdir/checkpoints/STEP, or a workdir's newest good one.
+def find_good(path: Path) -> tuple[int, list[str]]:
+    """Returns the step that a path names, and a line on the damage of every newer one.
 
-    Says in a line which newer ones are bad. Raises UserError if what was named cannot be used.
+    Args:
+      path: workdir/checkpoints/STEP, or a workdir for its newest intact step.
+
+    Raises:
+      UserError: the step is missing or damaged.
     """
     workdir, step = locate(path)
     if step is None:
-        step, faults = newest_good(workdir)
-        for fault in faults:
-            print(f"{fault}; step {step} is taken instead", flush=True)
-        return step
+        return newest_good(workdir)
     if step not in steps(workdir):
-        there = ", ".join(map(str, steps(workdir))) or "none"
-        raise UserError(f"no checkpoint {path}; the steps of {workdir} are: {there}")
-    fault = checksums.fault(step_folder(workdir, step))
-    if fault:
-        raise UserError(f"checkpoint {path} is bad: {fault}; name another step, or the workdir")
+        saved = ", ".join(map(str, steps(workdir))) or "none"
+        raise UserError(f"no checkpoint {path}; the steps of {workdir} are: {saved}")
+    damage = checksums.damage(step_folder(workdir, step))
+    if damage:
+        raise UserError(f"checkpoint {path} is bad: {damage}; name another step, or the workdir")
+    return step, []
+
+
+def good_step(path: Path) -> int:
+    """Returns the step that a path names as `find_good` does; prints which newer ones are bad."""
+    step, damages = find_good(path)
+    for damage in damages:
+        print(f"{damage}; step {step} is taken instead", flush=True)
     return step
 
 
 def check_restorable(path: Path) -> None:
-    """Raises UserError unless `path` is a workdir with a good checkpoint, or one of its steps."""
-    good_step(path)
+    """Raises UserError unless the path names an intact checkpoint of a run with a config."""
+    find_good(path)
     if not (workdir_of(path) / CONFIG).is_file():
         raise UserError(f"{workdir_of(path)} has no {CONFIG}; name a workdir that main has written")
 
 
 def set_bad_aside(workdir: Path, good: int) -> None:
-    """Renames the steps that are newer than the good one: training is going to write them again."""
+    """Renames the steps newer than the good one, because training is going to write them again."""
     for step in steps(workdir):
         if step > good:
             aside = step_folder(workdir, step).with_suffix(".bad")
-            shutil.rmtree(aside, ignore_errors=True)  # as bad, and older
+            shutil.rmtree(aside, ignore_errors=True)  # an earlier copy
             step_folder(workdir, step).rename(aside)
 
 
 def is_saved(workdir: Path, step: int, validated: bool) -> bool:
-    """Whether a step is there; if it is validated by now, whether what is there was too."""
-    there = step in steps(workdir)
-    return there and not (validated and _validation_error(workdir, step) == math.inf)
+    """True if this step is saved, and saved with a validation error when `validated` is set."""
+    saved = step in steps(workdir)
+    return saved and not (validated and _validation_error(workdir, step) == math.inf)
 
 
 def bring_back(workdir: Path) -> None:
-    """Ends a replacement that was killed between its two renames: the older one is as it was."""
+    """Restores the older copy of a step whose replacement was killed between its two renames."""
     for old in workdir.glob(f"{FOLDER}/*.old"):
-        if not old.with_suffix("").exists() and not checksums.fault(old):
+        if not old.with_suffix("").exists() and not checksums.damage(old):
             old.rename(old.with_suffix(""))
 
 
 def unfinished(workdir: Path) -> list[str]:
-    """What saves that were killed have left behind."""
+    """Returns the names of what killed saves have left behind."""
     return sorted(x.name for x in _entries(workdir) if ".saving" in x.name)
 
 
 def discard(workdir: Path, step: int) -> None:
-    """Removes what a failed save has written, and what its threads may still be writing."""
+    """Removes the files of a failed save, also those that its threads are still writing."""
     for _ in range(20):
         drafts = list(workdir.glob(f"{FOLDER}/{step}.saving*"))
         if not drafts:
@@ -146,9 +157,13 @@ def discard(workdir: Path, step: int) -> None:
 
 
 def commit(workdir: Path, step: int, error: float | None, keep: int) -> None:
-    """Makes a draft a checkpoint, then removes what is not needed any more.
+    """Turns a draft into a checkpoint, then removes what is no longer needed.
 
-    error: of the validation at this step. keep: newest steps that stay; the best stays besides.
+    Args:
+      workdir: of the run.
+      step: of the draft.
+      error: of the validation at this step; None without one.
+      keep: number of newest steps that stay; the best stays as well.
     """
     draft = draft_folder(workdir, step)
     write_text(draft / VALIDATION, json.dumps({"step": step, ERROR: error}) + "\n")
@@ -160,7 +175,7 @@ def commit(workdir: Path, step: int, error: float | None, keep: int) -> None:
 
 
 def _retire(workdir: Path, step: int) -> None:
-    """Renames a step that is to be removed: half removed, it is not taken for a checkpoint."""
+    """Renames a step before it is removed, so that a half-removed one is no checkpoint."""
     old = step_folder(workdir, step).with_suffix(".old")
     if step in steps(workdir):
         shutil.rmtree(old, ignore_errors=True)
@@ -168,17 +183,17 @@ def _retire(workdir: Path, step: int) -> None:
 
 
 def _tidy(workdir: Path, keep: int) -> None:
-    there = steps(workdir)
-    errors = {step: _validation_error(workdir, step) for step in there}
+    saved = steps(workdir)
+    errors = {step: _validation_error(workdir, step) for step in saved}
     best = min(errors, key=errors.get)
-    for step in there[:-keep]:
+    for step in saved[:-keep]:
         if step == best and errors[best] < math.inf:
             continue
         _retire(workdir, step)
     for entry in list(_entries(workdir)):
         number, _, ending = entry.name.partition(".")
         ours = ending in ("bad", "old") or ending.startswith("saving")
-        if ours and number.isdigit() and int(number) <= there[-1]:
+        if ours and number.isdigit() and int(number) <= saved[-1]:
             shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -186,14 +201,15 @@ def _validation_error(workdir: Path, step: int) -> float:
     try:
         error = json.loads((step_folder(workdir, step) / VALIDATION).read_text())[ERROR]
     except (OSError, ValueError, TypeError, KeyError):
-        return math.inf  # a bad step is not the best
+        return math.inf  # a damaged step is not the best
     return math.inf if error is None else error
 
 
 def read_config(path: Path) -> ConfigDict:
-    """The resolved config of the run that a checkpoint belongs to, tuples as tuples.
+    """Reads the resolved config of the run that a checkpoint belongs to; lists become tuples.
 
-    Raises UserError if it cannot be read.
+    Raises:
+      UserError: it cannot be read.
     """
     file = workdir_of(path) / CONFIG
     try:
@@ -214,5 +230,5 @@ def _tuples(value: Any) -> Any:
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
-    """config.json: every setting of the run, resolved."""
+    """Writes config.json: every setting of the run, resolved."""
     write_text(workdir / CONFIG, json.dumps(config.to_dict(), indent=2) + "\n")

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.nets.model import AlexNet, build_model
 from alexnet_jax.parallel import Devices, Layout, make_devices
-from alexnet_jax.runs.checkpoint import read_record
+from alexnet_jax.runs.record import read_record
 from alexnet_jax.runs.restore import load_on
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.weights.hub import is_hub, label_names, load_hub

@@ -1,23 +1,25 @@
-"""A user's mistakes: each is one line that names the wrong value, and nothing is written."""
+"""The checks before a run accept what is right, and compare a config with a checkpoint's."""
 
-import json
-import math
+import dataclasses
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import TOP, run
+from saved_runs import contents, save_run
+from stores import write_store
 
-from alexnet_jax.cli import checks, command, rules
+from alexnet_jax.cli import checks, command, restore_checks, rules
 from alexnet_jax.errors import UserError
 from alexnet_jax.main import __doc__ as MAIN
 from alexnet_jax.main import define_flags
-from configs.base import get_config
+from alexnet_jax.nets.spec import Exchange, Weighted
+from alexnet_jax.nets.variants import resolve
+from configs import base, imagenet
 
-TOP = Path(__file__).resolve().parents[2]
 BASE = f"--config={TOP / 'configs' / 'base.py'}"
+IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
+RUN = "--workdir=run"
 
 
 @pytest.fixture(autouse=True)
@@ -27,233 +29,40 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 def checked(*arguments):
-    """What main does before anything else."""
+    """Returns what main checks before anything else."""
     return checks.check(command.parse(["main", *arguments], define_flags, with_config=True))
 
 
 def refused(*arguments):
-    """The message with which main refuses these arguments."""
-    with pytest.raises(UserError) as fault:
+    """Returns the message with which main refuses these arguments."""
+    with pytest.raises(UserError) as error:
         checked(*arguments)
-    return str(fault.value)
+    return str(error.value)
 
 
-def contents(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+def config_of(**changes):
+    """Returns base.py's resolved config with settings changed, such as optim__learning_rate."""
+    config = base.get_config()
+    config.model.num_classes = 10
+    with config.ignore_type():
+        config.update_from_flattened_dict({k.replace("__", "."): x for k, x in changes.items()})
+    return config
+
+
+# --- what is accepted ----------------------------------------------------------------------------
 
 
 def test_the_default_config_is_accepted(tmp_path):
-    run = checked(BASE, "--workdir=run")
+    run = checked(BASE, RUN)
     assert run.config.model.num_classes == 10
-    assert run.workdir == Path("run")
-    assert contents(tmp_path) == []
+    assert run.workdir == Path("run") and run.notes == ()
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize("name", ["base", "cifar10", "imagenet", "imagenet_original"])
 def test_every_config_holds_values_that_are_accepted(name):
     config = TOP / "configs" / f"{name}.py"
-    classes = "--config.model.num_classes=10"
-    assert checked(f"--config={config}", "--mode=describe", classes)
-
-
-def test_every_rule_is_of_a_key_that_is_declared():
-    declared = {key for key, _ in rules.flat(get_config())}
-    assert set(rules.RULES) <= declared
-
-
-# --- a wrong value of a key ------------------------------------------------------------------
-
-VALUES = [
-    ("seed", "-1"),
-    ("seed", "18446744073709551616"),  # 2⁶⁴
-    ("data.batch_size", "abc"),
-    ("data.batch_size", "0"),
-    ("data.batch_size", "-1"),
-    ("data.batch_size", "3.5"),
-    ("data.image_size", "0"),
-    ("data.crop_size", "0"),
-    ("data.crop_size", "-64"),
-    ("data.val_fraction", "1.0"),
-    ("data.val_fraction", "-0.1"),
-    ("data.device_megabytes", "-5"),
-    ("data.synthetic_images", "0"),
-    ("data.synthetic_classes", "1"),
-    ("data.input_scale", "(1.0, 1.0)"),
-    ("data.augment.crop", "maybe"),
-    ("data.augment.colour", "sepia"),
-    ("data.augment.colour_scale", "-0.1"),
-    ("model.name", "lenet"),
-    ("model.width", "0"),
-    ("model.width", "-1"),
-    ("model.width", "0.3"),
-    ("model.width", "nan"),
-    ("model.width", "inf"),
-    ("model.towers", "0"),
-    ("model.towers", "3"),
-    ("model.activation", "gelu"),
-    ("model.pool_size", "0"),
-    ("model.dropout", "1.0"),
-    ("model.dropout", "-0.5"),
-    ("model.num_classes", "0"),
-    ("model.num_classes", "11"),
-    ("model.without", "('conv9',)"),
-    ("model.exchange", "('norm1', 'fc8')"),
-    ("optim.name", "adam"),
-    ("optim.learning_rate", "-0.01"),
-    ("optim.learning_rate", "nan"),
-    ("optim.learning_rate", "inf"),
-    ("optim.learning_rate", "fast"),
-    ("optim.bias_multiplier", "-2.0"),
-    ("optim.momentum", "1.0"),
-    ("optim.momentum", "-0.9"),
-    ("optim.momentum", "nan"),
-    ("optim.weight_decay", "-0.1"),
-    ("optim.weight_decay", "inf"),
-    ("optim.schedule", "step"),
-    ("optim.plateau_factor", "1.0"),
-    ("optim.plateau_factor", "0.0"),
-    ("optim.plateau_patience", "0"),
-    ("optim.plateau_drops", "-1"),
-    ("optim.listed", "((1, 0.1, 2),)"),
-    ("optim.listed", "(1, 0.1)"),
-    ("optim.listed", "((-1, 0.1),)"),
-    ("optim.listed", "((5, 0.1), (2, 0.01))"),
-    ("optim.listed_layers", "(('conv1', 5, 0.1), ('conv1', 5, 0.01))"),
-    ("optim.listed", "((1, 'a'),)"),
-    ("optim.listed_layers", "((1, 0.1),)"),
-    ("optim.listed_layers", "(('conv9', 1, 0.1),)"),
-    ("optim.dexp_target", "0.0"),
-    ("optim.dexp_steps", "1"),
-    ("train.epochs", "-1"),
-    ("train.epochs", "nan"),
-    ("train.epochs", "0"),
-    ("train.steps", "-1"),
-    ("train.log_every_steps", "0"),
-    ("train.stop_at_train_error", "1.5"),
-    ("eval.views", "2"),
-    ("eval.views", "0"),
-    ("eval.every_epochs", "0"),
-    ("eval.split", "holdout"),
-    ("eval.batch_size", "0"),
-    ("checkpoint.every_steps", "-1"),
-    ("checkpoint.keep", "0"),
-]
-
-
-def named_in(value, message):
-    """The value as it was typed, as a number, or the part of a tuple that is wrong."""
-    forms = {value, value.strip("(),' ")}
-    try:
-        forms |= {repr(float(value)), f"{float(value):g}"}
-    except ValueError:
-        forms |= {part.strip("(),' ") for part in value.split("'")[1:2]}
-    return any(re.search(rf"(?<![\w.]){re.escape(form)}(?![\w.]*\d)", message) for form in forms)
-
-
-@pytest.mark.parametrize(("key", "value"), VALUES)
-def test_a_wrong_value_is_refused_by_its_key_and_value(tmp_path, key, value):
-    message = refused(BASE, "--workdir=run", f"--config.{key}={value}")
-    assert key.split(".")[-1] in message
-    assert named_in(value, message)
-    assert "\n" not in message
-    assert contents(tmp_path) == []
-
-
-# --- wrong flags, files and combinations -----------------------------------------------------
-
-CASES = {
-    "unknown key": (("--config.data.batchsize=3",), "batchsize"),
-    "unknown section": (("--config.dta.batch_size=3",), "dta"),
-    "unknown mode": (("--mode=test",), "test"),
-    "unknown flag": (("--wrkdir=x",), "wrkdir"),
-    "stray argument": (("train",), "'train'"),
-    "unknown data set": (("--config.data.name=mnits",), "mnits"),
-    "crop larger than the image": (("--config.data.crop_size=73",), "73"),
-    "crop too small": (("--config.data.crop_size=51",), "52"),
-    "crop too small names itself": (("--config.data.crop_size=51",), "51"),
-    "image too small": (("--config.data.image_size=7", "--config.data.crop_size=7"), "7"),
-    "checkpoint in training": (("--checkpoint=runs/a",), "--checkpoint"),
-    "submission in training": (("--submission=a.txt",), "--submission"),
-    "evaluation of nothing": (("--mode=eval",), "run"),
-    "evaluation of a missing checkpoint": (("--mode=eval", "--checkpoint=gone"), "gone"),
-    "no split to validate on": (("--config.data.val_fraction=0.0",), "val_fraction"),
-    "start from nothing": (("--config.init_from=gone",), "gone"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "named"), CASES.values(), ids=CASES)
-def test_a_mistake_is_refused_by_its_name(tmp_path, arguments, named):
-    message = refused(BASE, "--workdir=run", *arguments)
-    assert named in message
-    assert "\n" not in message
-    assert contents(tmp_path) == []
-
-
-def test_evaluation_without_anything_to_restore_says_what_to_give():
-    message = refused(BASE, "--mode=eval")
-    assert "--checkpoint" in message
-    assert "--workdir" in message
-
-
-def test_a_missing_config_flag_is_said():
-    assert "--config" in refused("--workdir=run")
-
-
-def test_a_missing_config_file_is_named():
-    assert "configs/nothing.py" in refused("--config=configs/nothing.py")
-
-
-def test_a_config_file_that_does_not_load_is_named(tmp_path):
-    (tmp_path / "broken.py").write_text("def get_config(:\n")
-    assert "broken.py" in refused(f"--config={tmp_path / 'broken.py'}")
-
-
-def test_a_workdir_under_a_file_is_named(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    message = refused(BASE, "--workdir=file/run")
-    assert "file/run" in message
-    assert contents(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_workdir_that_is_not_writable_is_named(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert "locked/run" in refused(BASE, "--workdir=locked/run")
-
-
-def test_imagenet_that_is_not_prepared_names_the_command_and_both_tar_files(tmp_path):
-    config = f"--config={TOP / 'configs' / 'imagenet.py'}"
-    message = refused(config, "--workdir=run", "--config.data.dir=gone")
-    for part in (
-        "gone",
-        "python -m alexnet_jax.prepare --name=imagenet2012",
-        "ILSVRC2012_img_train.tar",
-        "ILSVRC2012_img_val.tar",
-    ):
-        assert part in message
-    assert contents(tmp_path) == []
-
-
-def test_a_workdir_of_another_config_is_refused_with_the_difference(tmp_path):
-    other = get_config()
-    other.optim.learning_rate, other.model.num_classes = 0.5, 10
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(json.dumps(other.to_dict(), default=list))
-    message = refused(BASE, "--workdir=run")
-    assert "optim.learning_rate" in message
-    assert "0.5" in message
-    assert contents(tmp_path) == ["run", "run/config.json"]
-
-
-def test_differences_by_hand():
-    old, new = get_config(), get_config()
-    new.data.batch_size, new.optim.name = 64, "sgd"
-    assert rules.differences(old, old) == []
-    assert rules.differences(old, new) == [
-        "data.batch_size: 32 → 64",
-        "optim.name: 'paper' → 'sgd'",
-    ]
+    assert checked(f"--config={config}", "--mode=describe", "--config.model.num_classes=10")
 
 
 @pytest.mark.parametrize(
@@ -273,54 +82,307 @@ def test_differences_by_hand():
 )
 def test_a_right_value_reaches_the_config(key, value, expected):
     found = dict(rules.flat(checked(BASE, f"--config.{key}={value}").config))[key]
-    assert found == expected
-    assert not isinstance(found, float) or math.isfinite(found)
+    assert found == expected and type(found) in (type(expected), float)
 
 
-# --- through the shell -----------------------------------------------------------------------
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_workdir_that_is_not_writable_is_named(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked/run" in refused(BASE, "--workdir=locked/run")
 
 
-def shell(*arguments, module="main"):
-    environment = {**os.environ, "PYTHONPATH": str(TOP)}
-    return subprocess.run(
-        [sys.executable, "-m", f"alexnet_jax.{module}", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ((BASE, "--config.data.batch_size=abc"), "abc"),
-        ((BASE, "--config.data.batchsize=3"), "batchsize"),
-        (("--config=gone.py",), "gone.py"),
-        ((BASE, "--config.eval.views=2"), "views=2"),
-        ((BASE, "--no_such_flag"), "no_such_flag"),
-    ],
-)
-def test_a_mistake_is_exit_code_2_and_one_line_on_stderr(tmp_path, arguments, named):
-    done = shell(*arguments, "--workdir=run")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert named in line
-    assert contents(tmp_path) == []
-
-
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_exit_code_0_with_an_example(tmp_path, flag):
-    done = shell(flag)
-    assert done.returncode == 0
+def test_help_is_exit_code_0_with_an_example():
+    done = run("main", "--help")
     assert done.stderr == ""
     assert "python -m alexnet_jax.main --config=configs/base.py" in done.stdout
     for name in ("--workdir", "--mode", "--checkpoint", "--config"):
         assert name in done.stdout
-    assert contents(tmp_path) == []
+    assert MAIN.strip() in done.stdout
 
 
-def test_help_text_says_what_main_does():
-    assert MAIN.strip() in command.help_text(define_flags, MAIN, with_config=True)
+def test_differences_by_hand():
+    old, new = base.get_config(), base.get_config()
+    new.data.batch_size, new.optim.name = 64, "sgd"
+    assert rules.differences(old, old) == []
+    assert rules.differences(old, new) == [
+        "data.batch_size: 32 → 64",
+        "optim.name: 'paper' → 'sgd'",
+    ]
+
+
+# --- the number of classes -----------------------------------------------------------------------
+
+
+def own_folder():
+    """Writes a store of three classes; returns the arguments that train imagenet.py on it."""
+    write_store(Path("own"), {"train": 6, "val": 3}, side=224)
+    return (
+        IMAGENET, RUN, "--config.data.name=folder", "--config.data.dir=own",
+        "--config.data.image_size=224",
+    )  # fmt: skip
+
+
+def test_the_data_overrule_the_number_of_classes_in_a_config_file():
+    """configs/imagenet.py says 1,000, which a command line cannot leave out."""
+    run = checked(*own_folder())
+    assert run.config.model.num_classes == 3
+    assert run.notes == ("model.num_classes=3, as folder has (the config has 1000)",)
+
+
+def test_a_number_of_classes_on_the_command_line_is_not_overruled():
+    message = refused(*own_folder(), "--config.model.num_classes=1000")
+    assert message == (
+        "model.num_classes=1000, but folder has 3 classes; give --config.model.num_classes=3 or "
+        "leave it out"
+    )
+
+
+# --- a run that is resumed -----------------------------------------------------------------------
+
+RESUMED = [  # the schedule, a setting, its value in the run, now, and whether that may be
+    ("constant", "train.epochs", 30.0, 40.0, True),
+    ("constant", "train.steps", 0, 40, True),
+    ("listed", "train.epochs", 30.0, 40.0, True),
+    ("plateau", "train.epochs", 30.0, 40.0, True),
+    ("cosine", "train.epochs", 30.0, 40.0, False),
+    ("cosine", "train.steps", 0, 40, False),
+    ("dexp", "train.epochs", 30.0, 40.0, False),
+    ("dexp", "train.steps", 0, 40, False),
+    ("plateau", "eval.every_epochs", 1, 2, False),
+    ("plateau", "eval.views", 1, 10, False),
+    ("constant", "eval.every_epochs", 1, 2, True),
+    ("constant", "eval.views", 1, 10, True),
+    ("plateau", "eval.split", "", "val", True),
+    ("plateau", "train.stop_at_train_error", 0.1, 0.0, True),
+    ("plateau", "train.log_every_steps", 10, 20, True),
+    ("plateau", "train.accumulate_steps", 1, 2, True),
+    ("plateau", "data.device_megabytes", 512, 0, True),
+    ("plateau", "data.on_bad_record", "fail", "skip", True),
+    ("plateau", "checkpoint.every_steps", 0, 5, True),
+    ("plateau", "checkpoint.keep", 2, 5, True),
+    ("plateau", "seed", 0, 1, False),
+    ("plateau", "data.batch_size", 32, 64, False),
+    ("plateau", "data.val_fraction", 0.1, 0.2, False),
+    ("plateau", "data.augment.flip", False, True, False),
+    ("plateau", "model.dropout", None, 0.0, False),
+    ("plateau", "optim.learning_rate", 0.01, 0.02, False),
+    ("plateau", "optim.plateau_patience", 5, 6, False),
+    ("plateau", "train.compute_dtype", "float32", "bfloat16", False),
+]
+
+
+@pytest.mark.parametrize(("schedule", "key", "old", "new", "may"), RESUMED)
+def test_what_a_resumed_run_may_change(schedule, key, old, new, may):
+    """What changes nothing that is computed; the learning rate may depend on more."""
+    config = config_of(optim__schedule=schedule, **{key.replace(".", "__"): old})
+    save_run(Path("run"), config)
+    arguments = (
+        BASE, RUN, f"--config.optim.schedule={schedule}", f"--config.{key}={new}"
+    )  # fmt: skip
+    if may:
+        assert dict(rules.flat(checked(*arguments).config))[key] == new
+    else:
+        assert f"{key}: {old!r} → {new!r}" in refused(*arguments)
+
+
+def test_a_refused_change_says_both_ways_on():
+    save_run(Path("run"), config_of(optim__learning_rate=0.5))
+    assert refused(BASE, RUN) == (
+        "workdir run holds the run of another config (optim.learning_rate: 0.5 → 0.01); undo that, "
+        "or give another --workdir with --config.init_from=run, which starts a new run from its "
+        "parameters"
+    )
+
+
+def test_a_config_without_a_checkpoint_is_no_run(tmp_path):
+    """What a run that failed before its first checkpoint leaves does not bind the next one."""
+    save_run(Path("other"), config_of(optim__learning_rate=0.5))
+    Path("run").mkdir()
+    Path("other/config.json").rename("run/config.json")
+    assert checked(BASE, RUN).config.optim.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("now", ["gone", "runs/first/", ""])
+def test_a_resumed_run_does_not_need_what_it_started_from(now):
+    """The folder may be gone, be spelt otherwise or not be named; the record keeps the name."""
+    save_run(Path("run"), config_of(init_from="runs/first"))
+    run = checked(BASE, RUN, f"--config.init_from={now}")
+    assert run.config.init_from == "runs/first"
+
+
+# --- a run that starts from a checkpoint ---------------------------------------------------------
+
+SCALE, MEAN = (0.017, 0.018, 0.019), (123.0, 116.0, 103.0)
+
+
+@pytest.fixture
+def first():
+    save_run(Path("first"), config_of(data__input_scale=SCALE, data__input_mean=MEAN))
+
+
+def test_init_from_brings_its_input(first):
+    """Its parameters mean nothing with another input scale."""
+    run = checked(BASE, RUN, "--config.init_from=first")
+    assert run.config.data.input_scale == SCALE and run.config.data.input_mean == MEAN
+    assert run.notes == (
+        f"init_from first: data.input_mean is the checkpoint's, {MEAN}",
+        f"init_from first: data.input_scale is the checkpoint's, {SCALE}",
+    )
+
+
+@pytest.mark.parametrize("scale", ["(1.0, 1.0, 1.0)", "(0.5, 0.5, 0.5)"])
+def test_the_command_line_may_not_contradict_its_input(first, scale):
+    message = refused(BASE, RUN, "--config.init_from=first", f"--config.data.input_scale={scale}")
+    assert f"was trained with data.input_scale={SCALE}, not {scale}; leave the override" in message
+
+
+def test_the_command_line_may_repeat_its_input(first):
+    run = checked(BASE, RUN, "--config.init_from=first", f"--config.data.input_scale={SCALE}")
+    assert run.config.data.input_scale == SCALE
+
+
+def test_a_resumed_run_keeps_the_input_that_init_from_brought(first):
+    """The same command again must go on, with and without the first run's folder."""
+    begun = checked(BASE, RUN, "--config.init_from=first").config
+    save_run(Path("run"), begun)
+    assert checked(BASE, RUN, "--config.init_from=first").config.data.input_scale == SCALE
+    assert checked(BASE, RUN, "--config.init_from=gone").config.data.input_mean == MEAN
+
+
+def test_init_from_says_in_what_its_net_differs():
+    """caffe_alexnet has the shapes of alexnet: only its LRN, dropout and crop tell them apart."""
+    caffe = imagenet.get_config()
+    caffe.model.name, caffe.data.crop_size = "caffe_alexnet", 227
+    save_run(Path("caffe"), caffe)
+    config = imagenet.get_config()
+    config.init_from = "caffe"
+    (line,) = restore_checks.check_init_from(config, {})
+    assert line.startswith("init_from caffe is of another net: caffe_alexnet → alexnet (crop: 227")
+    assert "norm1.k: 1.0 → 2.0" in line
+
+
+def differences(old, new, **changes):
+    """Returns in what two nets differ, by their names; `changes` are settings of the second."""
+    first, second = imagenet.get_config().model, imagenet.get_config().model
+    first.name, second.name = old, new
+    second.update(changes)
+    return restore_checks.net_differences(resolve(first, 227), resolve(second, 227))
+
+
+def test_two_nets_differ_in_what_they_compute():
+    assert differences("alexnet", "alexnet") == []
+    assert differences("alexnet", "alexnet", num_classes=5) == []
+    assert differences("alexnet", "alexnet", initial=(("conv3", 0.03, 0.0),)) == []
+    assert differences("alexnet", "alexnet", towers=1)[0] == "towers: 2 → 1"
+    assert "drop6.rate: 0.5 → 0.25" in differences("alexnet", "alexnet", dropout=0.25)
+    assert "drop6.kind: 'Dropout' → 'missing'" in differences("alexnet", "alexnet", dropout=0.0)
+    caffe = differences("alexnet", "caffe_alexnet")
+    assert "drop6.inverted: False → True" in caffe and "norm1.across_towers: False → True" in caffe
+    assert "the order of the layers" in differences("caffenet", "caffe_alexnet")
+    assert "fc8.exchange: True → False" in differences(
+        "alexnet", "alexnet_half", exchange=("conv3", "fc6", "fc7")
+    )
+
+
+def test_net_differences_see_every_attribute_that_a_trained_net_depends_on():
+    """Each attribute of each layer, changed by itself, is listed; those of training are not."""
+    config = imagenet.get_config()
+    config.model.name = "alexnet_original"
+    net = resolve(config.model, 224)
+    for place, layer in enumerate(net.layers[:-1]):
+        if isinstance(layer, Exchange):
+            continue
+        for field in dataclasses.fields(layer):
+            if field.name == "name":
+                continue
+            changed = dataclasses.replace(layer, **{field.name: 77})
+            other = dataclasses.replace(
+                net, layers=(*net.layers[:place], changed, *net.layers[place + 1 :])
+            )
+            found = restore_checks.net_differences(net, other)
+            expected = f"{layer.name}.{field.name}: {getattr(layer, field.name)!r} → 77"
+            training_only = ("std", "bias", "rate", "weight_decay")
+            if isinstance(layer, Weighted) and field.name in training_only:
+                assert found == []
+            else:
+                assert found == [expected]
+
+
+# --- an evaluation -------------------------------------------------------------------------------
+
+
+def evaluated(*arguments):
+    return checked(BASE, "--mode=eval", "--workdir=run", *arguments)
+
+
+def test_a_checkpoint_brings_its_net_its_input_and_its_validation_split():
+    """base.py, which the command names, has other values."""
+    own = config_of(
+        data__val_fraction=0.25,
+        data__image_size=100,
+        data__crop_size=90,
+        data__input_scale=SCALE,
+        model__width=0.125,
+    )
+    save_run(Path("run"), own)
+    found = evaluated("--config.eval.split=val").config
+    for key, value in rules.flat(own):
+        if key.startswith(("model.", "data.")):
+            assert dict(rules.flat(found))[key] == value, key
+    assert found.eval.split == "val"
+
+
+@pytest.mark.parametrize(
+    ("key", "own", "given"),
+    [
+        ("data.val_fraction", 0.1, 0.5),
+        ("data.val_fraction", 0.0, 0.1),
+        ("data.image_size", 72, 100),
+        ("data.crop_size", 64, 60),
+        ("data.input_scale", (1.0, 1.0, 1.0), SCALE),
+        ("model.width", 0.25, 0.5),
+        ("model.dropout", None, 0.0),
+    ],
+)
+def test_the_command_line_may_not_contradict_an_evaluated_checkpoint(key, own, given):
+    save_run(Path("run"), config_of(optim__schedule="constant", **{key.replace(".", "__"): own}))
+    with pytest.raises(UserError) as error:
+        evaluated(f"--config.{key}={given}")
+    assert f"was trained with {key}={own!r}, not {given!r}; leave the override" in str(error.value)
+
+
+def test_each_member_of_an_ensemble_is_compared():
+    save_run(Path("run"), config_of())
+    save_run(Path("wider"), config_of(model__width=0.5))
+    with pytest.raises(UserError, match=r"checkpoint wider was trained with model\.width=0\.5"):
+        evaluated("--checkpoint=run,wider", "--config.model.width=0.25")
+
+
+def test_other_data_may_have_another_size_and_validation_split():
+    """A net of the digits on a store of other images: their size is the store's."""
+    save_run(Path("run"), config_of(model__num_classes=3))
+    write_store(Path("own"), {"train": 6, "val": 3, "test": 3}, side=80)
+    run = evaluated(
+        "--config.data.name=folder", "--config.data.dir=own", "--config.data.image_size=80"
+    )
+    assert run.config.data.image_size == 80 and run.split == "test"
+
+
+def test_a_checkpoint_brings_the_folder_of_its_data():
+    write_store(Path("own"), {"train": 6, "val": 3, "test": 3}, side=72)
+    own = config_of(model__num_classes=3, data__name="folder", data__dir="own")
+    save_run(Path("run"), own)
+    assert evaluated("--config.data.name=folder").config.data.dir == "own"
+
+
+def test_a_store_of_another_size_is_not_what_the_checkpoint_was_trained_on():
+    write_store(Path("small"), {"train": 6, "val": 3}, side=72)
+    save_run(Path("run"), config_of(model__num_classes=3, data__name="folder", data__image_size=90))
+    with pytest.raises(UserError, match="was trained on images of 90 pixels, but folder has 72"):
+        evaluated("--config.data.name=folder", "--config.data.dir=small")
+
+
+def test_a_checkpoint_of_another_number_of_classes_is_refused():
+    save_run(Path("run"), config_of(model__num_classes=7))
+    with pytest.raises(UserError, match="has 7 classes, but digits has 10"):
+        evaluated()

@@ -1,14 +1,16 @@
 """The main job end to end, through the real commands."""
 
 import json
+import os
 import re
-import signal
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from commands import SMALL, error_line, lasting, lines, run, start, wait_for_step
+from commands import SMALL, TOP, error_line, lines, run
+from saved_runs import contents
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
@@ -17,26 +19,22 @@ STEPS = "--config.train.steps=22"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 22 steps that nothing interrupted."""
-    workdir = tmp_path_factory.mktemp("finished")
-    run("main", *SMALL, STEPS, f"--workdir={workdir}")
-    return workdir
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of 22 steps, which nothing interrupted, and what it printed."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "out.txt").write_text(run("main", *SMALL, STEPS, f"--workdir={folder}/run").stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(begun: Path) -> Path:
+    return begun / "run"
 
 
 def parameters(workdir: Path) -> dict[str, np.ndarray]:
     _, variables, _ = alexnet_jax.load(workdir)
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Bit for bit the same parameters and metrics."""
-    assert lasting(one) == lasting(other)
-    first, second = parameters(one), parameters(other)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def test_writes_what_the_contract_names(finished: Path) -> None:
@@ -69,53 +67,58 @@ def test_epoch_figures_are_those_of_all_its_images(finished: Path) -> None:
     np.testing.assert_allclose(epoch[-1]["train/epoch_top1_error"], error, rtol=1e-5)
 
 
-def test_a_finished_run_says_so(finished: Path) -> None:
-    before = lines(finished)
-    assert "finished" in run("main", *SMALL, STEPS, f"--workdir={finished}").stdout
-    assert lines(finished) == before
+def test_a_training_says_what_it_starts_and_ends_with(begun: Path) -> None:
+    """Devices, net, data, learning rate, best validation, and the next command."""
+    out = (begun / "out.txt").read_text().splitlines()
+    best = min(
+        (x for x in lines(begun / "run") if "val/loss" in x), key=lambda x: x["val/top1_error"]
+    )
+    for line in (
+        f"workdir: {begun}/run",
+        f"devices: 1 × cpu, {os.cpu_count()} cores",
+        "net: alexnet, 83,954 parameters, 2 towers, 64×64 pixels",
+        "data: digits, 10 classes, images: 1,294 train, 359 test, 144 val",
+        "learning rate 0.01 from step 1 on",
+        f"finished at step 22; lowest validation error {100 * best['val/top1_error']:.2f} % "
+        f"at step {best['step']}",
+        f"checkpoints: {begun}/run/checkpoints",
+        f"to evaluate: python -m alexnet_jax.main --mode=eval --workdir={begun}/run",
+    ):
+        assert line in out
 
 
-def test_killed_and_resumed_is_the_same_run(finished: Path, tmp_path: Path) -> None:
-    """SIGKILL in the second and the third epoch; dropout, crops, flips and colour noise on."""
-    arguments = (*SMALL, STEPS, f"--workdir={tmp_path}")
-    for step in (12, 20):
-        process = start("main", *arguments)
-        wait_for_step(process, tmp_path, step)
-        process.kill()
-        process.communicate()
-    run("main", *arguments)
-    assert_same_run(finished, tmp_path)
+def test_a_finished_run_says_so_and_changes_nothing(finished: Path) -> None:
+    before = contents(finished)
+    out = run("main", *SMALL, STEPS, f"--workdir={finished}").stdout
+    assert "finished at step 22; lowest validation error" in out and "compiling" not in out
+    assert contents(finished) == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_run_goes_on(
-    finished: Path, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    arguments = (*SMALL, STEPS, f"--workdir={tmp_path}")
-    process = start("main", *arguments)
-    wait_for_step(process, tmp_path, 4)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == code
-    saved = max(int(x.name) for x in (tmp_path / "checkpoints").iterdir())
-    assert f"saved step {saved}" in out
-    assert 4 <= saved < 22
-    run("main", *arguments)
-    assert_same_run(finished, tmp_path)
-
-
-def test_evaluation_of_the_restored_net_matches_its_own_validation(
+def test_evaluation_is_of_the_validation_split_that_the_run_held_out(
     finished: Path, tmp_path: Path
 ) -> None:
-    run(
-        "main", *SMALL, f"--checkpoint={finished}/checkpoints/22", f"--workdir={tmp_path}",
-        "--mode=eval", "--config.eval.split=val", "--config.eval.batch_size=7",
-    )  # fmt: skip
+    """Also where the config that the command names holds out other images, of another size."""
+    config = tmp_path / "other.py"
+    config.write_text(
+        "from configs import base\n"
+        "def get_config():\n"
+        "    config = base.get_config()\n"
+        "    config.data.val_fraction, config.data.image_size = 0.5, 100\n"
+        "    config.eval.split, config.eval.batch_size = 'val', 7\n"
+        "    return config\n"
+    )
+    out = run(
+        "main", f"--config={config}", "--mode=eval", f"--checkpoint={finished}/checkpoints/22",
+        f"--workdir={tmp_path}", env={"PYTHONPATH": str(TOP)},
+    ).stdout  # fmt: skip
     evaluation = json.loads((tmp_path / "eval.json").read_text())
     validation = [line for line in lines(finished) if "val/loss" in line][-1]
-    assert evaluation["step"] == 22
+    assert evaluation["step"] == 22 and evaluation["val/examples"] == 144
     assert evaluation["val/top1_error"] == validation["val/top1_error"]
     np.testing.assert_allclose(evaluation["val/loss"], validation["val/loss"], rtol=1e-5)
+    error = f"{100 * evaluation['val/top1_error']:.2f} %"
+    assert re.search(rf"^step 22, val split, 1 view\nimages +144\ntop-1 error +{error}$", out, re.M)
+    assert f"written to {tmp_path}/eval.json\n" in out
 
 
 @pytest.mark.slow
@@ -123,14 +126,18 @@ def test_ensemble_averages_probabilities(finished: Path, tmp_path: Path) -> None
     parts = []
     members = [f"{finished}/checkpoints/18", f"{finished}/checkpoints/22"]
     for i, checkpoint in enumerate([*members, ",".join(members)]):
-        run(
+        out = run(
             "main", *SMALL, "--mode=eval", f"--workdir={tmp_path}", f"--checkpoint={checkpoint}",
             "--config.eval.views=10", f"--probabilities={tmp_path}/{i}.npz",
             f"--submission={tmp_path}/{i}.txt",
-        )  # fmt: skip
+        ).stdout  # fmt: skip
         with np.load(tmp_path / f"{i}.npz") as file:
             parts.append((file["probabilities"].astype(np.float64), file["labels"]))
     np.testing.assert_allclose(parts[2][0], (parts[0][0] + parts[1][0]) / 2, atol=1e-7)
+    assert (
+        "mean of 2 nets, test split, 10 views" in out
+        and f"written to {tmp_path}/eval.json (in place of: step 22, test split, 10 views)" in out
+    )
     result = json.loads((tmp_path / "eval.json").read_text())
     assert result["test/examples"] == len(parts[2][1]) == 359
     assert result["test/views"] == 10
@@ -154,23 +161,61 @@ def test_load_gives_a_model_that_classifies(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_starts_from_another_run(finished: Path, tmp_path: Path) -> None:
+def test_starts_from_another_run_and_is_resumed_without_it(finished: Path, tmp_path: Path) -> None:
     """At rate 0 nothing moves: the run ends with the parameters it began with."""
-    run(
-        "main", *SMALL, "--config.train.steps=1", "--config.optim.learning_rate=0.0",
-        f"--config.init_from={finished}", f"--workdir={tmp_path}",
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(finished, first)
+    arguments = (
+        "main", *SMALL, "--config.optim.learning_rate=0.0", f"--config.init_from={first}",
+        f"--workdir={second}",
     )  # fmt: skip
-    before, after = parameters(finished), parameters(tmp_path)
+    out = run(*arguments, "--config.train.steps=1").stdout
+    assert f"starting from the parameters of {first}, step 22" in out
+    shutil.rmtree(first)
+    assert "resumed from step 1 of 2" in run(*arguments, "--config.train.steps=2").stdout
+    before, after = parameters(finished), parameters(second)
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
 
 
-def test_stops_when_the_training_error_is_reached(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_another_number_of_classes_draws_the_classifier_anew(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = run(
+        "main", *SMALL, "--config.data.name=synthetic", "--config.data.synthetic_classes=5",
+        "--config.data.synthetic_images=320", "--config.optim.learning_rate=0.0",
+        "--config.train.steps=1", f"--config.init_from={finished}", f"--workdir={tmp_path}",
+    ).stdout  # fmt: skip
+    assert "its data set was 'digits', now it is 'synthetic': it has 5 classes, not 10" in out
+    assert "fc8 is drawn anew, for 5 classes" in out
+    before, after = parameters(finished), parameters(tmp_path)
+    assert before.keys() == after.keys()
+    for name in (x for x in before if "fc8" not in x and "params" in x):
+        np.testing.assert_array_equal(before[name], after[name])
+    kernel = after["['params']['fc8']['kernel']"]
+    assert kernel.shape[-1] == 5 and kernel.std() > 0
+
+
+def test_stops_at_a_training_error_and_trains_on_without_it(tmp_path: Path) -> None:
     """Every error is at most 1, so the first epoch ends the run."""
-    arguments = (*SMALL, "--config.train.stop_at_train_error=0.999", f"--workdir={tmp_path}")
-    run("main", *arguments)
+    arguments = (*SMALL, f"--workdir={tmp_path}")
+    stopping = (*arguments, "--config.train.stop_at_train_error=0.999")
+    run("main", *stopping)
     assert lines(tmp_path)[-1]["step"] == 9
-    assert "finished" in run("main", *arguments).stdout
+    assert "finished at step 9" in run("main", *stopping).stdout
+    out = run("main", *arguments, "--config.train.steps=11").stdout
+    assert "resumed from step 9 of 11" in out and "finished at step 11" in out
+    assert [x["step"] for x in lines(tmp_path) if "train/loss" in x] == list(range(1, 12))
+
+
+def test_other_random_numbers_are_refused_on_resume(finished: Path) -> None:
+    before = contents(finished)
+    more = (*SMALL, "--config.train.steps=30", f"--workdir={finished}")
+    env = {"JAX_DEFAULT_PRNG_IMPL": "rbg"}
+    line = error_line(run("main", *more, code=2, env=env))
+    assert "began with the random generator threefry2x32, now it is rbg" in line
+    assert contents(finished) == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
@@ -179,32 +224,33 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     line = error_line(done)
     assert re.search(r"(loss|grad_norm) is (nan|inf) at step \d+ \(epoch 0, batch \d\)", line)
     assert "learning_rate" in line
-    assert not any((tmp_path / "checkpoints").iterdir())
+    assert not (tmp_path / "checkpoints").exists()
 
 
-def test_another_nets_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    wider = (*SMALL, "--config.model.width=0.125")
-    line = error_line(
-        run("main", *wider, f"--config.init_from={finished}", f"--workdir={tmp_path}", code=2)
-    )
-    assert "conv1/bias is (2, 3) there, (2, 6) here" in line
+def test_another_nets_checkpoint_is_refused_and_leaves_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The corrected command then works in the same workdir."""
+    wider, workdir = (*SMALL, "--config.model.width=0.125"), tmp_path / "run"
+    started = (*wider, f"--config.init_from={finished}", f"--workdir={workdir}")
+    line = error_line(run("main", *started, code=2))
+    assert "conv1/bias is (2, 3), not (2, 6)" in line
+    assert not workdir.exists()
+    workdir.mkdir()
+    run("main", *started, code=2)
+    assert not any(workdir.iterdir())
     line = error_line(run("main", *wider, f"--workdir={finished}", code=2))
     assert "model.width: 0.0625 → 0.125" in line
     line = error_line(run("main", *wider, "--mode=eval", f"--checkpoint={finished}", code=2))
-    assert "model.width is 0.0625 there, 0.125 here" in line
+    assert "was trained with model.width=0.0625, not 0.125" in line
 
 
 def test_describe_prints_the_papers_table() -> None:
     out = run("main", "--config=configs/imagenet.py", "--mode=describe").stdout
     total = next(line for line in out.splitlines() if line.startswith("total"))
     assert total.split() == ["total", "60,965,224", "724,406,816"]
-    assert "learning_rate: 0.01" in out
-
-
-def test_help_says_what_it_does() -> None:
-    out = run("main", "--help").stdout
-    assert "--config=configs/base.py" in out
-    assert "--workdir" in out
+    assert "optim.learning_rate = 0.01" in out.splitlines()
+    assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.slow

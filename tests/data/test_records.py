@@ -2,12 +2,14 @@
 
 import itertools
 import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 from commands import error_line, lines, run, start
 from image_files import jpeg, picture, write_folder
+from stores import write_store
 
 from alexnet_jax.cli import command
 from alexnet_jax.data import pipeline, store
@@ -132,11 +134,73 @@ def test_a_file_that_is_cut_under_a_run_is_named(tmp_path):
         list(batches)
 
 
-def test_a_batch_without_a_good_image_is_an_error(directory):
+@pytest.mark.parametrize("name", ["labels.npy", "checksums.npy"])
+def test_labels_that_are_cut_under_a_run_are_not_missed(tmp_path, name):
+    """In a process of its own, which SIGBUS would end if they were mapped into memory."""
+    directory = prepared(tmp_path, "raw")
+    program = f"""
+import os
+from pathlib import Path
+from alexnet_jax.data import pipeline, store
+split = store.open_store(Path({str(directory)!r})).splits["train"]
+os.truncate(Path({str(directory)!r}, "train", {name!r}), 0)
+batches = pipeline.training_batches(split, 8, seed=0, first_step=0, device_bytes=10**9)
+print(sum(int(next(batches)["label"].sum()) for _ in range({COUNT // 8})))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{COUNT // 2}\n"), done.stderr
+
+
+@pytest.mark.parametrize("device_bytes", [DEVICE, STREAM])
+def test_a_store_without_a_good_image_is_an_error(directory, device_bytes):
     for row in range(COUNT):
         corrupt(directory, row)
-    with pytest.raises(UserError, match="a whole batch of"):
-        epoch(directory, STREAM, "skip")
+    with pytest.raises(
+        UserError, match=rf"not one image of {directory}/train/images\..+ can be used"
+    ):
+        epoch(directory, device_bytes, "skip")
+
+
+@pytest.mark.parametrize("device_bytes", [DEVICE, STREAM])
+def test_a_batch_of_bad_images_is_replaced_by_the_one_before_it(directory, device_bytes):
+    """Of the nine images of a part, in batches of four, the last of an epoch holds one."""
+    whole = store.open_store(directory).splits["train"]
+    indices = [pipeline.training_indices(9, 4, 0, step) for step in range(9)]
+    corrupt(directory, int(indices[2][0]))
+    corrupt(directory, int(indices[3][1]))
+    part = store.Split(whole.images, whole.labels[:9], np.arange(9), whole.checksums)
+
+    def steps(first):
+        batches = pipeline.training_batches(
+            part, 4, seed=0, first_step=first, device_bytes=device_bytes, on_bad_record="skip"
+        )
+        return list(itertools.islice(batches, 9 - first))
+
+    found, resumed = steps(0), steps(2)
+    assert all(batch["mask"].any() for batch in found)
+    for key in ("image", "label", "mask"):
+        np.testing.assert_array_equal(np.asarray(found[2][key]), np.asarray(found[1][key]))
+        for one, other in zip(found[2:], resumed, strict=True):
+            np.testing.assert_array_equal(np.asarray(one[key]), np.asarray(other[key]))
+    for step in (0, 1, 3, 4):
+        bad = np.isin(indices[step], [indices[2][0], indices[3][1]])
+        np.testing.assert_array_equal(found[step]["mask"], ~bad)
+
+
+def test_single_images_that_are_bad_are_replaced(directory):
+    """Also where the batch before is bad, and at the start of the epoch."""
+    whole = store.open_store(directory).splits["train"]
+    part = store.Split(whole.images, whole.labels[:3], np.arange(3), whole.checksums)
+    order = [int(pipeline.training_indices(3, 1, 0, step)[0]) for step in range(3)]
+    for row in order[:2]:
+        corrupt(directory, row)
+    batches = pipeline.training_batches(
+        part, 1, seed=0, first_step=0, device_bytes=DEVICE, on_bad_record="skip"
+    )
+    found = [next(batches) for _ in range(3)]
+    for batch in found:
+        np.testing.assert_array_equal(np.asarray(batch["image"]), np.asarray(found[2]["image"]))
+        assert batch["mask"] == [1]
 
 
 @pytest.mark.slow
@@ -154,6 +218,21 @@ def test_a_run_names_it_or_goes_on_without_it(tmp_path):
         COUNT,
         COUNT,
     ]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_its_last_batch_is_one_bad_image(tmp_path):
+    """Three steps an epoch, the last of them of a single image."""
+    write_store(tmp_path / "store", {"train": 9, "val": 4}, side=SIDE)
+    corrupt(tmp_path / "store", int(pipeline.training_indices(9, 4, 0, 5)[0]))
+    run(
+        "main", *SMALL, f"--config.data.dir={tmp_path / 'store'}", f"--workdir={tmp_path / 'run'}",
+        "--config.data.batch_size=4", "--config.train.steps=9",
+        "--config.data.on_bad_record=skip",
+    )  # fmt: skip
+    written = [line for line in lines(tmp_path / "run") if "train/loss" in line]
+    assert [line["step"] for line in written] == list(range(1, 10))
+    assert all(np.isfinite(line["train/loss"]) for line in written)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The same training on any number of devices, and what they send each other in it."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -45,13 +46,18 @@ def test_the_order_of_random_numbers_matters(alone: tuple) -> None:
     assert abs(trained(config, 1)[1][0] - alone[1][0]) > 1e-3
 
 
+@cache
+def four_towers(**layout: int) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Trains a net of four towers for five steps."""
+    config = small(**layout)
+    config.model.towers, config.model.width = 4, 0.125
+    return trained(config, 5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [{"tower": 2}, {"tower": 4}, {"data": 2, "tower": 4}], ids=str)
 def test_four_towers_on_one_two_or_four_devices(layout: dict) -> None:
-    config, split = small(), small(**layout)
-    for each in (config, split):
-        each.model.towers, each.model.width = 4, 0.125
-    assert_same(trained(split, 5), trained(config, 5))
+    assert_same(four_towers(**layout), four_towers())
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
 import tarfile
 
 import numpy as np
@@ -105,3 +107,55 @@ def test_other_data_is_refused(tmp_path):
     (tmp_path / "text.tgz").write_text("no archive")
     with pytest.raises(UserError, match="cannot be read as a tar archive"):
         cifar10.open_files(tmp_path / "text.tgz")
+
+
+BROKEN = {
+    "labels that are no list": ({"train_lables.json": b'{"0": 1}'}, "train_lables.json is no list"),
+    "labels that are text": ({"train_lables.json": b'["cat"]'}, "train_lables.json is no list"),
+    "labels out of range": ({"test_lables.json": b"[3, 256]"}, "test_lables.json is no list"),
+    "labels that are no JSON": ({"test_lables.json": b"\xff"}, "test_lables.json is no list"),
+    "labels without an end": ({"test_lables.json": b"[" * 99_999}, "test_lables.json is no list"),
+    "too few labels": ({"test_lables.json": b"[1, 2]"}, "test_lables.json has too few labels"),
+    "a picture that is cut": (
+        {"data_batch_3.png": npm_files()["data_batch_3.png"][:900]},
+        "data_batch_3.png cannot be decoded: it is truncated",
+    ),
+    "a picture that is text": ({"test_batch.png": b"<html>"}, "test_batch.png is no JPEG, PNG"),
+    "a picture of another shape": (
+        {"test_batch.png": png(np.zeros((9, 9, 3), np.uint8))},
+        "test_batch.png has no rows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named(tmp_path, change, message):
+    source = write_archive(tmp_path / "it.tgz", "package", npm_files() | change)
+    with pytest.raises(UserError, match=message):
+        cifar10.open_files(source, SUMS)
+
+
+def test_a_huge_member_is_refused_before_it_is_read(tmp_path):
+    """A sparse file of 6 GB takes a few bytes in an archive, and all of the memory when read."""
+    (tmp_path / "data_batch_1.bin").touch()
+    os.truncate(tmp_path / "data_batch_1.bin", 6 * 10**9)
+    with pytest.raises(UserError, match=r"data_batch_1\.bin is not the original \(6,000,000,000"):
+        cifar10.open_files(tmp_path, SUMS)
+    packed = ["tar", "--sparse", "-cf", tmp_path / "it.tar", "-C", tmp_path, "data_batch_1.bin"]
+    subprocess.run(packed, check=True)
+    assert (tmp_path / "it.tar").stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"data_batch_1\.bin is not the original \(6,000,000,000"):
+        cifar10.open_files(tmp_path / "it.tar", SUMS)
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    source = write_archive(tmp_path / "it.tgz", "x", binary_files())
+    content = bytearray(source.read_bytes())
+    if damage == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content[2000:2050] = b"\xff" * 50
+    source.write_bytes(content)
+    with pytest.raises(UserError, match=r"it\.tgz cannot be read as a tar archive"):
+        cifar10.open_files(source, SUMS)

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -342,3 +343,18 @@ def test_what_tfds_cannot_prepare(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TinyGrey, "_split_generators", no_network)
     refused("cannot prepare tiny_grey: no route to host", "--name=tiny_grey", f"--dir={tmp_path}")
+
+
+class Unreachable(TinyGrey):
+    """Of a server that does not answer."""
+
+    url_infos = {"https://127.0.0.1:9/images.tar.gz": None}  # noqa: RUF012
+
+
+def test_a_server_that_cannot_be_reached_is_named_at_once(tmp_path):
+    """Not after minutes of tries, and nothing is written: --source is another request."""
+    began = time.monotonic()
+    named = "127.0.0.1 cannot be reached, from which TFDS downloads unreachable: .* as --source"
+    refused(named, "--name=unreachable", f"--dir={tmp_path / 'store'}")
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "store").exists()

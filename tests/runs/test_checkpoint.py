@@ -1,5 +1,6 @@
 """Checkpoints that can be trusted: what is restored is what was saved, or it is refused."""
 
+import dataclasses
 import shutil
 import threading
 
@@ -7,19 +8,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from alexnet_jax import checksums
 from alexnet_jax.errors import UserError
-from alexnet_jax.runs import workdir
+from alexnet_jax.runs import record, workdir
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
+from alexnet_jax.runs.record import DataFacts, RunRecord
 
 SIZE = 1000
 
 
+class State(struct.PyTreeNode):
+    """As much of a training state as a checkpoint has to tell apart."""
+
+    params: dict
+    velocity: jax.Array
+
+
 def state_of(step):
-    """Parameters, the rest of the state, the mean image and the notes of a step."""
+    """The state, the mean image and the record of a step."""
     params = {"conv1": {"kernel": jnp.full((SIZE, 3), step, jnp.float32)}}
-    return params, {"velocity": jnp.full(SIZE, -step)}, np.full(3, step), {"data": f"{step}"}
+    state = State(params, jnp.full(SIZE, -step))
+    facts = DataFacts("folder", f"{step:064x}", ("ant", "wasp"), 72, {"train": 9, "val": step})
+    return state, np.full(3, step), RunRecord(1.5 * step, "threefry2x32", facts)
 
 
 def save(checkpoints, *steps, error=None):
@@ -28,16 +40,22 @@ def save(checkpoints, *steps, error=None):
 
 
 def abstract():
-    return jax.eval_shape(lambda: state_of(0)[:2])
+    return jax.eval_shape(lambda: state_of(0)[0])
+
+
+def abstract_params():
+    return abstract().params
 
 
 def assert_restored(restored, step):
-    params, training, mean, meta = state_of(step)
-    assert restored.step == step and restored.meta == meta
-    np.testing.assert_array_equal(restored.params["conv1"]["kernel"], params["conv1"]["kernel"])
+    state, mean, facts = state_of(step)
+    assert restored.step == step and restored.record == facts
+    found, wanted = restored.params["conv1"]["kernel"], state.params["conv1"]["kernel"]
+    np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(restored.mean, mean)
     if restored.training is not None:
-        np.testing.assert_array_equal(restored.training["velocity"], training["velocity"])
+        np.testing.assert_array_equal(restored.state.params["conv1"]["kernel"], wanted)
+        np.testing.assert_array_equal(restored.state.velocity, state.velocity)
 
 
 @pytest.fixture
@@ -51,7 +69,7 @@ def saved(tmp_path):
 
 def resumed(directory, keep=3):
     with Checkpoints(directory, keep) as checkpoints:
-        return checkpoints.restore(*abstract())
+        return checkpoints.restore(abstract())
 
 
 def payload(folder):
@@ -99,14 +117,14 @@ def damages():
 
 def test_what_is_restored_is_what_was_saved(saved):
     assert_restored(resumed(saved), 30)
-    assert_restored(restore_params(saved, abstract()[0]), 30)
-    assert_restored(restore_params(saved / "checkpoints/10", abstract()[0]), 10)
+    assert_restored(restore_params(saved, abstract_params()), 30)
+    assert_restored(restore_params(saved / "checkpoints/10", abstract_params()), 10)
 
 
 @damages()
 def test_the_newest_good_step_is_taken_and_the_bad_one_named(saved, damage, reason, capsys):
     damage(workdir.step_folder(saved, 30))
-    assert_restored(restore_params(saved, abstract()[0]), 20)
+    assert_restored(restore_params(saved, abstract_params()), 20)
     (line,) = capsys.readouterr().out.splitlines()
     assert f"{saved}/checkpoints/30 is bad" in line and reason in line
     assert "step 20 is taken" in line
@@ -119,7 +137,7 @@ def test_the_newest_good_step_is_taken_and_the_bad_one_named(saved, damage, reas
 @damages()
 def test_a_bad_step_that_was_named_is_refused(saved, damage, reason):
     damage(workdir.step_folder(saved, 20))
-    for use in (workdir.check_restorable, lambda path: restore_params(path, abstract()[0])):
+    for use in (workdir.check_restorable, lambda path: restore_params(path, abstract_params())):
         with pytest.raises(UserError, match=reason) as mistake:
             use(saved / "checkpoints/20")
         assert "checkpoints/20 is bad" in str(mistake.value)
@@ -133,7 +151,7 @@ def test_none_good_is_an_error_and_nothing_is_removed(saved):
     for use in (
         workdir.check_restorable,
         resumed,
-        lambda path: restore_params(path, abstract()[0]),
+        lambda path: restore_params(path, abstract_params()),
     ):
         with pytest.raises(UserError, match="no good checkpoint") as mistake:
             use(saved)
@@ -148,16 +166,16 @@ def test_every_bit_of_every_file_counts(saved):
     for path in [x for x in folder.rglob("*") if x.is_file() and x.stat().st_size]:
         content = path.read_bytes()
         flip(path, rng.integers(len(content)))
-        assert checksums.fault(folder), path
+        assert checksums.damage(folder), path
         path.write_bytes(content)
-        assert not checksums.fault(folder)
+        assert not checksums.damage(folder)
 
 
 def test_bad_steps_are_set_aside_until_they_are_written_again(saved):
     truncate(workdir.step_folder(saved, 30))
     truncate(workdir.step_folder(saved, 20))
     with Checkpoints(saved, 2) as checkpoints:
-        assert checkpoints.restore(*abstract()).step == 10
+        assert checkpoints.restore(abstract()).step == 10
         names = {x.name for x in (saved / "checkpoints").iterdir()}
         assert names == {"10", "20.bad", "30.bad"}
         save(checkpoints, 20)
@@ -173,7 +191,7 @@ def test_bad_steps_are_set_aside_until_they_are_written_again(saved):
 def test_what_a_killed_save_left_is_no_checkpoint(saved, name, capsys):
     shutil.copytree(workdir.step_folder(saved, 30), saved / "checkpoints" / name)
     with Checkpoints(saved, 3) as checkpoints:
-        assert_restored(checkpoints.restore(*abstract()), 30)
+        assert_restored(checkpoints.restore(abstract()), 30)
         assert f"checkpoint {name} was not written to its end" in capsys.readouterr().out
         save(checkpoints, 40)
     assert workdir.steps(saved) == [20, 30, 40] and not workdir.unfinished(saved)
@@ -206,7 +224,7 @@ def test_no_step_is_ever_seen_half_written(tmp_path):
     def look():
         while not over.is_set():
             there = workdir.steps(tmp_path)
-            faults = {step: checksums.fault(workdir.step_folder(tmp_path, step)) for step in there}
+            faults = {step: checksums.damage(workdir.step_folder(tmp_path, step)) for step in there}
             still = set(workdir.steps(tmp_path))  # others were removed meanwhile
             assert not any(faults[step] for step in faults.keys() & still), faults
             assert there or not seen
@@ -228,10 +246,10 @@ def test_a_save_holds_its_own_step_though_training_goes_on(tmp_path):
     """The next step takes the memory of the state that is being written."""
     step = jax.jit(lambda x: x * 1.5 + 1, donate_argnums=0)
     value = jnp.arange(500_000, dtype=jnp.float32)
-    expected = {}
+    expected, facts = {}, state_of(0)[2]
     with Checkpoints(tmp_path, 5) as checkpoints:
         for number in range(5):
-            checkpoints.save(number, {"w": value}, {"v": value}, np.zeros(3), {}, None)
+            checkpoints.save(number, State({"w": value}, value), np.zeros(3), facts, None)
             expected[number] = np.array(value)
             for _ in range(20):
                 value = step(value)
@@ -251,11 +269,10 @@ def test_a_step_whose_validation_was_stopped_is_saved_again_once_it_is_validated
     with Checkpoints(saved, 3) as checkpoints:
         checkpoints.save(30, *state_of(31), 0.5)
         checkpoints.save(30, *state_of(32), 0.4)  # it is validated by now
-    _, training, mean, _ = state_of(31)
     restored = resumed(saved)
     assert restored.step == 30
-    np.testing.assert_array_equal(restored.mean, mean)
-    np.testing.assert_array_equal(restored.training["velocity"], training["velocity"])
+    np.testing.assert_array_equal(restored.mean, state_of(31)[1])
+    np.testing.assert_array_equal(restored.state.velocity, state_of(31)[0].velocity)
     assert {x.name for x in (saved / "checkpoints").iterdir()} == {"10", "20", "30"}
 
 
@@ -312,5 +329,43 @@ def test_a_step_that_is_removed_while_it_is_read_is_taken_again(saved, monkeypat
         return real(directory, step, *rest)
 
     monkeypatch.setattr(checkpoint, "_restore", removed_at_first)
-    assert_restored(restore_params(saved, abstract()[0]), 20)
+    assert_restored(restore_params(saved, abstract_params()), 20)
     assert calls == [30, 20]
+
+
+# --- the record ------------------------------------------------------------------------------
+
+
+def test_a_record_is_read_back_as_it_was_written(saved):
+    assert record.read_record(saved) == state_of(30)[2]
+    assert record.read_record(saved / "checkpoints/10") == state_of(10)[2]
+
+
+def test_the_record_of_converted_weights_has_no_data(tmp_path):
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        state, mean, _ = state_of(0)
+        checkpoints.save(0, state, mean, RunRecord(0.0, "rbg", None), None)
+    assert record.read_record(tmp_path) == RunRecord(0.0, "rbg", None)
+
+
+def test_a_record_that_the_run_replaces_later_is_saved_as_it_was(tmp_path):
+    """It is written in the background, while the training goes on."""
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        state, mean, facts = state_of(1)
+        checkpoints.save(1, state, mean, facts, None)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            facts.seconds = 99.0
+    assert record.read_record(tmp_path) == state_of(1)[2]
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"version": 1}'])
+def test_a_checkpoint_of_another_version_is_refused(saved, content):
+    folder = workdir.step_folder(saved, 30)
+    (folder / record.FILE).unlink()
+    if content:
+        (folder / record.FILE).write_text(content)
+    (folder / checksums.RECORD).unlink()
+    checksums.seal(folder)
+    for use in (resumed, record.read_record, lambda x: restore_params(x, abstract_params())):
+        with pytest.raises(UserError, match="written by another version of alexnet_jax"):
+            use(saved)

@@ -102,7 +102,7 @@ def test_training_goes_on_where_that_is_wanted(disk, tmp_path):
     before = workdir.steps(directory)[-1]
     time.sleep(2)
     assert process.poll() is None and workdir.steps(directory)[-1] == before
-    assert not checksums.fault(workdir.step_folder(directory, before))
+    assert not checksums.damage(workdir.step_folder(directory, before))
     disk.make_room(process.pid)
     for _ in range(600):
         if workdir.steps(directory)[-1] > before:

@@ -11,7 +11,7 @@ from alexnet_jax.runs.lock import only_run
 
 HOLDER = """
 import sys, time, pathlib
-from alexnet_jax.run_lock import only_run
+from alexnet_jax.runs.lock import only_run
 with only_run(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

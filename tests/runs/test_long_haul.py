@@ -1,10 +1,11 @@
-"""What would grow in a week of training; test_soak.py watches ten thousand steps."""
+"""A validation leaves nothing behind that would grow in a week of training."""
 
 import jax
 from devices import small
 
-from alexnet_jax import parallel, train
-from alexnet_jax.nets.model import build_model
+from alexnet_jax import train
+from alexnet_jax.data import open_dataset
+from alexnet_jax.session import open_session
 
 
 def test_a_validation_compiles_nothing_after_the_first():
@@ -14,15 +15,13 @@ def test_a_validation_compiles_nothing_after_the_first():
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
     config = small()
-    model, layout = build_model(config), parallel.Layout()
-    make, specs = train.make_initial_state(config, model), train.state_specs(model, layout)
-    state = parallel.born_on(make, parallel.make_mesh(layout), specs)()
+    state = open_session(config, open_dataset(config.data)).initial_state()
     after_validation = train.make_after_validation(config)
     for error in (0.5, 0.4):
-        state = after_validation(state, error)
+        state = after_validation(state, error, True)
     assert compiled
     compiled.clear()
     for _ in range(3):
-        state = after_validation(state, 0.45)
+        state = after_validation(state, 0.45, True)
     assert not compiled
     assert int(state.plateau.plateau_count) == 3

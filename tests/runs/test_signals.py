@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at awkward moments: what is told is saved, and the run goes on from there."""
+"""SIGTERM and SIGINT at awkward moments: the step that is printed is saved, and is resumed."""
 
 import signal
 import subprocess
@@ -105,7 +105,7 @@ def test_a_second_interrupt_ends_at_once_without_harm(tmp_path, whole, first):
 
 INTERRUPTED_WHILE_BUSY = """
 import numpy as np
-from alexnet_jax.stopping import Stop
+from alexnet_jax.runs.signals import Stop
 stop = Stop()
 print("ready", flush=True)
 np.linalg.svd(np.random.rand(6000, 6000))  # a single step of the interpreter, as compiling is
@@ -127,3 +127,56 @@ def test_a_second_interrupt_ends_a_compilation_too():
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=3) == 130
     process.communicate()
+
+
+# --- Stop by itself --------------------------------------------------------------------------
+
+PROGRAM = """
+import sys, time
+from alexnet_jax.runs.signals import Stop, Stopped
+stop = Stop()
+assert stop.exit_code == 0
+print("ready", flush=True)
+while not stop.signal:
+    time.sleep(0.01)
+print("asked", flush=True)
+for _ in range(int(sys.argv[1])):
+    time.sleep(0.01)
+try:
+    list(stop.until(iter([1, 2, 3])))
+except Stopped:
+    sys.exit(stop.exit_code)
+"""
+
+
+def signalled(*signals, hundredths=0):
+    """The exit code of a program that gets these signals."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(hundredths)],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signals[0])
+    assert process.stdout.readline() == "asked\n"
+    for number in signals[1:]:
+        process.send_signal(number)
+        time.sleep(0.1)
+    process.stdout.close()
+    return process.wait(timeout=60)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_remembered_and_is_the_exit_code(number, code):
+    assert signalled(number) == code
+
+
+def test_a_second_interrupt_ends_the_program_at_once():
+    code = signalled(signal.SIGTERM, signal.SIGINT, hundredths=6000)
+    assert code == -signal.SIGINT
+
+
+def test_a_second_interrupt_after_an_interrupt_ends_the_program_at_once():
+    code = signalled(signal.SIGINT, signal.SIGINT, hundredths=6000)
+    assert code == -signal.SIGINT

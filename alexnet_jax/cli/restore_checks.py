@@ -1,0 +1,223 @@
+"""The checks of a config against the checkpoint that is resumed, started from or evaluated.
+
+A checkpoint brings what its parameters mean: its net and its input. A command line may not
+contradict it; a config file may, and is overruled.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.cli import rules
+from alexnet_jax.data import Summary
+from alexnet_jax.errors import UserError
+from alexnet_jax.nets.spec import Exchange, Net, Weighted
+from alexnet_jax.nets.variants import resolve
+from alexnet_jax.runs.workdir import check_restorable, read_config
+
+Overrides = Mapping[str, object]  # the settings that the command line changes, by key
+
+# The settings that a resumed run may change, because they change nothing that is computed: where
+# the data lies, how far the run goes, what it reports, on which devices.
+MAY_CHANGE = (
+    "init_from",  # read at step 0 only
+    "data.dir",
+    "data.device_megabytes",
+    "data.on_bad_record",
+    "train.epochs",
+    "train.steps",
+    "train.accumulate_steps",
+    "train.log_every_steps",
+    "train.stop_at_train_error",
+    "eval.",
+    "checkpoint.",
+    "parallel.",
+)
+# Unless the learning rate depends on them.
+SCHEDULE_DEPENDS_ON = {
+    "cosine": ("train.epochs", "train.steps"),
+    "dexp": ("train.epochs", "train.steps"),
+    "plateau": ("eval.every_epochs", "eval.views"),
+}
+INPUT = ("data.input_mean", "data.input_scale")  # what a checkpoint brings to init_from
+NET = ("model.", "data.crop_size", *INPUT)  # … and to an evaluation
+# … and to an evaluation on the data set of the run, so that its validation split is the run's.
+DATA = (
+    "data.image_size",
+    "data.val_fraction",
+    "data.synthetic_images",
+    "data.synthetic_classes",
+)
+# The attributes of a layer with weights that a trained net does not depend on.
+TRAINING_ONLY = ("std", "bias", "rate", "weight_decay")
+
+
+def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
+    """Compares the config with that of the run in the workdir.
+
+    A setting may change if it changes nothing that is computed: MAY_CHANGE, less those that the
+    learning rate depends on. `init_from`, and the input that it brought, stay as they were.
+
+    Raises:
+      UserError: another setting has changed.
+    """
+    old = read_config(workdir)
+    if old.init_from:
+        _bring(config, old, INPUT, given)
+    config.init_from = old.init_from
+    changed = fixed_changes(old, config)
+    if changed:
+        raise UserError(
+            f"workdir {workdir} holds the run of another config ({'; '.join(changed[:3])}); undo "
+            f"that, or give another --workdir with --config.init_from={workdir}, which starts a "
+            "new run from its parameters"
+        )
+
+
+def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Returns the changed settings, as `key: old → new`, that a run may not change on its way."""
+    fixed = SCHEDULE_DEPENDS_ON.get(new.optim.schedule, ())
+    return [
+        text
+        for text in rules.differences(old, new)
+        if not text.startswith(MAY_CHANGE) or text.startswith(fixed)
+    ]
+
+
+def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
+    """Takes over the input of the checkpoint that config.init_from names.
+
+    Parameters mean the same only with the same input scale and mean.
+
+    Returns:
+      Lines for the user on what was taken over and what else differs.
+
+    Raises:
+      UserError: there is no such checkpoint, or the command line contradicts its input.
+    """
+    path = Path(config.init_from)
+    check_restorable(path)
+    old = read_config(path)
+    _check_not_contradicted(path, old, INPUT, given)
+    brought = _bring(config, old, INPUT, given)
+    theirs, ours = (resolve(x.model, x.data.crop_size) for x in (old, config))
+    differ = net_differences(theirs, ours)
+    more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
+    lines = [f"init_from {path}: {key} is the checkpoint's, {value!r}" for key, value in brought]
+    if differ:
+        net = f"{old.model.name} → {config.model.name}"
+        lines.append(f"init_from {path} is of another net: {net} ({'; '.join(differ[:4])}{more})")
+    return lines
+
+
+def net_differences(old: Net, new: Net) -> list[str]:
+    """Returns in what two nets compute differently, as `layer.attribute: old → new`.
+
+    Initial weights, the settings of the update rule and the number of classes are left out.
+    """
+    before, after = dict(_attributes(old)), dict(_attributes(new))
+    differ = [
+        f"{key}: {before.get(key, 'missing')!r} → {after.get(key, 'missing')!r}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]
+    if _order(old, new) != _order(new, old):
+        differ.append("the order of the layers")
+    return differ
+
+
+def _order(net: Net, other: Net) -> list[str]:
+    """Returns the layers that both nets have, in the order of the first."""
+    names = [[x.name for x in both.layers if not isinstance(x, Exchange)] for both in (net, other)]
+    return [name for name in names[0] if name in names[1]]
+
+
+def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
+    """Yields the attributes that a trained net depends on, as (`conv1.stride`, 4)."""
+    yield from (("crop", net.crop), ("towers", net.towers))
+    exchanged = False
+    for layer in net.layers:
+        if isinstance(layer, Exchange):
+            exchanged = True
+            continue
+        yield f"{layer.name}.kind", type(layer).__name__
+        yield f"{layer.name}.exchange", exchanged
+        exchanged = False
+        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Weighted) else ())}
+        if layer is net.layers[-1]:
+            ignored.add("features")
+        for field in fields(layer):
+            if field.name not in ignored:
+                yield f"{layer.name}.{field.name}", getattr(layer, field.name)
+
+
+def bring_to_evaluation(config: ConfigDict, paths: tuple[Path, ...], given: Overrides) -> None:
+    """Sets what the checkpoints of an evaluation bring: net, input and the run's validation split.
+
+    The first checkpoint decides how the data are read.
+
+    Raises:
+      UserError: a checkpoint that cannot be read, or that the command line contradicts.
+    """
+    for path in paths:
+        check_restorable(path)
+    configs = [read_config(path) for path in paths]
+    for path, own in zip(paths, configs, strict=True):
+        keys = NET + DATA if own.data.name == config.data.name else NET
+        _check_not_contradicted(path, own, keys, given)
+    first = configs[0]
+    same_data = first.data.name == config.data.name
+    _bring(config, first, NET + DATA if same_data else NET, given)
+    if same_data and not config.data.dir:
+        config.data.dir = first.data.dir
+
+
+def check_evaluated_data(path: Path, config: ConfigDict, found: Summary) -> None:
+    """Raises UserError unless a checkpoint can be evaluated on a data set, by its sizes."""
+    own = read_config(path)
+    if own.model.num_classes != found.num_classes:
+        raise UserError(
+            f"checkpoint {path} has {own.model.num_classes} classes, but {config.data.name} "
+            f"has {found.num_classes}; give the data set that it was trained on"
+        )
+    if own.data.name == config.data.name and own.data.image_size != found.image_size:
+        raise UserError(
+            f"checkpoint {path} was trained on images of {own.data.image_size} pixels, but "
+            f"{config.data.name} has {found.image_size}; give data.dir with images of its size"
+        )
+    if own.data.crop_size > found.image_size:
+        raise UserError(
+            f"checkpoint {path} takes {own.data.crop_size} pixels, more than the stored "
+            f"{found.image_size}; prepare larger images"
+        )
+
+
+def _check_not_contradicted(
+    path: Path, own: ConfigDict, keys: tuple[str, ...], given: Overrides
+) -> None:
+    theirs = dict(rules.flat(own))
+    for key, value in given.items():
+        if key.startswith(keys) and key in theirs and theirs[key] != value:
+            raise UserError(
+                f"checkpoint {path} was trained with {key}={theirs[key]!r}, not {value!r}; leave "
+                "the override out"
+            )
+
+
+def _bring(
+    config: ConfigDict, own: ConfigDict, keys: tuple[str, ...], given: Overrides
+) -> list[tuple[str, Any]]:
+    """Sets settings to a checkpoint's own; returns those that change.
+
+    A setting of the command line stays: it was checked, or differs and is refused later.
+    """
+    ours, changed = dict(rules.flat(config)), []
+    for key, value in rules.flat(own):
+        if key.startswith(keys) and key not in given and ours.get(key) != value:
+            changed.append((key, value))
+    with config.ignore_type():
+        config.update_from_flattened_dict(dict(changed))
+    return changed

@@ -1,0 +1,32 @@
+"""The warning that a training has not left chance level.
+
+A classifier that gives every class the same probability has a loss of ln(classes). Deep nets with
+small initial weights can stay at it for thousands of steps, or for good.
+"""
+
+import math
+
+PATIENCE = 500  # steps in a row
+TOLERANCE = 0.01  # of ln(classes)
+
+
+def steps_at_chance(steps: int, loss: float, classes: int) -> int:
+    """Returns the number of steps in a row whose loss was that of chance.
+
+    Args:
+      steps: in a row up to the step before.
+      loss: of this step, the mean cross-entropy in nats.
+      classes: number of classes.
+    """
+    level = math.log(classes)
+    return steps + 1 if abs(loss - level) < TOLERANCE * level else 0
+
+
+def warning(classes: int) -> str:
+    """Returns the warning, with what to try; its lines fit into 80 columns."""
+    return (
+        f"the loss has stood at ln({classes}) = {math.log(classes):.3f}, chance, for {PATIENCE} "
+        "steps; try\n"
+        "  larger initial weights, std 0.03 in conv3 to conv5, by --config.model.initial\n"
+        "  or --config.model.name=alexnet_original; or smaller initial biases, as 0.1"
+    )

@@ -1,0 +1,314 @@
+"""A user's mistakes, for all commands: each is one line that says what is wrong and what mends it.
+
+One table of (command, arguments, part of the message).
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import TOP, error_line
+from saved_runs import contents, save_run, write_json
+
+from alexnet_jax.cli import command, rules
+from alexnet_jax.errors import UserError
+from alexnet_jax.runs import workdir
+from configs.base import get_config
+
+BASE = f"--config={TOP / 'configs' / 'base.py'}"
+IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
+RUN = "--workdir=run"
+FOLDER = "--config.data.name=folder"
+SYNTHETIC = "--config.data.name=synthetic"
+
+# --- a value that no run can have: the key, the value as typed, and what is said of it -----------
+
+VALUES = [
+    ("seed", "-1", "seed=-1 has to be from 0 to 4294967295"),
+    ("seed", "18446744073709551616", "seed=18446744073709551616 has to be from 0"),
+    ("seed", "one", "one"),
+    ("data", "3", "data"),
+    ("data.batch_size", "abc", "data.batch_size=abc"),
+    ("data.batch_size", "3.5", "data.batch_size=3.5"),
+    ("data.batch_size", "0", "data.batch_size=0 has to be at least 1"),
+    ("data.batch_size", "-1", "data.batch_size=-1 has to be at least 1"),
+    ("data.image_size", "0", "data.image_size=0 has to be at least 1"),
+    ("data.image_size", "7", "the digits need 8 pixels"),
+    ("data.crop_size", "0", "data.crop_size=0 has to be at least 1"),
+    ("data.crop_size", "-64", "data.crop_size=-64 has to be at least 1"),
+    ("data.crop_size", "73", "larger than the stored images, data.image_size 72"),
+    ("data.crop_size", "51", "data.crop_size=51 is too small for alexnet; the smallest"),
+    ("data.name", "mnits", "unknown data set 'mnits' (did you mean mnist?)"),
+    ("data.val_fraction", "1.0", "data.val_fraction=1.0 has to be at least 0 and less than 1"),
+    ("data.val_fraction", "-0.1", "data.val_fraction=-0.1 has to be at least 0"),
+    ("data.val_fraction", "0.0", "'plateau' needs a validation split; set data.val_fraction"),
+    ("data.on_bad_record", "guess", "data.on_bad_record='guess' has to be one of 'fail', 'skip'"),
+    ("data.device_megabytes", "-5", "data.device_megabytes=-5 has to be 0 or more"),
+    ("data.synthetic_images", "0", "data.synthetic_images=0 has to be at least 1"),
+    ("data.synthetic_classes", "1", "data.synthetic_classes=1 has to be at least 2"),
+    ("data.input_mean", "(1.0, 2.0)", "data.input_mean=(1.0, 2.0) has to be three numbers"),
+    ("data.input_mean", "('a','b','c')", "data.input_mean=('a', 'b', 'c') has to be three"),
+    ("data.input_scale", "(1.0, 1.0)", "data.input_scale=(1.0, 1.0) has to be three numbers"),
+    ("data.input_scale", "(1.0, 1.0, float('nan'))", "input_scale"),
+    ("data.augment.crop", "maybe", "data.augment.crop=maybe"),
+    ("data.augment.flip", "sometimes", "data.augment.flip=sometimes"),
+    ("data.augment.colour", "sepia", "data.augment.colour='sepia' has to be one of 'none'"),
+    ("data.augment.colour_scale", "-0.1", "data.augment.colour_scale=-0.1 has to be 0 or more"),
+    ("data.augment.colour_listed", "((1,),)", "colour_listed=((1,),) has to be a tuple of (epoch"),
+    ("model.name", "lenet", "model.name='lenet' has to be one of 'alexnet', 'alexnet_original'"),
+    ("model.width", "0", "model.width=0.0 has to be more than 0"),
+    ("model.width", "-1", "model.width=-1.0 has to be more than 0"),
+    ("model.width", "0.3", "use a multiple of 1/16, such as 0.3125"),
+    ("model.width", "nan", "model.width=nan has to be a finite number, more than 0"),
+    ("model.width", "inf", "model.width=inf has to be a finite number, more than 0"),
+    ("model.towers", "0", "model.towers=0 has to be at least 1"),
+    ("model.towers", "3", "model.towers=3 does not divide every layer; use a divisor of 32"),
+    ("model.activation", "gelu", "model.activation='gelu' has to be one of 'relu', 'tanh'"),
+    ("model.lrn", "perhaps", "model.lrn=perhaps"),
+    ("model.pool_size", "0", "model.pool_size=0 has to be at least 1"),
+    ("model.dropout", "1.0", "model.dropout=1.0 has to be at least 0 and less than 1"),
+    ("model.dropout", "-0.5", "model.dropout=-0.5 has to be at least 0 and less than 1"),
+    ("model.num_classes", "0", "model.num_classes=0 has to be at least 1"),
+    ("model.num_classes", "11", "digits has 10 classes; give --config.model.num_classes=10"),
+    ("model.without", "('conv9',)", "model.without names 'conv9'; this net's layers are conv1"),
+    ("model.without", "('fc8',)", "names the classifier 'fc8', which has to stay"),
+    ("model.exchange", "('norm1', 'fc8')", "model.exchange names 'norm1'; the towers can"),
+    ("model.initial", "(('conv3', -0.01, 1.0),)", "a tuple of (layer, std, bias) tuples, std 0"),
+    ("model.initial", "(('conv9', 0.01, 1.0),)", "model.initial names 'conv9'; layers with"),
+    ("optim.name", "adam", "optim.name='adam' has to be one of 'paper', 'sgd'"),
+    ("optim.learning_rate", "-0.01", "optim.learning_rate=-0.01 has to be 0 or more"),
+    ("optim.learning_rate", "nan", "optim.learning_rate=nan has to be a finite number"),
+    ("optim.learning_rate", "inf", "optim.learning_rate=inf has to be a finite number"),
+    ("optim.learning_rate", "fast", "optim.learning_rate=fast"),
+    ("optim.bias_multiplier", "-2.0", "optim.bias_multiplier=-2.0 has to be 0 or more"),
+    ("optim.momentum", "1.0", "optim.momentum=1.0 has to be at least 0 and less than 1"),
+    ("optim.momentum", "-0.9", "optim.momentum=-0.9 has to be at least 0 and less than 1"),
+    ("optim.momentum", "nan", "optim.momentum=nan has to be a finite number"),
+    ("optim.weight_decay", "-0.1", "optim.weight_decay=-0.1 has to be 0 or more"),
+    ("optim.weight_decay", "inf", "optim.weight_decay=inf has to be a finite number"),
+    ("optim.schedule", "step", "optim.schedule='step' has to be one of 'plateau', 'listed'"),
+    ("optim.plateau_factor", "1.0", "optim.plateau_factor=1.0 has to be between 0 and 1"),
+    ("optim.plateau_factor", "0.0", "optim.plateau_factor=0.0 has to be between 0 and 1"),
+    ("optim.plateau_patience", "0", "optim.plateau_patience=0 has to be at least 1"),
+    ("optim.plateau_drops", "-1", "optim.plateau_drops=-1 has to be 0 or more"),
+    ("optim.listed", "((1, 0.1, 2),)", "optim.listed=((1, 0.1, 2),) has to be a tuple of (epoch"),
+    ("optim.listed", "(1, 0.1)", "optim.listed=(1, 0.1) has to be a tuple of (epoch, value)"),
+    ("optim.listed", "((-1, 0.1),)", "optim.listed=((-1, 0.1),) has to be a tuple of (epoch"),
+    ("optim.listed", "((5, 0.1), (2, 0.01))", "(epoch, value) tuples, epochs rising"),
+    ("optim.listed", "((1, 'a'),)", "optim.listed=((1, 'a'),) has to be a tuple of (epoch"),
+    ("optim.listed_layers", "((1, 0.1),)", "optim.listed_layers=((1, 0.1),) has to be a tuple"),
+    (
+        "optim.listed_layers",
+        "(('conv1', 5, 0.1), ('conv1', 5, 0.01))",
+        "(layer, epoch, rate) tuples, epochs rising",
+    ),
+    ("optim.listed_layers", "(('conv9', 1, 0.1),)", "names 'conv9'; layers with weights are"),
+    ("optim.dexp_target", "0.0", "optim.dexp_target=0.0 has to be more than 0"),
+    ("optim.dexp_steps", "1", "optim.dexp_steps=1 has to be at least 2"),
+    ("train.epochs", "-1", "train.epochs=-1.0 has to be 0 or more"),
+    ("train.epochs", "nan", "train.epochs=nan has to be a finite number"),
+    ("train.epochs", "0", "train.epochs=0 and train.steps=0 train nothing; set one of them"),
+    ("train.steps", "-1", "train.steps=-1 has to be 0 or more"),
+    ("train.accumulate_steps", "0", "train.accumulate_steps=0 has to be at least 1"),
+    ("train.accumulate_steps", "3", "accumulate_steps=3 does not divide the 32 images"),
+    ("train.compute_dtype", "float16", "train.compute_dtype='float16' has to be one of"),
+    ("train.log_every_steps", "0", "train.log_every_steps=0 has to be at least 1"),
+    ("train.stop_at_train_error", "1.5", "train.stop_at_train_error=1.5 has to be at least 0"),
+    ("parallel.data", "0", "parallel.data=0 has to be at least 1"),
+    ("parallel.tower", "-1", "parallel.tower=-1 has to be at least 1"),
+    ("parallel.scheme", "magic", "parallel.scheme='magic' has to be one of 'plain', 'hybrid'"),
+    ("eval.views", "2", "eval.views=2 has to be one of 1, 10"),
+    ("eval.views", "0", "eval.views=0 has to be one of 1, 10"),
+    ("eval.every_epochs", "0", "eval.every_epochs=0 has to be at least 1"),
+    ("eval.split", "holdout", "eval.split='holdout' has to be one of '', 'test', 'val'"),
+    ("eval.batch_size", "0", "eval.batch_size=0 has to be at least 1"),
+    ("checkpoint.every_steps", "-1", "checkpoint.every_steps=-1 has to be 0 or more"),
+    ("checkpoint.keep", "0", "checkpoint.keep=0 has to be at least 1"),
+    ("checkpoint.on_full_disk", "ask", "checkpoint.on_full_disk='ask' has to be one of 'stop'"),
+]
+
+# --- flags, files and combinations ---------------------------------------------------------------
+
+TABLE = [
+    *(("main", (BASE, RUN, f"--config.{key}={value}"), said) for key, value, said in VALUES),
+    ("main", (BASE, RUN, "--config.data.batchsize=3"), "batchsize"),
+    ("main", (BASE, RUN, "--config.dta.batch_size=3"), "dta"),
+    ("main", (BASE, RUN, "--mode=test"), "--mode=test"),
+    ("main", (BASE, RUN, "--mode=TRAIN"), "--mode=TRAIN"),
+    ("main", (BASE, RUN, "--mode"), "mode"),
+    ("main", (BASE, RUN, "--wrkdir=x"), "wrkdir"),
+    ("main", (BASE, RUN, "train"), "'train'"),
+    ("main", (RUN,), "--config"),
+    ("main", ("--config=configs/nothing.py", RUN), "configs/nothing.py"),
+    ("main", ("--config=broken_config.py", RUN), "broken_config.py"),
+    ("main", ("--config=empty_config.py", RUN), "empty_config.py"),
+    ("main", ("--config=failing_config.py", RUN), "failing_config.py"),
+    ("main", ("--config=empty", RUN), "empty"),
+    ("main", (BASE, RUN, "--checkpoint=run"), "--checkpoint is for --mode=eval, not --mode=train"),
+    ("main", (BASE, RUN, "--probabilities=p.npz"), "--probabilities is for --mode=eval"),
+    ("main", (BASE, RUN, "--submission=a.txt"), "--submission is for --mode=eval"),
+    ("main", (BASE, "--workdir=file"), "workdir file is not writable"),
+    ("main", (BASE, "--workdir=file/run"), "workdir file/run is not writable (", ),
+    ("main", (BASE, "--workdir=damaged"), "damaged/checkpoints/7"),
+    ("main", (BASE, "--workdir=no_config"), "no_config/config.json"),
+    ("main", (BASE, "--workdir=broken_config"), "broken_config/config.json cannot be read"),
+    ("main", (BASE, RUN, "--config.init_from=gone"), "no checkpoint in gone"),
+    ("main", (BASE, RUN, "--config.init_from=file"), "no checkpoint in file"),
+    ("main", (BASE, RUN, "--config.init_from=empty"), "no checkpoint in empty"),
+    ("main", (BASE, RUN, "--config.init_from=unfinished"), "no checkpoint in unfinished"),
+    ("main", (BASE, RUN, "--config.init_from=damaged/checkpoints/7"), "checkpoints/7 is bad"),
+    ("main", (BASE, RUN, "--config.init_from=saved/checkpoints/8"), "the steps of saved are: 7"),
+    ("main", (BASE, RUN, "--config.init_from=no_config"), "no_config has no config.json"),
+    ("main", (BASE, "--mode=eval"), "give --workdir or --checkpoint"),
+    ("main", (BASE, "--mode=eval", RUN), "no checkpoint in run; train with --workdir=run first"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=gone"), "no checkpoint in gone"),
+    ("main", (BASE, "--mode=eval", "--workdir=damaged"), "no good checkpoint in damaged"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=no_config"), "no_config has no config.json"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=saved,gone", RUN), "no checkpoint in gone"),
+    (
+        "main",
+        (BASE, "--mode=eval", "--workdir=saved", "--probabilities=file/p.npz"),
+        "file/p.npz is not writable",
+    ),
+    ("main", (BASE, RUN, FOLDER, "--config.data.dir=half_store"), "half-written"),
+    ("main", (BASE, RUN, FOLDER, "--config.data.dir=broken_store"), "broken_store/manifest.json"),
+    ("main", (BASE, RUN, FOLDER, "--config.data.dir=empty"), "prepare --name=folder --source=DIR"),
+    ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "prepare --name=imagenet2012 --source=DIR"),
+    ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "ILSVRC2012_img_train.tar"),
+    ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "ILSVRC2012_img_val.tar"),
+    (
+        "main",
+        (BASE, RUN, "--config.parallel.data=64", "--config.data.batch_size=64",
+         "--config.eval.batch_size=64"),
+        "needs 64 devices, but there are",
+    ),
+    ("prepare", (), "--name is missing"),
+    ("prepare", ("--name=imagenet2021", "--dir=s"), "imagenet2012"),
+    ("prepare", ("--name=digits", "--dir=s"), "needs no preparation"),
+    ("prepare", ("--name=folder", "--dir=s"), "--source is missing"),
+    ("prepare", ("--name=folder", "--source=gone", "--dir=s"), "gone"),
+    ("prepare", ("--name=folder", "--source=file", "--dir=s"), "file"),
+    ("prepare", ("--name=folder", "--source=empty", "--dir=s"), "no folder `train`"),
+    ("prepare", ("--name=imagenet2012", "--source=empty", "--dir=s"), "ILSVRC2012_img_train"),
+    ("prepare", ("--name=cifar10", "--image_size=-1", "--dir=s"), "-1"),
+    ("prepare", ("--name=cifar10", "--image_size=big", "--dir=s"), "big"),
+    ("prepare", ("--name=cifar10", "--encoding=webp", "--dir=s"), "webp"),
+    ("prepare", ("--name=cifar10", "--on_bad_image=ask", "--dir=s"), "ask"),
+    ("prepare", ("--name=cifar10", "--dir=file"), "file"),
+    ("prepare", ("--name=cifar10", "--dir=damaged"), "not empty"),
+    ("prepare", ("--name=folder", "--source=empty", "--dir=half_store"), "begun with"),
+    ("prepare", ("--name=folder", "--source=empty", "--dir=partial_store"), "partial.json"),
+    ("prepare", ("--name=folder", "--dir=broken_store"), "manifest.json"),
+    ("prepare", ("--name=cifar10", "--workdir=x"), "workdir"),
+    ("plan", (BASE, "--devices=0"), "--devices=0"),
+    ("plan", (BASE, "--devices=two"), "two"),
+    ("plan", (BASE, "--devices=2", "--config.parallel.tower=4"), "--devices=2"),
+    ("plan", (BASE, "--devices=8", "--config.data.batch_size=12"), "data.batch_size=12"),
+    ("plan", (BASE, "--devices=1", "--config.parallel.scheme=hybrid"), "'hybrid'"),
+    ("plan", (BASE, "--devices=2", "--link_gbps=0"), "--link_gbps=0"),
+    ("plan", (BASE, "--devices=2", "--device_tflops=-1"), "--device_tflops=-1"),
+    ("plan", (BASE, "--config.train.compute_dtype=bfloat16"), "'bfloat16'"),
+    ("plan", (BASE, "--config.data.crop_size=100"), "100"),
+    ("benchmark", (BASE, "--against=theano"), "theano"),
+    ("benchmark", (BASE, "--encoding=png"), "png"),
+    ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic"),
+    ("benchmark", (BASE, "--repeats=0"), "--repeats"),
+    ("benchmark", (BASE, "--seconds=nan"), "--seconds"),
+    ("benchmark", (BASE, "--profile=file/x"), "profile file/x is not writable"),
+    ("benchmark", (BASE, "--config.data.batch_size=0"), "data.batch_size=0"),
+    ("benchmark", (BASE, SYNTHETIC, "--config.model.num_classes=3"), "model.num_classes=3"),
+]  # fmt: skip
+# Commands whose arguments are only looked at in a process of their own.
+IN_SHELL = [
+    ("convert", (), "--from is missing"),
+    ("convert", ("--from=file", "--layout=keras", RUN), "--layout=keras is unknown"),
+    ("main", (BASE, RUN, "--config.eval.views=2"), "eval.views=2"),
+    ("main", ("--config=failing_config.py", RUN), "failing_config.py"),
+    ("main", (BASE, "--workdir=damaged"), "damaged/checkpoints/7"),
+    ("main", (BASE, RUN, FOLDER, "--config.data.dir=broken_store"), "broken_store/manifest.json"),
+    ("prepare", ("--name=folder", "--dir=s"), "--source is missing"),
+    ("plan", (BASE, "--devices=0"), "--devices=0"),
+    ("benchmark", (BASE, "--against=theano"), "theano"),
+]
+MODULES = {
+    "main": "main", "prepare": "prepare.__main__", "plan": "plan.__main__",
+    "benchmark": "benchmark.__main__",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with all that the mistakes point to, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    config = get_config()
+    config.model.num_classes = 10
+    for name in ("saved", "damaged", "no_config", "broken_config"):
+        save_run(tmp_path / name, config)
+    (workdir.step_folder(tmp_path / "damaged", 7) / "params").write_bytes(bytes(99))
+    Path("no_config/config.json").unlink()
+    Path("broken_config/config.json").write_text("{")
+    Path("file").write_text("mine")
+    Path("empty").mkdir()
+    Path("unfinished/checkpoints/7.saving").mkdir(parents=True)
+    write_json(Path("half_store/partial.json"), {})
+    Path("partial_store").mkdir()
+    Path("partial_store/partial.json").write_text('{"name": ')
+    write_json(Path("broken_store/manifest.json"), {"version": 2})
+    Path("broken_config.py").write_text("def get_config(:\n")
+    Path("empty_config.py").write_text("get_config = None\n")
+    Path("failing_config.py").write_text("def get_config():\n    return 1 // 0\n")
+    return tmp_path
+
+
+def name_of(row):
+    """Returns a row's name in the report of the tests."""
+    named, arguments, _ = row
+    given = [x.replace(str(TOP), "") for x in arguments if x not in (BASE, RUN)]
+    return " ".join((named, *given))[:80]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=name_of)
+def test_a_mistake_is_one_line_and_nothing_is_written(folder, row):
+    named, arguments, said = row
+    before = contents(folder)
+    module = importlib.import_module(f"alexnet_jax.{MODULES[named]}")
+    words, with_config = [named, *arguments], named != "prepare"
+    with pytest.raises(UserError) as error:
+        module.main(command.parse(words, module.define_flags, with_config=with_config))
+    assert said in " ".join(str(error.value).split())
+    assert contents(folder) == before
+
+
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+try:
+    runpy.run_module("alexnet_jax." + sys.argv.pop(1), run_name="__main__", alter_sys=True)
+finally:
+    assert "tensorflow" not in sys.modules, "TensorFlow was imported first"
+"""
+
+
+@pytest.mark.parametrize("row", IN_SHELL, ids=name_of)
+def test_in_a_shell_it_is_exit_code_2_and_one_line_on_stderr(folder, row):
+    """TensorFlow, whose import takes seconds, must not have been imported."""
+    named, arguments, said = row
+    before = contents(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, named, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert said in error_line(done)
+    assert contents(folder) == before
+
+
+def test_every_rule_is_of_a_declared_key_and_has_a_row():
+    declared = {key for key, _ in rules.flat(get_config())}
+    assert set(rules.RULES) <= declared
+    assert set(rules.RULES) <= {key for key, *_ in VALUES}
