@@ -62,6 +62,7 @@ REQUIRED = (
     "numpy",
     "optax",
     "orbax",
+    "rich",
     "simplejpeg",
     "tensorboardX",
     "tqdm",

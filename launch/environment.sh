@@ -11,7 +11,7 @@ environment() {
     grep -qsxF "$file $versions" "$venv/installed" && continue
     size=
     [ "$file" != requirements.txt ] ||
-      size=": 570 MB to download, 2.5 GB on the disk, a few minutes"
+      size=": 600 MB to download, 2.6 GB on the disk, a few minutes"
     echo "Installing $file into $venv$size"
     # With the package itself, so that it can be imported from any folder.
     install -r "$file" -e . || return
