@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import (
@@ -118,7 +119,7 @@ def all_gathers(jaxpr):
         if equation.primitive.name.startswith("all_gather"):
             (axis,) = equation.params["axis_name"]
             yield axis, equation.outvars[0].aval.shape
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             yield from all_gathers(inner)
 
 
