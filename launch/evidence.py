@@ -94,7 +94,6 @@ def plateau_runs() -> Iterator[Run]:
         "train.log_every_steps": 10,
         "eval.every_epochs": 1000,
     }
-    yield from (grid_run(200, std, bias, small) for std in STDS for bias in BIASES)
     full = {
         **small,
         "train.steps": 150,
@@ -106,6 +105,7 @@ def plateau_runs() -> Iterator[Run]:
     for std in reversed(STDS):
         settings = {**full, "model.initial": initial(std, 1.0)}
         yield Run("plateau", f"full_size_std_{std:g}_bias_1", TINY, "tiny256", settings)
+    yield from (grid_run(200, std, bias, small) for std in STDS for bias in BIASES)
     fewer = {**small, "train.steps": 600}
     for classes in (50, 10):
         yield from (grid_run(classes, std, bias, fewer) for std in STDS for bias in BIASES)

@@ -97,7 +97,7 @@ def test_values_are_named_after_the_split():
 
 
 def batches(labels, size):
-    """Images that show their own number; the last batch padded with copies of its first image."""
+    """Yields images that show their own number; the last batch is padded with its first image."""
     for start in range(0, len(labels), size):
         numbers = np.arange(start, min(start + size, len(labels)))
         padded = np.pad(numbers, (0, size - len(numbers)), constant_values=numbers[0])
@@ -109,7 +109,7 @@ def batches(labels, size):
 
 
 def table_lookup(table):
-    """A net that looks the probabilities of every image up by its number; log-probabilities."""
+    """Returns a net that looks the log-probabilities of every image up by its number."""
     with np.errstate(divide="ignore"):
         logarithms = np.log(table)
     return lambda images: logarithms[np.asarray(images)[:, 0, 0, 0].astype(int)]
@@ -168,7 +168,7 @@ def softmax(x):
 
 @pytest.fixture(scope="module")
 def net():
-    """A net of 12 pixels: its view probabilities, parameters, and logits as a function of input."""
+    """Returns a net of 12 pixels: its view probabilities, its parameters and its logits' function."""
     config = get_config()
     config.model.name, config.model.width = "four_layer", 1.0
     config.model.num_classes, config.data.crop_size = 10, 12

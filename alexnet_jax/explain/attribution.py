@@ -23,12 +23,7 @@ from alexnet_jax.nets.spec import (
 )
 
 Array = jax.Array
-ASCENTS_A_BLUR = 4
-
-
-def top_classes(model: AlexNet, params: Any, images: Array) -> Array:
-    """Returns the likeliest class of each image, int [N]."""
-    return model.apply({"params": params}, images)[0].argmax(axis=-1)
+ASCENTS_PER_BLUR = 4
 
 
 def saliency(model: AlexNet, params: Any, images: Array, classes: Array) -> Array:
@@ -154,10 +149,10 @@ def preferred_pictures(
         return (1 - decay) * (pictures + rate * gradient / jnp.maximum(size, 1e-30))
 
     def ascend_and_blur(_: int, pictures: Array) -> Array:
-        return _blur(lax.fori_loop(0, ASCENTS_A_BLUR, ascend, pictures))
+        return _blur(lax.fori_loop(0, ASCENTS_PER_BLUR, ascend, pictures))
 
     noise = rate * jax.random.normal(key, shape)
-    return lax.fori_loop(0, steps // ASCENTS_A_BLUR, ascend_and_blur, noise)
+    return lax.fori_loop(0, steps // ASCENTS_PER_BLUR, ascend_and_blur, noise)
 
 
 def _of_classes(scores: Array, classes: Array) -> Array:

@@ -45,7 +45,7 @@ def both(towers):
 
 
 def alexnet_in_numpy(params, images, name):
-    """Every layer's output by its name, the two towers side by side; drop layers as in a test."""
+    """Computes every layer's output by its name, the towers side by side; drops no units."""
     ends = {}
 
     def weights(layer, tower):
@@ -112,7 +112,7 @@ def alexnet_in_numpy(params, images, name):
 
 
 def random_parameters(model, seed=0):
-    """Kernels of variance 2 ÷ fan-in and biases about 0.1, in float64: every layer matters."""
+    """Draws kernels of variance 2 ÷ fan-in and biases about 0.1, so that every layer matters."""
     images = jax.ShapeDtypeStruct((1, model.net.crop, model.net.crop, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     rng = np.random.default_rng(seed)
@@ -293,7 +293,7 @@ def test_initial_weights_are_a_function_of_the_seed():
 
 @pytest.fixture(scope="module")
 def masks():
-    """The units that drop6 and drop7 keep, as a function of the key and of the examples.
+    """Returns a function from a key and examples to the masks of drop6 and drop7.
 
     Every unit of fc6 and fc7 is 1, so that the outputs of the dropout layers are their masks.
     """
@@ -314,12 +314,12 @@ def masks():
 
 @pytest.fixture(scope="module")
 def dropped(masks):
-    """Masks of drop6 and drop7 for examples 0 to 15, for two keys: [3, 2, 16, 1024]."""
+    """Returns masks of drop6 and drop7 for examples 0 to 15 and two keys: [3, 2, 16, 1024]."""
     return np.asarray([masks(seed, range(16)) for seed in (0, 0, 1)])
 
 
 def agreement(a, b):
-    """Share of units on which two masks agree, in standard deviations from one half."""
+    """Returns how far from one half the agreement of two masks is, in standard deviations."""
     return abs((a == b).mean() - 0.5) * 2 * np.sqrt(a.size)
 
 
@@ -402,7 +402,7 @@ for config in (CONFIGS["random"], CONFIGS["another seed"]):
 
 @functools.cache
 def training(kind):
-    """The step of this config, jitted, and a state at step 0 whose every layer matters."""
+    """Returns the step, the jitted step, and a state at step 0 in which every layer matters."""
     config = CONFIGS[kind]
     model = build_model(config)
     state = jax.eval_shape(make_initial_state(config, model))
@@ -419,7 +419,7 @@ def one_step(kind, batch, number=0):
 
 
 def close(first, second):
-    """Every array of two states is the same to 1/10,000 of its largest value."""
+    """Compares every array of two states, to 1/10,000 of its largest value."""
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
 
@@ -473,7 +473,7 @@ def test_loss_and_error_of_a_step_are_those_of_numpys_net():
 
 
 def in_training(ends, params):
-    """The logits without the test's factor of one half, worked out again from pool5."""
+    """Computes the logits from pool5 without the test's factor of one half."""
     x = ends["pool5"].reshape(len(ends["pool5"]), -1)
     for layer in ("fc6", "fc7"):
         kernels, biases = (np.asarray(params[layer][part]) for part in ("kernel", "bias"))

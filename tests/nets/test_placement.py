@@ -52,7 +52,7 @@ def published(name):
 
 
 def gathers_of(net, layout):
-    """(layer, what is gathered, devices, features, of the whole batch, arrays) in order."""
+    """Lists the gathers in order: layer, fields of each Gather."""
     return [
         (placed.shape.layer.name, x.of, x.devices, x.features, x.full_batch, x.copies)
         for placed in place(net, layout)
@@ -113,7 +113,7 @@ def test_without_an_exchange_before_fc6_each_tower_gathers_its_own_maps():
 
 
 def all_gathers(jaxpr):
-    """(mesh axis, result's shape) of every all-gather in a jaxpr, and in those that it calls."""
+    """Yields (mesh axis, result's shape) of each all-gather in a jaxpr and in those it calls."""
     for equation in jaxpr.eqns:
         if equation.primitive.name.startswith("all_gather"):
             (axis,) = equation.params["axis_name"]
@@ -123,7 +123,7 @@ def all_gathers(jaxpr):
 
 
 def traced(net, layout):
-    """The jaxpr of the model in training on these devices, and its endpoints' shapes on one."""
+    """Returns the jaxpr of the model in training on these devices, and its outputs' local shapes."""
     devices, per_device, shapes = make_devices(layout), on_devices(AlexNet(net), layout), {}
 
     def logits(params, images, key):
@@ -192,7 +192,7 @@ def test_shares_of_the_papers_parameters_by_hand():
 
 
 def shallow():
-    """A two-tower net with both dropout layers that compiles quickly."""
+    """Returns a two-tower net with both dropout layers that compiles quickly."""
     config = get_config()
     config.model.width, config.model.num_classes = 1 / 16, 10
     config.model.without = ("norm1", "conv2", "norm2", "pool2", "conv3", "conv4", "conv5")
@@ -200,7 +200,7 @@ def shallow():
 
 
 def random_params(net):
-    """Random kernels and biases, but fc6's and fc7's: with them each unit's output is 1."""
+    """Draws kernels and biases, but sets those of fc6 and fc7 so that each unit's output is 1."""
     images = jax.ShapeDtypeStruct((1, net.crop, net.crop, 3), jnp.float32)
     params = jax.eval_shape(AlexNet(net).init, jax.random.key(0), images)["params"]
     rng = np.random.default_rng(0)
@@ -213,7 +213,7 @@ def random_params(net):
 
 @pytest.fixture(scope="module")
 def masks():
-    """Returns the masks of drop6 and drop7 for eight images, put together from all devices."""
+    """Returns a function from a layout to the masks of drop6 and drop7 for eight images."""
     net = shallow()
     params = random_params(net)
     images = np.random.default_rng(1).normal(0, 60, (8, 64, 64, 3)).astype(np.float32)

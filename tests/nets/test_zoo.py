@@ -25,7 +25,7 @@ CIFAR = ("cuda_convnet_18pct", "cuda_convnet_13pct", "cuda_convnet_11pct", "four
 
 
 def net_of(name="alexnet", crop=None, classes=None, width=1.0, **changes):
-    """The net that a config resolves to; of the published size by default."""
+    """Returns the net that a config resolves to; of the published size by default."""
     config = get_config()
     config.model.name = name
     config.model.width = width

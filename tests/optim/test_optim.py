@@ -29,7 +29,7 @@ def net_of(config, name="alexnet", crop=64):
 
 
 def run(rule, params, grads, rates):
-    """The parameters after each update."""
+    """Returns the parameters and velocities after each update."""
     state, history = rule.init(params), []
     for grad, rate in zip(grads, rates, strict=True):
         steps, state = rule.update(grad, state, params, rates=rate)
@@ -67,7 +67,7 @@ def test_the_sgd_rule_by_hand_across_a_drop_of_the_rate():
 
 
 def random_training(steps=12):
-    """Parameters and gradients of two layers in float64, and a rate that drops twice."""
+    """Draws parameters and gradients of two layers in float64; the rate drops twice."""
     rng = np.random.default_rng(0)
     params = {"a": {"kernel": rng.normal(size=(3, 4))}, "b": {"kernel": rng.normal(size=5)}}
     grads = [jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(steps)]
@@ -311,7 +311,7 @@ def test_cosine_by_hand():
 
 
 def scales(config, errors):
-    """The factor on the learning rate after each validation."""
+    """Returns the factor on the learning rate after each validation."""
     plateau = schedules.plateau(config.optim)
     state, result = plateau.init(jnp.float32(0)), []
     for error in errors:

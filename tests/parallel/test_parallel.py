@@ -75,7 +75,7 @@ def test_other_nets_train_the_same(name: str, layout: dict) -> None:
 
 
 def collectives(layout: dict, name: str = "alexnet") -> list[tuple[str, list[int]]]:
-    """Kind and element counts of every collective in the compiled step, tuples opened."""
+    """Returns kind and element counts of every collective in the compiled step, tuples opened."""
     text = abstract_session(small(name, **layout)).lower().compile().as_text()
     found = []
     for match in COLLECTIVE.finditer(text):
