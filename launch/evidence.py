@@ -9,6 +9,9 @@ and, of an evaluated run, predictions.npz. The stores are found in --data by nam
 --tiny_imagenet (a folder with train/WNID and test/WNID).
 """
 
+import checkout  # noqa: F401  first: one error line if .venv is not active
+
+# isort: split
 import json
 import os
 import subprocess

@@ -4,6 +4,9 @@ python launch/tables.py            prints every table by name
 python launch/tables.py --write    replaces what lies between <!-- table:NAME --> and <!-- end -->
 """
 
+from checkout import TOP  # first: one error line if .venv is not active
+
+# isort: split
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +23,6 @@ from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.nets.variants import published
 from alexnet_jax.nets.zoo import NETS
 
-TOP = Path(__file__).resolve().parents[1]
 RESULTS = TOP / "results"
 BLOCK = re.compile(r"<!-- table:(\w+) -->\n.*?<!-- end -->", re.DOTALL)
 Rows = list[Sequence[str]]

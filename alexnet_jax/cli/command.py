@@ -150,6 +150,8 @@ def run(
 
     A UserError, and what the user's machine causes, become one line and exit code 2.
     """
+    # A terminal that lacks a character, such as ×, must not end a run.
+    sys.stdout.reconfigure(errors="backslashreplace")
     if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
         print(help_text(define_flags, doc, with_config=with_config))
         sys.exit(0)

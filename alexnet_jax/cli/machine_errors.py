@@ -74,7 +74,7 @@ def of_encoding(error: UnicodeEncodeError) -> str:
     text = ascii(error.object[max(0, error.start - 60) : error.end + 60])
     if any("\udc80" <= x <= "\udcff" for x in error.object):  # a byte that Python could not decode
         return f"the name {text} is not UTF-8; rename the file or folder"
-    return f"{text} cannot be written as {error.encoding}; run: export PYTHONIOENCODING=utf-8"
+    return f"{text} cannot be written as {error.encoding}; run: export PYTHONUTF8=1"
 
 
 def shown(path: object) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,21 +294,45 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize(
-    ("python", "arguments", "env", "said"),
-    [
-        (["-m", "alexnet_jax.main"], [f"--workdir={'n' * 300}"], {}, "choose a shorter name"),
-        (["-m", "alexnet_jax.main"], ["--mode=describe"], {"PYTHONIOENCODING": "ascii"}, "\\xd7"),
-        (["-c", FILES], [], {}, "Too many open files; allow more: ulimit -n"),
-    ],
-    ids=["name too long", "ascii terminal", "open files"],
-)
-def test_through_the_shell_the_last_resort_is_one_line(
-    python: list[str], arguments: list[str], env: dict[str, str], said: str
-) -> None:
-    flags = [BASE, "--config.model.num_classes=10", *arguments]
+def shell(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in the repository's top folder with this environment added."""
     env = {**os.environ, "PYTHONPATH": str(TOP), **env}
-    done = subprocess.run(
-        [sys.executable, *python, *flags], cwd=TOP, capture_output=True, text=True, env=env
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=TOP, capture_output=True, text=True, env=env
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "alexnet_jax.main", f"--workdir={'n' * 300}"], "choose a shorter name"),
+        (["-c", FILES], "Too many open files; allow more: ulimit -n"),
+    ],
+    ids=["name too long", "open files"],
+)
+def test_through_the_shell_the_last_resort_is_one_line(arguments: list[str], said: str) -> None:
+    done = shell(*arguments, BASE)
     assert done.returncode == 2 and said in error_line(done)
+
+
+@pytest.mark.parametrize("flag", ["--mode=describe", "--help"])
+def test_a_terminal_without_utf_8_ends_no_run(flag: str) -> None:
+    arguments = (BASE, "--config.model.num_classes=10", flag)
+    done = shell("-m", "alexnet_jax.main", *arguments, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"\\(xd7|u2026)", done.stdout)  # × and …
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        (os.fsdecode(b"caf\xe9.jpg"), "utf-8", "the name 'caf\\udce9.jpg' is not UTF-8; rename"),
+        ("café", "ascii", "'caf\\xe9' cannot be written as ascii; run: export PYTHONUTF8=1"),
+    ],
+)
+def test_a_text_that_cannot_be_written_is_one_line(
+    text: str, encoding: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnicodeEncodeError) as error:
+        (tmp_path / "file").write_text(text, encoding=encoding)
+    assert said in machine_errors.explanation(error.value)

@@ -24,7 +24,11 @@ COMMANDS = [
         for path in sorted((TOP / "alexnet_jax").rglob("*.py"))
         if "command.run(" in path.read_text() and path.parent.name != "cli"
     ),
-    *([f"launch/{x.name}"] for x in sorted((TOP / "launch").glob("*.py")) if x.stem != "checkout"),
+    *(
+        [f"launch/{path.name}"]
+        for path in sorted((TOP / "launch").glob("*.py"))
+        if "command.run(" in path.read_text()
+    ),
 ]
 OLD = [f"3.{minor}" for minor in range(6, 11)]
 
