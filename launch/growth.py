@@ -82,8 +82,8 @@ def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             numbers = []
-        whole = axis == "width" or all(x == round(x) for x in numbers)
-        if axis not in AXES or not numbers or not whole or not all(0 < x < 1e9 for x in numbers):
+        integral = axis == "width" or all(x == round(x) for x in numbers)
+        if axis not in AXES or not numbers or not integral or not all(0 < x < 1e9 for x in numbers):
             raise UserError(
                 f"--points={text} is no axis ({', '.join(AXES)}) with values; write "
                 "--points=batch=1,512"

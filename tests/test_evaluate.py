@@ -168,7 +168,7 @@ def softmax(x):
 
 @pytest.fixture(scope="module")
 def net():
-    """Returns a net of 12 pixels: its view probabilities, its parameters and its logits' function."""
+    """Returns a net of 12 pixels: its view probabilities, parameters, and function to logits."""
     config = get_config()
     config.model.name, config.model.width = "four_layer", 1.0
     config.model.num_classes, config.data.crop_size = 10, 12

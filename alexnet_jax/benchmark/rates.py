@@ -1,6 +1,6 @@
 """Interleaved timing: every quantity is measured in each repeat.
 
-A drift of the machine's speed then affects all quantities alike.
+A drift of the machine's speed then affects all quantities equally.
 """
 
 import itertools

@@ -12,18 +12,19 @@ def heat(values: np.ndarray) -> np.ndarray:
     return colormaps["inferno"](_relative(values))[..., :3]
 
 
-def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+def overlay(picture: np.ndarray, values: np.ndarray, least: float = 0.0) -> np.ndarray:
     """Lays a map over a picture in grey: red where it is positive, blue where it is negative.
 
     Args:
       picture: uint8 [S, S, 3].
       values: float [S, S].
+      least: the full colour stands for this value or a larger one.
 
     Returns:
       float [S, S, 3], from 0 to 1.
     """
     grey = np.repeat(picture.mean(axis=-1, keepdims=True) / 255, 3, axis=-1)
-    relative = _relative(values)
+    relative = _relative(values, least)
     colour = colormaps["coolwarm"]((relative + 1) / 2)[..., :3]
     share = STRONGEST * np.abs(relative)[..., None]
     return (1 - share) * grey + share * colour
@@ -34,9 +35,10 @@ def pattern(values: np.ndarray) -> np.ndarray:
     return GREY + _relative(values) / 2
 
 
-def _relative(values: np.ndarray) -> np.ndarray:
+def _relative(values: np.ndarray, least: float = 0.0) -> np.ndarray:
     """Scales values to −1 … 1; the strongest half a percent of them are cut off."""
-    largest = np.quantile(np.abs(values), 0.995) or np.abs(values).max() or 1.0
+    strength = np.abs(values)
+    largest = max(np.quantile(strength, 0.995) or strength.max(), least) or 1.0
     return np.clip(values / largest, -1, 1)
 
 

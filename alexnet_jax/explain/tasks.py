@@ -18,6 +18,7 @@ from alexnet_jax.preprocess import VIEWS, centre_crop, view
 
 MOST_ROWS = 8  # pictures
 UNIT_COLUMNS = 8
+LEAST_LOSS = 0.1  # of probability, that occlusion shows in its full colour
 STEPS, RATE, DECAY = 200, 2.0, 0.02  # of the ascent; the rate in grey levels
 TITLES = {
     "saliency": "saliency",
@@ -81,7 +82,7 @@ def _column(
             size, stride = -(-crop // 4), -(-crop // 12)
             drops = run(attribution.occlusion, classes, size=size, stride=stride)
             centres = np.arange(drops.shape[-1]) * stride + size / 2
-            return drops, partial(_over, centres=centres)
+            return drops, partial(_over, centres=centres, least=LEAST_LOSS)
         case "gradcam":
             maps = run(attribution.grad_cam, classes, layer=request.layer)
             centres = (np.arange(maps.shape[-1]) + 0.5) * crop / maps.shape[-1]
@@ -91,8 +92,10 @@ def _column(
             return patterns, lambda _, found: drawings.pattern(found)
 
 
-def _over(picture: np.ndarray, values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return drawings.overlay(picture, drawings.enlarge(values, centres, len(picture)))
+def _over(
+    picture: np.ndarray, values: np.ndarray, centres: np.ndarray, least: float = 0.0
+) -> np.ndarray:
+    return drawings.overlay(picture, drawings.enlarge(values, centres, len(picture)), least)
 
 
 def draw_units(request: Request) -> None:

@@ -35,6 +35,12 @@ def test_an_overlay_is_red_for_support_and_blue_for_its_contrary():
     np.testing.assert_allclose(grey, 128 / 255)
 
 
+def test_a_small_loss_gets_a_faint_colour():
+    picture, values = np.full((1, 2, 3), 128, np.uint8), np.array([[0.01, 0.0]])
+    faint, full = (drawings.overlay(picture, values, least)[0, 0] for least in (0.1, 0.0))
+    assert full[0] - full[2] > 5 * (faint[0] - faint[2]) > 0
+
+
 @pytest.mark.parametrize(("reach", "side"), [(1, 3), (4, 9)])
 def test_patterns_are_cut_to_the_square_that_holds_all_of_them(reach, side):
     patterns = np.zeros((2, 9, 9, 3))

@@ -124,7 +124,7 @@ def all_gathers(jaxpr):
 
 
 def traced(net, layout):
-    """Returns the jaxpr of the model in training on these devices, and its outputs' local shapes."""
+    """Returns the model's jaxpr in training on these devices, and its outputs' shapes on one."""
     devices, per_device, shapes = make_devices(layout), on_devices(AlexNet(net), layout), {}
 
     def logits(params, images, key):

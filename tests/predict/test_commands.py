@@ -49,7 +49,7 @@ def coloured(rng, label, height, width):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
-    for split, count in (("train", 24), ("val", 6)):
+    for split, count in (("train", 24), ("test", 6)):
         for label, name in enumerate(CLASSES):
             (folder / "pictures" / split / name).mkdir(parents=True)
             for i in range(count):
@@ -77,10 +77,10 @@ def in_process(module, *arguments, with_config=False):
 
 
 def evaluated(trained, store, tmp_path, views=1):
-    """The probabilities of the validation pictures by main --mode=eval, float32 [18, 3]."""
+    """The probabilities of the test pictures by main --mode=eval, float32 [18, 3]."""
     in_process(
         main, "--config=configs/base.py", "--mode=eval", "--config.data.name=folder",
-        f"--checkpoint={trained.workdir}", f"--config.data.dir={store}", "--config.eval.split=val",
+        f"--checkpoint={trained.workdir}", f"--config.data.dir={store}", "--config.eval.split=test",
         f"--config.eval.views={views}", f"--workdir={tmp_path}",
         f"--probabilities={tmp_path / f'{views}.npz'}", with_config=True,
     )  # fmt: skip
@@ -89,9 +89,9 @@ def evaluated(trained, store, tmp_path, views=1):
 
 
 def predicted(trained, tmp_path, *flags):
-    """The rows that predict writes about the validation pictures."""
+    """The rows that predict writes about the test pictures."""
     in_process(
-        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'test'}",
         f"--output={tmp_path / 'out.jsonl'}", *flags,
     )  # fmt: skip
     return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -112,7 +112,7 @@ def as_array(rows):
 def test_probabilities_are_those_of_evaluation(trained, tmp_path, views):
     expected = evaluated(trained, trained.store, tmp_path, views)
     rows = predicted(trained, tmp_path, f"--views={views}", "--batch_size=7")
-    files = sorted((trained.pictures / "val").glob("*/*"))
+    files = sorted((trained.pictures / "test").glob("*/*"))
     assert [row["path"] for row in rows] == list(map(str, files))
     assert all(row["probabilities"] == sorted(row["probabilities"])[::-1] for row in rows)
     np.testing.assert_allclose(as_array(rows), expected, atol=1e-5, rtol=0)
@@ -122,7 +122,7 @@ def test_probabilities_are_those_of_evaluation(trained, tmp_path, views):
 @pytest.mark.slow
 def test_an_exported_folder_gives_the_same_rows(trained, tmp_path):
     in_process(export, f"--checkpoint={trained.workdir}", f"--to={tmp_path / 'hub'}")
-    flags = (f"--images={trained.pictures / 'val'}", f"--output={tmp_path / 'hub.jsonl'}")
+    flags = (f"--images={trained.pictures / 'test'}", f"--output={tmp_path / 'hub.jsonl'}")
     in_process(predict, f"--checkpoint={tmp_path / 'hub'}", *flags)
     rows = [json.loads(line) for line in (tmp_path / "hub.jsonl").read_text().splitlines()]
     assert rows == predicted(trained, tmp_path)
@@ -138,7 +138,7 @@ def test_a_jpeg_store_costs_no_more_than_its_compression(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_reports_a_bad_picture_in_its_row_and_goes_on(trained, tmp_path):
-    good = sorted((trained.pictures / "val" / "red").iterdir())[:2]
+    good = sorted((trained.pictures / "test" / "red").iterdir())[:2]
     (tmp_path / "text.png").write_text("no picture")
     places = ",".join(map(str, (good[0], tmp_path / "text.png", good[1])))
     flags = (f"--checkpoint={trained.workdir}", f"--images={places}", "--top=2")
@@ -155,7 +155,7 @@ def test_a_sheet_and_a_csv_with_other_names_for_the_classes(trained, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("blau\ngrün\nrot\n")
     in_process(
-        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'test'}",
         f"--labels={labels}", f"--output={tmp_path / 'out.csv'}",
         f"--sheet={tmp_path / 'sheet.png'}",
     )  # fmt: skip
@@ -178,14 +178,14 @@ def assert_drawn(path):
 @pytest.mark.slow
 def test_features_are_the_endpoints_of_the_loaded_net(trained, tmp_path):
     in_process(
-        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'val'}",
+        predict, f"--checkpoint={trained.workdir}", f"--images={trained.pictures / 'test'}",
         "--features=conv2", f"--output={tmp_path / 'f.npz'}", "--batch_size=5",
     )  # fmt: skip
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
         features, paths, names = file["features"], file["paths"], file["class_names"]
     assert tuple(names) == CLASSES
     model, variables, _ = alexnet_jax.load(trained.workdir)
-    stored = np.load(trained.store / "val" / "images.npy")
+    stored = np.load(trained.store / "test" / "images.npy")
     mean, scale = (np.asarray(variables["input"][key]) for key in ("mean", "scale"))
     crops = (stored[:, 4:68, 4:68] - mean) * scale
     params = {"params": variables["params"]}
@@ -196,19 +196,19 @@ def test_features_are_the_endpoints_of_the_loaded_net(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_nearest_picture_of_a_copy_is_its_original(trained, tmp_path):
-    val = trained.pictures / "val"
+    held_out = trained.pictures / "test"
     copy = tmp_path / "copy.png"
-    copy.write_bytes((val / "green" / "2.png").read_bytes())
+    copy.write_bytes((held_out / "green" / "2.png").read_bytes())
     in_process(
-        predict, f"--checkpoint={trained.workdir}", f"--images={copy},{val / 'red' / '0.png'}",
-        f"--gallery={val}", "--neighbours=3", f"--output={tmp_path / 'near.jsonl'}",
+        predict, f"--checkpoint={trained.workdir}", f"--images={copy},{held_out / 'red' / '0.png'}",
+        f"--gallery={held_out}", "--neighbours=3", f"--output={tmp_path / 'near.jsonl'}",
         f"--sheet={tmp_path / 'near.png'}",
     )  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "near.jsonl").read_text().splitlines()]
     assert [len(row["neighbours"]) for row in rows] == [3, 3]
-    assert rows[0]["neighbours"][0] == str(val / "green" / "2.png")
+    assert rows[0]["neighbours"][0] == str(held_out / "green" / "2.png")
     assert rows[0]["distances"][0] < 1e-3 < rows[0]["distances"][1]
-    assert str(val / "red" / "0.png") not in rows[1]["neighbours"]
+    assert str(held_out / "red" / "0.png") not in rows[1]["neighbours"]
     assert_drawn(tmp_path / "near.png")
 
 
@@ -218,7 +218,7 @@ def test_the_nearest_picture_of_a_copy_is_its_original(trained, tmp_path):
 @pytest.mark.slow
 def test_explain_draws_pictures_and_says_what_it_leaves_out(trained, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no picture")
-    images = f"{trained.pictures / 'val' / 'red' / '0.png'},{tmp_path / 'text.png'}"
+    images = f"{trained.pictures / 'test' / 'red' / '0.png'},{tmp_path / 'text.png'}"
     sheet = f"--sheet={tmp_path / 'explained.png'}"
     in_process(explain, f"--checkpoint={trained.workdir}", f"--images={images}", sheet)
     assert f"left out: {tmp_path / 'text.png'} is no JPEG" in capsys.readouterr().out
@@ -239,64 +239,68 @@ def test_explain_draws_what_excites_units(trained, tmp_path):
 BAD = (
     ("predict", ("--images=x.png",), "--checkpoint is missing"),
     ("predict", ("--checkpoint={run}",), "--images is missing"),
-    ("predict", ("--checkpoint=nowhere", "--images={val}"), "no checkpoint in nowhere"),
+    ("predict", ("--checkpoint=nowhere", "--images={test}"), "no checkpoint in nowhere"),
     ("predict", ("--checkpoint={run}", "--images=nowhere"), "--images=nowhere: no pictures"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--top=0"), "--top=0"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--batch_size=0"), "--batch_size=0"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--views=5"), "--views=5"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--neighbours=3"), "--gallery"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--gallery={val}"), "--neighbours"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--output=x.txt"), ".jsonl or .csv"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--top=0"), "--top=0"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--batch_size=0"), "--batch_size=0"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--views=5"), "--views=5"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--neighbours=3"), "--gallery"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--gallery={test}"), "--neighbours"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--output=x.txt"), ".jsonl or .csv"),
     (
         "predict",
-        ("--checkpoint={run}", "--images={val}", "--output=no/x.csv"),
+        ("--checkpoint={run}", "--images={test}", "--output=no/x.csv"),
         "folder that exists",
     ),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--sheet=x.gif"), ".png"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--features=fc7"), "--output=FILE.npz"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--sheet=x.gif"), ".png"),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--features=fc7"), "--output=FILE.npz"),
     (
         "predict",
-        ("--checkpoint={run}", "--images={val}", "--features=fc9", "--output=x.npz"),
+        ("--checkpoint={run}", "--images={test}", "--features=fc9", "--output=x.npz"),
         "--features=fc9 is no layer of this net; choose from conv1, norm1, pool1",
     ),
     (
         "predict",
-        ("--checkpoint={run}", "--images={val}", "--features=fc7", "--output=x.csv"),
+        ("--checkpoint={run}", "--images={test}", "--features=fc7", "--output=x.csv"),
         ".npz",
     ),
     (
         "predict",
-        ("--checkpoint={run}", "--images={val}", "--features=fc7", "--output=x.npz", "--views=10"),
+        ("--checkpoint={run}", "--images={test}", "--features=fc7", "--output=x.npz", "--views=10"),
         "--views=10",
     ),
     (
         "predict",
         (
             "--checkpoint={run}",
-            "--images={val}",
+            "--images={test}",
             "--features=fc7",
             "--output=x.npz",
             "--sheet=x.png",
         ),
         "--sheet",
     ),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--labels={two}"), "2 lines, but the net"),
-    ("predict", ("--checkpoint={run}", "--images={val}", "--labels=gone.txt"), "cannot be read"),
-    ("explain", ("--checkpoint={run}", "--images={val}"), "--sheet is missing"),
+    (
+        "predict",
+        ("--checkpoint={run}", "--images={test}", "--labels={two}"),
+        "2 lines, but the net",
+    ),
+    ("predict", ("--checkpoint={run}", "--images={test}", "--labels=gone.txt"), "cannot be read"),
+    ("explain", ("--checkpoint={run}", "--images={test}"), "--sheet is missing"),
     ("explain", ("--checkpoint={run}", "--sheet=x.png"), "--images is missing"),
     (
         "explain",
-        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--methods=lime"),
+        ("--checkpoint={run}", "--images={test}", "--sheet=x.png", "--methods=lime"),
         "--methods=lime is unknown; choose from saliency",
     ),
     (
         "explain",
-        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--layer=fc7"),
+        ("--checkpoint={run}", "--images={test}", "--sheet=x.png", "--layer=fc7"),
         "--layer=fc7 has no maps",
     ),
     (
         "explain",
-        ("--checkpoint={run}", "--images={val}", "--sheet=x.png", "--units=1"),
+        ("--checkpoint={run}", "--images={test}", "--sheet=x.png", "--units=1"),
         "--units",
     ),
     (
@@ -311,7 +315,11 @@ BAD = (
 @pytest.mark.parametrize(("module", "arguments", "message"), BAD)
 def test_a_mistake_is_named(trained, tmp_path, monkeypatch, module, arguments, message):
     (tmp_path / "two.txt").write_text("a\nb\n")
-    places = {"run": trained.workdir, "val": trained.pictures / "val", "two": tmp_path / "two.txt"}
+    places = {
+        "run": trained.workdir,
+        "test": trained.pictures / "test",
+        "two": tmp_path / "two.txt",
+    }
     monkeypatch.chdir(tmp_path)
     with pytest.raises(command.UserError) as mistake:
         in_process({"predict": predict, "explain": explain}[module], *(

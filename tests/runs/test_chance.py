@@ -11,18 +11,18 @@ from alexnet_jax.runs.chance import PATIENCE, steps_at_chance, warning
     ("loss", "classes", "expected"),
     [
         (math.log(10), 10, 8),
-        (2.3256, 10, 8),  # ln 10 = 2.302585, one per cent of it is 0.023026
-        (2.3257, 10, 0),
-        (2.2796, 10, 8),
-        (2.2795, 10, 0),
-        (5.298, 200, 8),  # as seen with 200 classes, ln 200 = 5.2983
-        (5.24, 200, 0),
+        (2.3486, 10, 8),  # ln 10 = 2.302585, two per cent of it is 0.046052
+        (2.3487, 10, 0),
+        (2.2566, 10, 8),
+        (2.2565, 10, 0),
+        (5.298, 200, 8),  # ln 200 = 5.298317
+        (5.19, 200, 0),
         (6.91, 1000, 8),
         (0.0, 10, 0),
         (math.log(2), 2, 8),
     ],
 )
-def test_steps_count_while_the_loss_is_within_one_per_cent_of_chance(loss, classes, expected):
+def test_steps_count_while_the_loss_is_within_two_per_cent_of_chance(loss, classes, expected):
     assert steps_at_chance(7, loss, classes) == expected
 
 
