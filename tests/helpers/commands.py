@@ -76,9 +76,9 @@ def lasting(workdir: Path) -> list[dict[str, float]]:
 
 def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int) -> None:
     """Returns once the run has written a line of this step or a later one."""
-    for _ in range(1200):
+    for _ in range(12_000):
         if any(line["step"] >= step for line in lines(workdir)):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    raise AssertionError(f"no step {step} in a minute")
+    raise AssertionError(f"no step {step} in ten minutes")

@@ -66,7 +66,7 @@ def pair(*arguments: object, devices: int = 1) -> Processes:
 
 def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
     """Returns both outputs, once both have ended with this code."""
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [code, code], outputs
     return outputs
 
