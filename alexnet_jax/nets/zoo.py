@@ -40,19 +40,22 @@ def _fully_connected(
     )
 
 
-_ALEXNET = (
-    Conv("conv1", 96, 11, stride=4, ceil=True),  # 224 → 55×55×96
-    LRN("norm1"),
-    MaxPool("pool1"),  # 27×27×96
-    Conv("conv2", 256, 5, padding=2, bias=1.0),  # 27×27×256
-    LRN("norm2"),
-    MaxPool("pool2"),  # 13×13×256
-    Exchange(),
-    Conv("conv3", 384, 3, padding=1),  # 13×13×384
-    Conv("conv4", 384, 3, padding=1, bias=1.0),  # 13×13×384
-    Conv("conv5", 256, 3, padding=1, bias=1.0),  # 13×13×256
-    MaxPool("pool5"),  # 6×6×256
-)
+def _alexnet(std: float) -> tuple[Layer, ...]:
+    """Returns the paper's convolutions with this initial std in conv3 to conv5."""
+    return (
+        Conv("conv1", 96, 11, stride=4, ceil=True),  # 224 → 55×55×96
+        LRN("norm1"),
+        MaxPool("pool1"),  # 27×27×96
+        Conv("conv2", 256, 5, padding=2, bias=1.0),  # 27×27×256
+        LRN("norm2"),
+        MaxPool("pool2"),  # 13×13×256
+        Exchange(),
+        Conv("conv3", 384, 3, padding=1, std=std),  # 13×13×384
+        Conv("conv4", 384, 3, padding=1, std=std, bias=1.0),  # 13×13×384
+        Conv("conv5", 256, 3, padding=1, std=std, bias=1.0),  # 13×13×256
+        MaxPool("pool5"),  # 6×6×256
+    )
+
 
 _ALEXNET_ORIGINAL = (
     Conv("conv1", 96, 11, stride=4, ceil=True, activation=None),  # 224 → 55×55×96
@@ -176,11 +179,18 @@ _CUDA_CONVNET_11PCT = (
 
 NETS: dict[str, Net] = {
     "alexnet": Net(
-        (*_ALEXNET, *_fully_connected()),
+        (*_alexnet(std=0.01), *_fully_connected()),
         crop=224,
         towers=2,
         about="the paper as printed",
         source=f"{PAPER}, §3 and §5",
+    ),
+    "alexnet_released_std": Net(
+        (*_alexnet(STD_CONV345), *_fully_connected()),
+        crop=224,
+        towers=2,
+        about="the paper as printed, but with the released std of conv3–5: it leaves chance",
+        source=f"{PAPER}, §3 and §5; {RELEASED}, layers/layers-145.cfg",
     ),
     "alexnet_original": Net(
         (*_ALEXNET_ORIGINAL, *_fully_connected()),
@@ -196,7 +206,7 @@ NETS: dict[str, Net] = {
         source=f"{PAPER}, §3.2",
     ),
     "alexnet_conv6": Net(
-        (*_ALEXNET, *_CONV6, *_fully_connected()),
+        (*_alexnet(std=0.01), *_CONV6, *_fully_connected()),
         crop=224,
         towers=2,
         about='a sixth convolution: the paper\'s "1 CNN*"',

@@ -58,7 +58,7 @@ VALUES = [
     ("data.augment.colour", "sepia", "data.augment.colour='sepia' has to be one of 'none'"),
     ("data.augment.colour_scale", "-0.1", "data.augment.colour_scale=-0.1 has to be 0 or more"),
     ("data.augment.colour_listed", "((1,),)", "colour_listed=((1,),) has to be a tuple of (epoch"),
-    ("model.name", "lenet", "model.name='lenet' has to be one of 'alexnet', 'alexnet_original'"),
+    ("model.name", "lenet", "model.name='lenet' has to be one of 'alexnet', 'alexnet_rel"),
     ("model.width", "0", "model.width=0.0 has to be more than 0"),
     ("model.width", "-1", "model.width=-1.0 has to be more than 0"),
     ("model.width", "0.3", "use a multiple of 1/16, such as 0.3125"),

@@ -257,7 +257,9 @@ def test_init_from_says_in_what_its_net_differs():
     config = imagenet.get_config()
     config.init_from = "caffe"
     (line,) = restore_checks.check_init_from(config, {})
-    assert line.startswith("init_from caffe is of another net: caffe_alexnet → alexnet (crop: 227")
+    assert line.startswith(
+        "init_from caffe is of another net: caffe_alexnet → alexnet_released_std (crop: 227"
+    )
     assert "norm1.k: 1.0 → 2.0" in line
 
 

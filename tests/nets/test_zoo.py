@@ -51,6 +51,7 @@ def multiply_adds(net):
 # multiply-adds by hand: side² · kernel² · maps in · maps out, layer by layer.
 PARAMETERS = {
     "alexnet": 60_965_224,
+    "alexnet_released_std": 60_965_224,
     "alexnet_original": 60_965_224,
     "alexnet_half": 59_798_312,
     "alexnet_conv6": 61_555_304,
@@ -64,6 +65,7 @@ PARAMETERS = {
 }
 MULTIPLY_ADDS = {
     "alexnet": 724_406_816,
+    "alexnet_released_std": 724_406_816,
     "alexnet_original": 724_406_816,
     "alexnet_half": 391_514_384,
     "alexnet_conv6": 745_640_480,
@@ -166,6 +168,7 @@ def test_conv1_of_torchvision_leaves_the_last_pixels_out():
 
 SIDES = {
     "alexnet": [55, 27, 27, 13, 13, 13, 13, 6],
+    "alexnet_released_std": [55, 27, 27, 13, 13, 13, 13, 6],
     "alexnet_original": [55, 27, 27, 13, 13, 13, 13, 6],
     "alexnet_half": [55, 27, 27, 13, 13, 13, 13, 6],
     "caffe_alexnet": [55, 27, 27, 13, 13, 13, 13, 6],
@@ -249,6 +252,10 @@ INITIAL = {
         "conv1": (0.01, 0), "conv2": (0.01, 1), "conv3": (0.01, 0), "conv4": (0.01, 1),
         "conv5": (0.01, 1), "fc6": (0.01, 1), "fc7": (0.01, 1), "fc8": (0.01, 0),
     },
+    "alexnet_released_std": {
+        "conv1": (0.01, 0), "conv2": (0.01, 1), "conv3": (0.03, 0), "conv4": (0.03, 1),
+        "conv5": (0.03, 1), "fc6": (0.01, 1), "fc7": (0.01, 1), "fc8": (0.01, 0),
+    },
     "alexnet_original": {
         "conv1": (0.01, 0), "conv2": (0.01, 1), "conv3": (0.03, 0), "conv4": (0.03, 1),
         "conv5": (0.03, 1), "fc6": (0.01, 1), "fc7": (0.01, 1), "fc8": (0.01, 0),
@@ -298,6 +305,7 @@ def test_weight_decay_by_layer_of_the_cifar_nets():
 # name: (size, k, alpha, over all towers) of every response norm; alpha multiplies the bare sum
 NORMS = {
     "alexnet": [(5, 2, 1e-4, False)] * 2,
+    "alexnet_released_std": [(5, 2, 1e-4, False)] * 2,
     "alexnet_original": [(5, 2, 2e-5, False)] * 2 + [(5, 1, 4e-5, None)],
     "alexnet_half": [(5, 2, 1e-4, False)] * 2,
     "alexnet_conv6": [(5, 2, 1e-4, False)] * 2,

@@ -346,7 +346,7 @@ FLAGS = {
     "an unknown layout": (("--from=weights", "--layout=keras", "--workdir=run"), "keras"),
     "a net that the layout cannot hold": (
         ("--from=weights", "--layout=caffe", "--model=cuda_convnet_11pct", "--workdir=run"),
-        "alexnet, alexnet_original, alexnet_half",
+        "alexnet, alexnet_released_std, alexnet_original, alexnet_half",
     ),
     "another net by --config": (
         ("--from=weights", "--layout=caffe", "--config.model.name=alexnet", "--workdir=run"),
