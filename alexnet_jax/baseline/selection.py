@@ -23,10 +23,10 @@ class Trial:
 
 def errors(top5: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Returns the top-1 and top-5 error of int [N, 5] ranked classes, as fractions."""
-    right = top5 == labels[:, None]
+    wrong = top5 != labels[:, None]
     return {
-        "top1_error": float(1 - right[:, 0].mean()),
-        "top5_error": float(1 - right.any(axis=1).mean()),
+        "top1_error": float(wrong[:, 0].mean()),
+        "top5_error": float(wrong.all(axis=1).mean()),
     }
 
 
