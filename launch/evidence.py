@@ -56,7 +56,7 @@ class Run:
     Attributes:
       claim, name: folder of its record.
       config: config file.
-      store: name of a store.
+      store: name of a store; empty for data that need none.
       settings: overrides by config key.
       views: of the evaluations on the test split.
     """
@@ -122,7 +122,13 @@ def grid_run(classes: int, std: float, bias: float, settings: Mapping[str, objec
     return Run("plateau", name, TINY, store, {**settings, **changed})
 
 
-CLAIMS = {"plateau": plateau_runs}
+def digits_runs() -> Iterator[Run]:
+    """Yields the quickstart's run with three seeds."""
+    for seed in range(3):
+        yield Run("digits", f"seed{seed}", "configs/base.py", "", {"seed": seed}, views=(1,))
+
+
+CLAIMS = {"digits": digits_runs, "plateau": plateau_runs}
 FLAGS = {
     "claim": ("", f"One of {', '.join(CLAIMS)}; empty = all."),
     "data": ("data", "Folder of the stores."),
@@ -160,8 +166,8 @@ def link_pictures(source: Path, folder: Path, store: Store) -> None:
 
 
 def prepare_store(name: str, data: Path, source: str) -> None:
-    """Prepares a store of Tiny-ImageNet unless it exists."""
-    if (data / name / "manifest.json").is_file():
+    """Prepares a store of Tiny-ImageNet unless it exists or none is needed."""
+    if not name or (data / name / "manifest.json").is_file():
         return
     if not source:
         raise UserError(f"there is no store {data / name}; give --tiny_imagenet to prepare it")
@@ -173,7 +179,7 @@ def prepare_store(name: str, data: Path, source: str) -> None:
 
 def arguments_of(run: Run, data: Path) -> list[str]:
     """Returns the command line of a run, but for its workdir and mode."""
-    settings = {"data.dir": data / run.store, **run.settings}
+    settings = {**({"data.dir": data / run.store} if run.store else {}), **run.settings}
     return [f"--config={run.config}", *(f"--config.{key}={x}" for key, x in settings.items())]
 
 
@@ -189,7 +195,8 @@ def write_record(run: Run, workdir: Path, folder: Path, arguments: list[str], st
     """Copies what proves a finished run into its record's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((workdir / "config.json").read_text())
-    config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
+    if run.store:
+        config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     big = sum(map(len, lines)) > BIGGEST_METRICS

@@ -27,6 +27,6 @@ def warning(classes: int) -> str:
     return (
         f"the loss has stood at ln({classes}) = {math.log(classes):.3f}, chance, for {PATIENCE} "
         "steps; try\n"
-        "  larger initial weights, std 0.03 in conv3 to conv5, by --config.model.initial\n"
-        "  or --config.model.name=alexnet_original; or smaller initial biases, as 0.1"
+        "  --config.model.name=alexnet_released_std (std 0.03 in conv3 to conv5), or\n"
+        "  other initial stds and biases by --config.model.initial; see docs/plateau.md"
     )

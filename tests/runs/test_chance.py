@@ -38,6 +38,6 @@ def test_the_warning_names_the_level_the_steps_and_what_to_try():
     text = warning(200)
     for part in (
         "ln(200) = 5.298", "500 steps", "0.03", "--config.model.initial",
-        "--config.model.name=alexnet_original", "biases",
+        "--config.model.name=alexnet_released_std", "biases",
     ):  # fmt: skip
         assert part in text
