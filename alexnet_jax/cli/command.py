@@ -72,7 +72,7 @@ def parse(
     Raises:
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
-    argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]))]
+    argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]) if with_config else argv[1:])]
     try:
         if with_config and not config_flag.is_given(argv):
             argv = _with_config_of_run(argv, define_flags)

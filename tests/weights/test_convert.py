@@ -436,4 +436,4 @@ def test_without_the_checkout_a_config_has_to_be_named(tmp_path):
     done = subprocess.run(
         command_line("convert", *arguments), cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 2 and "--config is missing; give a file" in error_line(done)
+    assert done.returncode == 2 and "--config is missing" in error_line(done)
