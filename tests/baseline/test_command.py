@@ -30,6 +30,7 @@ def read(folder, name):
     return json.loads((folder / name).read_text())
 
 
+@pytest.mark.slow
 def test_kmeans_on_the_digits_leaves_a_record_that_agrees_with_itself(tmp_path):
     output = tmp_path / "record"
     done = run(
@@ -61,11 +62,13 @@ def test_kmeans_on_the_digits_leaves_a_record_that_agrees_with_itself(tmp_path):
     [("--method=hog",), ("--method=fisher", *LARGER, "--gaussians=4")],
     ids=["hog", "fisher"],
 )
+@pytest.mark.slow
 def test_hand_crafted_features_of_the_digits_are_far_from_chance(flags, tmp_path):
     run("baseline", *DIGITS, *flags, f"--output={tmp_path}", env=ONE_THREAD)
     assert read(tmp_path, "result.json")["top1_error"] < 0.1  # chance: 0.9
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path):
     output = tmp_path / "record"
     done = run("baseline", *DIGITS, "--patch=17", f"--output={output}", code=2)

@@ -228,6 +228,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_another_nets_checkpoint_is_refused_and_leaves_nothing(
     finished: Path, tmp_path: Path
 ) -> None:

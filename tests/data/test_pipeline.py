@@ -145,6 +145,7 @@ def test_a_stream_reads_only_so_far_ahead(tmp_path):
         assert len(counted.read) <= 10 * (taken + ahead)
 
 
+@pytest.mark.slow
 def test_a_program_ends_while_it_reads(tmp_path):
     """It keeps the iterator to its end, as a script or a notebook does."""
     write_store(tmp_path, {"train": 256}, side=128)

@@ -70,6 +70,7 @@ def test_every_net_can_be_drawn(name):
     assert [word.split("\n")[0] for word in words if word.split("\n")[0] in names] == names
 
 
+@pytest.mark.slow
 def test_the_plateau_is_drawn_from_records(tmp_path):
     for bias, losses in ((1.0, [2.3] * 20), (0.1, [2.3] * 5 + [1.0] * 15)):
         folder = tmp_path / f"bias_{bias}"
@@ -103,6 +104,7 @@ def test_a_run_gets_curves_kernels_and_its_net(tmp_path):
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
 
 
+@pytest.mark.slow
 def test_a_folder_without_metrics_is_one_error_line(tmp_path):
     assert "no metrics.jsonl" in error_line(run("figures", f"--workdir={tmp_path}", code=2))
     assert "nothing to draw" in error_line(run("figures", code=2))

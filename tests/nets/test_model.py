@@ -436,6 +436,7 @@ def test_a_jitted_training_step_is_the_unjitted_one():
         assert float(value) == pytest.approx(float(plain_scalars[name]), rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_padding_changes_neither_loss_nor_gradient():
     unpadded, scalars = one_step("still", digits_batch(4))
     padded, padded_scalars = one_step("still", digits_batch(4, padding=3))

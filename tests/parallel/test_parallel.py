@@ -17,7 +17,7 @@ from alexnet_jax.session import abstract_batch, abstract_session
 STEPS = 20
 LAYOUTS = [
     {"tower": 2},
-    {"data": 2, "tower": 2},
+    pytest.param({"data": 2, "tower": 2}, marks=pytest.mark.slow),
     pytest.param({"data": 4, "scheme": "hybrid"}, marks=pytest.mark.slow),
     pytest.param({"data": 2}, marks=pytest.mark.slow),
     pytest.param({"data": 4, "tower": 2}, marks=pytest.mark.slow),

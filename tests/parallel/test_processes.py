@@ -26,7 +26,7 @@ LAYOUTS = pytest.mark.parametrize(
     ("devices", "layout"),
     [
         pytest.param(1, TOWERS_APART, marks=pytest.mark.slow),  # as the runs that are stopped
-        (2, (*TWO_BY_TWO, "--config.data.device_megabytes=0")),
+        pytest.param(2, (*TWO_BY_TWO, "--config.data.device_megabytes=0"), marks=pytest.mark.slow),
     ],
     ids=["a tower each", "two devices each, streamed"],
 )

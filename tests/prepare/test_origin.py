@@ -207,6 +207,7 @@ def imagenet(tmp_path, *more):
     return ["--name=imagenet2012", *arguments]
 
 
+@pytest.mark.slow
 def test_other_tar_files_are_noticed(tmp_path):
     pictures = [jpeg(plain(60, 60, level)) for level in (20, 120, 220)]
     write_imagenet(tmp_path / "tars", dict.fromkeys(WNIDS, pictures[:1]), pictures[:2])
@@ -220,6 +221,7 @@ def test_other_tar_files_are_noticed(tmp_path):
     assert run(*imagenet(tmp_path)) == 0  # to make room
 
 
+@pytest.mark.slow
 def test_tar_files_that_change_while_half_done_are_read_again(tmp_path):
     good, bad = jpeg(plain(60, 60, 120)), jpeg(plain(60, 60, 120))[:300]
     write_imagenet(tmp_path / "tars", {wnid: [good] for wnid in WNIDS}, [bad])

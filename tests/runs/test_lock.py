@@ -33,6 +33,7 @@ def test_a_lock_goes_with_its_process_however_that_ends(tmp_path):
             pass
 
 
+@pytest.mark.slow
 def test_a_second_training_is_refused_and_an_evaluation_is_not(tmp_path):
     arguments = (*SMALL, f"--workdir={tmp_path}")
     first = start("main", *arguments, "--config.train.steps=100000")

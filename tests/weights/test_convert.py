@@ -114,6 +114,7 @@ def test_main_evaluates_it(tmp_path, workdirs):
     assert found["step"] == 0 and np.isfinite(found["test/loss"])
 
 
+@pytest.mark.slow
 def test_main_trains_on_from_it(tmp_path, workdirs):
     settings = (
         "model.name=one_weird_trick",

@@ -249,6 +249,7 @@ def test_unshared_convolutions_have_no_place_in_caffes_layout():
     assert unnamed_layers(LAYOUTS["caffe"], net) == ["local3", "local4"]
 
 
+@pytest.mark.slow
 def test_through_the_shell(tmp_path, trained):
     done = run_command("export", f"--checkpoint={trained}", f"--to={tmp_path / 'new' / 'x.npz'}")
     assert "exported: 8,002 parameters of" in done.stdout and done.stderr == ""
