@@ -103,8 +103,8 @@ def _with_config_of_run(argv: Sequence[str], define_flags: DefineFlags) -> list[
     values(argv, known_only=True)
     run = config_flag.named_run(values)
     if run is None or not (run / CONFIG).is_file():
-        missing = f", and {run} has no {CONFIG}" if run else ""
-        raise UserError(f"--config is missing{missing}; give a file, such as configs/base.py")
+        missing = f" ({run} has no {CONFIG})" if run else ""
+        raise UserError(f"--config is missing; give a file, such as configs/base.py{missing}")
     return [argv[0], f"--config={run / CONFIG}", *argv[1:]]
 
 
