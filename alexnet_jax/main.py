@@ -8,13 +8,13 @@ Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=descri
 """
 
 import contextlib
-import textwrap
 
 from absl import flags
 
 from alexnet_jax import parallel
 from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import Run, check
+from alexnet_jax.cli.tables import wrap
 
 FLAGS = {
     "workdir": ("", "Folder of the run; empty = runs/<config>-<time>."),
@@ -34,11 +34,6 @@ def define_flags(values: flags.FlagValues) -> None:
     modes = ["train", "eval", "describe"]
     flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
     command.define(values, FLAGS)
-
-
-def wrap(text: str) -> str:
-    """Returns a line for a terminal of 80 columns."""
-    return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False)
 
 
 def train(run: Run) -> int:

@@ -1,6 +1,7 @@
-"""Tables as text for a terminal and as Markdown."""
+"""Tables and lines as text for a terminal, and tables as Markdown."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -33,3 +34,8 @@ def markdown_table(rows: Rows, left: int = 1) -> str:
     header, *body = rows
     rule = ["---" if place < left else "--:" for place in range(len(header))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *body))
+
+
+def wrap(text: str) -> str:
+    """Returns a line for a terminal of 80 columns."""
+    return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False)
