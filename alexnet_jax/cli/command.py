@@ -1,4 +1,4 @@
-"""How every command starts and ends: flags, --help, and a user's mistake in one line."""
+"""The start and the end of every command: flags, --help, and a user's mistake in one line."""
 
 import os
 import re

@@ -116,7 +116,7 @@ class Records:
 
     @property
     def name(self) -> str:
-        """The file that holds the images, for a person."""
+        """Returns the file that holds the images, for a person."""
         return str(getattr(self._split.images, "path", "memory"))
 
 

@@ -129,7 +129,7 @@ class Dataset:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The number of images in each split."""
+        """Returns the number of images in each split."""
         return {name: len(split) for name, split in self.splits.items()}
 
 

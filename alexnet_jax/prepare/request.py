@@ -29,12 +29,12 @@ class Request:
 
     @property
     def directory(self) -> Path:
-        """The folder of the store."""
+        """Returns the folder of the store."""
         return Path(self.dir) if self.dir else Path("data", self.name)
 
     @property
     def recorded(self) -> dict:
-        """The settings that must be the same when a stopped command is run again."""
+        """Returns the settings that must be the same when a stopped command is run again."""
         settings = {key: asdict(self)[key] for key in SETTINGS}
         return settings | {
             "source": readable(str(Path(self.source).resolve())) if self.source else ""

@@ -1,4 +1,4 @@
-"""What one net computes differently from another with the same weights."""
+"""The differences in what two nets compute from the same weights."""
 
 from dataclasses import fields
 

@@ -1,1 +1,1 @@
-"""Where the originals come from: ImageNet's tar files, CIFAR-10, folders, TFDS."""
+"""The sources of the originals: ImageNet's tar files, CIFAR-10, folders, TFDS."""

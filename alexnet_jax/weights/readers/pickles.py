@@ -76,7 +76,7 @@ class Storage:
 
     @property
     def bytes(self) -> int:
-        """The block's size in the file."""
+        """Returns the block's size in the file."""
         return self.count * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
 
 
