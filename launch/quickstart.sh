@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained and evaluated AlexNet: .venv, the packages, the main job on the
-# embedded digits, and its evaluation from the restored checkpoint. Run again, it repeats nothing.
+# embedded digits, its evaluation from the restored checkpoint, and figures. Run again, it trains no
+# more.
 # PYTHON=python3.12 bash launch/quickstart.sh takes that interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +12,7 @@ workdir=runs/quickstart
 "$venv/bin/python" -m alexnet_jax.main --config=configs/base.py --workdir=$workdir
 echo "Test set, from the restored checkpoint:"
 "$venv/bin/python" -m alexnet_jax.main --workdir=$workdir --mode=eval
+"$venv/bin/python" -m alexnet_jax.figures --workdir=$workdir
 cat <<END
 
 Where everything lies:
@@ -19,6 +21,7 @@ Where everything lies:
   $workdir/tensorboard/     the same for TensorBoard
   $workdir/checkpoints/     the newest states and the best one
   $workdir/eval.json        top-1 and top-5 error on the test set
+  $workdir/figures/         training curves, first-layer kernels, the net
 Go on with another setting:
   source $venv/bin/activate
   python -m alexnet_jax.main --config=configs/base.py --config.seed=1
