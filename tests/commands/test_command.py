@@ -140,10 +140,7 @@ def test_a_config_that_is_given_wins_over_the_run_s(tmp_path: Path) -> None:
     ("flag", "said"),
     [
         ("--mode=eval", "--config is missing; give a file, such as configs/base.py"),
-        (
-            "--workdir={}/none",
-            "--config is missing; give a file, such as configs/base.py ({}/none has no config",
-        ),
+        ("--workdir={}/none", "configs/base.py ({}/none has no config.json)"),
         ("--config={}/none/config.json", "config file '{}/none/config.json' cannot be read"),
         ("--config={}/other.json", "has to be a Python file or a run's config.json"),
         ("--config={}/broken/config.json", "{}/broken/config.json cannot be read"),
