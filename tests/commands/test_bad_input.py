@@ -23,6 +23,7 @@ IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
 RUN = "--workdir=run"
 FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
+CLASSES = "--config.model.num_classes=10"
 
 # --- a value that no run can have: the key, the value as typed, and what is said of it -----------
 
@@ -206,19 +207,33 @@ TABLE = [
     ("plan", (BASE, "--devices=0"), "--devices=0"),
     ("plan", (BASE, "--devices=two"), "two"),
     ("plan", (BASE, "--devices=2", "--config.parallel.tower=4"), "--devices=2"),
+    ("plan", (BASE, "--devices=6", "--config.parallel.data=4"), "parallel.data=4"),
+    ("plan", (BASE, "--devices=8", "--config.parallel.tower=4"), "parallel.tower=4"),
     ("plan", (BASE, "--devices=8", "--config.data.batch_size=12"), "data.batch_size=12"),
+    ("plan", (BASE, "--devices=8", "--config.train.accumulate_steps=3"), "accumulate_steps=3"),
     ("plan", (BASE, "--devices=1", "--config.parallel.scheme=hybrid"), "'hybrid'"),
     ("plan", (BASE, "--devices=2", "--link_gbps=0"), "--link_gbps=0"),
+    ("plan", (BASE, "--devices=2", "--link_gbps=nan"), "--link_gbps=nan"),
     ("plan", (BASE, "--devices=2", "--device_tflops=-1"), "--device_tflops=-1"),
     ("plan", (BASE, "--config.train.compute_dtype=bfloat16"), "'bfloat16'"),
-    ("plan", (BASE, "--config.data.crop_size=100"), "100"),
+    ("plan", (BASE, "--config.data.crop_size=100"), "data.crop_size 100"),
+    ("plan", (BASE, "--config.data.crop_size=100", CLASSES), "data.crop_size 100"),
+    ("plan", (BASE, "--config.data.name=imagenet2012"), "imagenet2012"),
+    ("plan", (BASE, "--table=k20", "--format=json"), "--format=json is not for --table=k20"),
+    ("plan", (BASE, "--format=csv"), "--format=csv is not for the plan; give --format=text"),
+    ("plan", (BASE, "--table=k40"), "k40"),
     ("benchmark", (BASE, "--against=theano"), "theano"),
     ("benchmark", (BASE, "--encoding=png"), "png"),
-    ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic"),
+    ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic, not"),
     ("benchmark", (BASE, "--repeats=0"), "--repeats"),
+    ("benchmark", (BASE, "--seconds=-1"), "--seconds"),
     ("benchmark", (BASE, "--seconds=nan"), "--seconds"),
     ("benchmark", (BASE, "--profile=file/x"), "profile file/x is not writable"),
     ("benchmark", (BASE, "--config.data.batch_size=0"), "data.batch_size=0"),
+    ("benchmark", (BASE, "--config.parallel.data=3"), "data.batch_size=32"),
+    ("benchmark", (BASE, "--config.train.accumulate_steps=5"), "accumulate_steps=5"),
+    ("benchmark", (BASE, "--config.data.name=imagenet2012"), "imagenet2012"),
+    ("benchmark", (BASE, "--config.data.val_fraction=0.0"), "optim.schedule='plateau'"),
     ("benchmark", (BASE, SYNTHETIC, "--config.model.num_classes=3"), "model.num_classes=3"),
 ]  # fmt: skip
 # Commands whose arguments are only looked at in a process of their own.

@@ -15,7 +15,7 @@ from commands import TOP, error_line
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import main
-from alexnet_jax.cli import command, machine_errors, rules
+from alexnet_jax.cli import command, config_flag, machine_errors, rules
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs.workdir import write_config
 from configs import base
@@ -90,6 +90,20 @@ def test_the_config_of_a_run_is_a_config(tmp_path: Path) -> None:
     values = parse(f"--config={tmp_path}/run/config.json")
     assert rules.differences(wanted, values.config) == []
     assert config_flags.get_config_filename(values["config"]) == f"{tmp_path}/run/config.json"
+
+
+def test_a_default_config_is_that_of_the_checkout_and_stands_first() -> None:
+    assert config_flag.with_default(["x", "--config.seed=1"], "base.py") == [
+        "x",
+        f"--config={TOP}/configs/base.py",
+        "--config.seed=1",
+    ]
+
+
+@pytest.mark.parametrize("given", [["--config=a.py"], ["--config", "a.py"], ["-config=a.py"], []])
+def test_without_need_or_file_no_default_config_is_added(given: list[str]) -> None:
+    file = "base.py" if given else "none.py"
+    assert config_flag.with_default(["x", *given], file) == ["x", *given]
 
 
 @pytest.mark.parametrize(

@@ -12,25 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import TOP, error_line, run
+from commands import ALL, TOP, error_line, run
 
 from alexnet_jax import environment
 from alexnet_jax.errors import UserError
 
 YNN, SCHEDULER = environment.CPU_FLAGS
 OURS = [f"{flag}={value}" for flag, value in environment.CPU_FLAGS.items()]
-COMMANDS = [
-    *(
-        ["-m", ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__main__")]
-        for path in sorted((TOP / "alexnet_jax").rglob("*.py"))
-        if "command.run(" in path.read_text() and path.parent.name != "cli"
-    ),
-    *(
-        [f"launch/{path.name}"]
-        for path in sorted((TOP / "launch").glob("*.py"))
-        if "command.run(" in path.read_text()
-    ),
-]
 MISSING = f"absl, flax, isal and {len(environment.REQUIRED) - 3} more not installed"
 OLD = [f"3.{minor}" for minor in range(6, 11)]
 
@@ -46,7 +34,7 @@ def start(*arguments: str, python: str = sys.executable, **env: str) -> subproce
 # --- interpreter and packages --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda x: x[-1])
+@pytest.mark.parametrize("command", ALL, ids=lambda x: x[-1])
 def test_without_packages_every_command_is_one_line(command: list[str]) -> None:
     """A terminal in which .venv is not active: -S leaves out all that was installed."""
     done = start("-S", *command, "--help")
@@ -57,7 +45,7 @@ def test_without_packages_every_command_is_one_line(command: list[str]) -> None:
 
 
 def test_all_commands_were_found() -> None:
-    names = {x[-1] for x in COMMANDS}
+    names = {x[-1] for x in ALL}
     assert names >= {"alexnet_jax.main", "alexnet_jax.prepare", "launch/sweep.py"}
 
 

@@ -1,4 +1,4 @@
-"""launch/environment.sh: which Python it takes, and what it leaves if it cannot go on.
+"""The scripts in launch/: which Python they take, and what they leave if they cannot go on.
 
 Where a test needs an interpreter of another version, a script stands for it that prints a version:
 that is all that the search asks.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from commands import TOP
+from commands import TOP, error_line
 
 BASH = shutil.which("bash")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -135,3 +135,20 @@ def test_a_failed_installation_is_not_taken_for_done(tmp_path: Path) -> None:
     assert "GB on the disk" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("error: pip could not install -r requirements")
     assert not (tmp_path / ".venv/installed").exists()
+
+
+@pytest.mark.parametrize("script", ["two_gpus.sh", "slurm.sbatch"])
+def test_without_a_venv_a_script_is_one_line(script: str, tmp_path: Path) -> None:
+    (tmp_path / "launch").symlink_to(TOP / "launch")
+    done = subprocess.run([BASH, f"launch/{script}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert error_line(done) == (
+        f"error: {tmp_path} has no .venv; make it first: bash launch/quickstart.sh"
+    )
+
+
+def test_a_job_that_is_submitted_from_elsewhere_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [BASH, TOP / "launch/slurm.sbatch"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "not the repository's top folder" in error_line(done)

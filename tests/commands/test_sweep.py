@@ -248,12 +248,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_help_has_an_example_and_the_flags() -> None:
-    out = run("--help").stdout
-    assert "--grid=config.optim.learning_rate=0.01,0.02" in out
-    assert "--jobs:" in out
-
-
 # Running, with stand-ins for the runs
 
 

@@ -19,6 +19,20 @@ SMALL = (
     "--config.train.log_every_steps=1",
 )
 
+# What follows `python` of every command: of the package, and of launch/.
+ALL = [
+    *(
+        ["-m", ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__main__")]
+        for path in sorted((TOP / "alexnet_jax").rglob("*.py"))
+        if "command.run(" in path.read_text() and path.parent.name != "cli"
+    ),
+    *(
+        [f"launch/{path.name}"]
+        for path in sorted((TOP / "launch").glob("*.py"))
+        if "command.run(" in path.read_text()
+    ),
+]
+
 
 def command(module: str, *arguments: object) -> list[str]:
     """The command line of `python -m alexnet_jax.<module>`."""
