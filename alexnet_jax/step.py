@@ -54,6 +54,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
             step=jnp.int32(0),
             params=params,
             opt_state=optimizer.init(params),
+            # optax wants parameters, of which this transform reads nothing but a dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
             validated_step=jnp.int32(-1),
@@ -92,6 +93,7 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
         indices = parallel.example_indices(len(images), layout)
 
         def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
+            # Inside the differentiated function, so that gradients and update stay float32.
             params, x = jax.tree.map(
                 lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
             )
@@ -99,9 +101,11 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
             rows = parallel.part_rows(indices, part)
             rngs = {"dropout": key}
             logits, _ = model.apply({"params": params}, x, train=True, examples=rows, rngs=rngs)
+            # bfloat16 has three digits: too few for a logarithm of a sum of exponentials.
             logits = logits.astype(jnp.float32)
             losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, wanted)
             errors = ((logits.argmax(-1) != wanted) * real).sum()
+            # By all real images of the batch, not of this part: the parts' gradients then add up.
             return (losses * real).sum() / examples, errors
 
         gradients_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -136,10 +140,12 @@ def make_train_step(
     colour_at = colour_scale(config.data, steps_per_epoch)
 
     def epoch_sums(state: TrainState, new: Scalars) -> Scalars:
+        # Reset in the step itself: no host has to interfere at the end of an epoch.
         first = state.step % steps_per_epoch == 0
         return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
 
     def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
+        # No key is kept in the state: a resumed run draws what the uninterrupted one would have.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = parallel.example_indices(len(batch["image"]), layout)

@@ -78,6 +78,7 @@ def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float, bo
         schedule = state.plateau
         if config.optim.schedule == "plateau" and regular:
             _, schedule = update((), schedule, value=error)
+        # + 0 copies: the step donates its state, and no buffer can be donated twice.
         return state.replace(plateau=schedule, validated_step=state.step + 0)
 
     return after_validation
@@ -249,6 +250,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
         state, record = restore_or_init(session, checkpoints, dataset)
         step, finished = int(state.step), is_finished(config, calendar, state)
+        # Before anything is printed or written: a finished run is left as it is.
         if finished and (validation is None or is_validated(state)):
             return step
         print_start(session, dataset, state)

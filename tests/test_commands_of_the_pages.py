@@ -50,7 +50,11 @@ esac
 """
 
 COMMANDS = list(dict.fromkeys(itertools.chain.from_iterable(map(pages.page_commands, pages.PAGES))))
+NNX = TOP / "docs" / "nnx.md"  # has a test of its own
+RUN = [page for page in pages.PAGES if pages.blocks(page) and page != NNX]
 KEYS = {key for key, _ in rules.flat(get_config())}
+
+SECTIONS = {part for key in KEYS for part in key.split(".")[:-1]}
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def shell(line: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [x for x in pages.PAGES if pages.blocks(x)], ids=pages.name)
+@pytest.mark.parametrize("page", RUN, ids=pages.name)
 def test_the_blocks_of_a_page_run_from_top_to_end(page: Path, checkout: Path) -> None:
     if "runs/digits" in page.read_text() and TRAIN not in pages.page_commands(page):
         shell(TRAIN, checkout)
@@ -106,6 +110,17 @@ def test_the_blocks_of_a_page_run_from_top_to_end(page: Path, checkout: Path) ->
             shell("python block.py", checkout)
         for line in pages.commands_of(text) if language == "bash" else ():
             shell(line, checkout)
+
+
+@pytest.mark.slow
+def test_the_net_of_the_nnx_recipe_is_the_trained_one(checkout: Path) -> None:
+    shell(TRAIN, checkout)
+    ((_, recipe),) = pages.blocks(NNX)
+    before, step, after = recipe.partition("print(step(net, optimizer, images, labels))\n")
+    same = "assert jnp.array_equal(net(images)[0], model.apply(variables, images)[0])\n"
+    changed = "assert not jnp.array_equal(logits, model.apply(variables, images)[0])\n"
+    (checkout / "recipe.py").write_text(before + same + step + after + changed)
+    shell("python recipe.py", checkout)
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
@@ -151,9 +166,6 @@ def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
         setting = re.fullmatch(r"(?:config\.)?((?:\w+\.)+\w+)(?:=.*)?", span)
         if setting and setting[1].split(".")[0] in SECTIONS and not is_file(setting[1]):
             assert any(f".{x}".endswith(f".{setting[1]}") for x in KEYS), span
-
-
-SECTIONS = {part for key in KEYS for part in key.split(".")[:-1]}
 
 
 def is_file(text: str) -> bool:

@@ -249,6 +249,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         )
     for path in paths:
         own = read_config(path)
+        # The net is the checkpoint's; how it is evaluated is this command's.
         own.parallel, own.eval = config.parallel, config.eval
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])

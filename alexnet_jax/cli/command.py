@@ -98,6 +98,7 @@ def _with_config_of_run(argv: Sequence[str], define_flags: DefineFlags) -> list[
     Raises:
       UserError: it names no run, or one without a config.json.
     """
+    # --config is not declared yet: its overrides are passed over, and read with the file.
     values = flags.FlagValues()
     define_flags(values)
     values(argv, known_only=True)

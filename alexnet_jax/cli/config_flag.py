@@ -48,6 +48,7 @@ def overridable(config: ConfigDict) -> ConfigDict:
         if isinstance(value, ConfigDict):
             overridable(value)
         elif value is None:
+            # JSON has lost the type, and without a placeholder no override is taken.
             config[key] = config_dict.placeholder(object)
     return config
 

@@ -29,5 +29,6 @@ def write_text(path: Path, text: str) -> None:
     with draft.open("wb") as file:
         file.write(text.encode())
         to_disk(file)
+    # Only once the content is on the disk: otherwise a power cut can leave an empty file.
     draft.replace(path)
     path_to_disk(path.parent)

@@ -53,6 +53,7 @@ def memory_parts(net: Net, layout: Layout, batch: int) -> tuple[int, ...]:
 
 def largest_batch(net: Net, layout: Layout) -> int:
     """Returns the number of images in the largest batch that fits into a GPU's memory."""
+    # Parameters and their like do not grow with the batch.
     fixed = sum(memory_parts(net, layout, 0))
     return (CAPACITY - fixed) // (sum(memory_parts(net, layout, 1)) - fixed)
 

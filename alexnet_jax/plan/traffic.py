@@ -86,6 +86,7 @@ def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
         found = [Transfer("all-reduce", layout.data, (), what=x) for x in sums]
     sizes = {DATA: layout.data, TOWER: layout.tower}
     specs = (spec for layer in param_specs(net, layout).values() for spec in layer.values())
+    # Parameters that are divided along the same axes share one sum of squares.
     for axes in sorted({tuple(axis for axis in spec if axis) for spec in specs} - {()}):
         group = 1
         for axis in axes:

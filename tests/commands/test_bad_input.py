@@ -23,6 +23,7 @@ IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
 RUN = "--workdir=run"
 FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
+TWO_TOWERS = "--config.parallel.tower=2"
 CLASSES = "--config.model.num_classes=10"
 
 # --- a value that no run can have: the key, the value as typed, and what is said of it -----------
@@ -185,6 +186,27 @@ TABLE = [
         (BASE, RUN, "--config.parallel.data=64", "--config.data.batch_size=64",
          "--config.eval.batch_size=64"),
         "needs 64 devices, but there are",
+    ),
+    ("main", (BASE, RUN, "--config.parallel.data=3"), "data.batch_size=32 does not divide"),
+    ("main", (BASE, RUN, "--config.parallel.data=32", "--config.eval.batch_size=100"),
+     "eval.batch_size=100"),
+    ("main", (BASE, RUN, "--config.parallel.tower=3"), "does not divide the net's 2 tower(s)"),
+    ("main", (BASE, RUN, TWO_TOWERS, "--config.model.name=one_weird_trick"), "1 tower(s)"),
+    ("main", (BASE, RUN, TWO_TOWERS, "--config.model.name=caffenet"), "over the border"),
+    ("main", (BASE, RUN, "--config.model.towers=5"), "model.towers=5 does not divide"),
+    ("main", (BASE, RUN, "--config.parallel.scheme=hybrid"), "parallel.data, which is 1"),
+    (
+        "main",
+        (BASE, RUN, "--config.parallel.scheme=hybrid", "--config.parallel.data=5",
+         "--config.data.batch_size=160", "--config.eval.batch_size=5",
+         "--config.model.width=0.0625"),
+        "fc6's 128 units a tower do not divide over parallel.data=5",
+    ),
+    ("main", (BASE, RUN, "--coordinator=127.0.0.1:1", "--process_id=3"), "--process_id=3"),
+    *(
+        ("main", (BASE, RUN, f"--coordinator={wrong}", "--num_processes=2"),
+         f"--coordinator={wrong} is no host:port")
+        for wrong in ("localhost", "localhost:", ":29500", "localhost:none")
     ),
     ("prepare", (), "--name is missing"),
     ("prepare", ("--name=imagenet2021", "--dir=s"), "imagenet2012"),
