@@ -39,7 +39,8 @@ def steps_on(
     platform: dict[str, str], name: str, path: Path, dtype: str = "float32"
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Returns the parameters after four steps and the losses, computed by a process of its own."""
-    env = {**os.environ, "PYTHONPATH": f"{TOP}:{TOP}/tests/helpers", **platform}
+    paths = (str(TOP), f"{TOP}/tests/helpers", os.environ.get("PYTHONPATH", ""))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **platform}
     done = subprocess.run(
         [sys.executable, "-c", STEPS, name, dtype, str(path)],
         cwd=TOP, env=env, capture_output=True, text=True,
