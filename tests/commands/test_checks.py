@@ -1,11 +1,12 @@
 """The checks before a run accept what is right, and compare a config with a checkpoint's."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
-from commands import TOP, run
+from commands import SMALL, TOP, run
 from saved_runs import contents, save_run
 from stores import write_store
 
