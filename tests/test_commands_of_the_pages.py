@@ -58,7 +58,7 @@ SECTIONS = {part for key in KEYS for part in key.split(".")[:-1]}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     """A folder that looks like the repository's, with what the pages assume, and no run."""
     for linked in ("alexnet_jax", "configs", "docs", "launch", "results"):
         (tmp_path / linked).symlink_to(TOP / linked)
@@ -77,7 +77,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_venv(folder: Path) -> None:
+def make_venv(folder):
     """Makes a .venv that launch/environment.sh takes for an installed one."""
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True)
@@ -89,7 +89,7 @@ def make_venv(folder: Path) -> None:
     (folder / ".venv/installed").write_text("".join(f"{x} {sums}\n" for x in files.split()))
 
 
-def shell(line: str, folder: Path) -> str:
+def shell(line, folder):
     """Runs a command line in the folder, with its .venv active; returns what it printed."""
     active = f"export PATH={folder}/.venv/bin:$PATH PYTHONPATH={TOP}\n"
     done = subprocess.run(
@@ -101,7 +101,7 @@ def shell(line: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=pages.name)
-def test_the_blocks_of_a_page_run_from_top_to_end(page: Path, checkout: Path) -> None:
+def test_the_blocks_of_a_page_run_from_top_to_end(page, checkout):
     if "runs/digits" in page.read_text() and TRAIN not in pages.page_commands(page):
         shell(TRAIN, checkout)
     for language, text in pages.blocks(page):
@@ -113,7 +113,7 @@ def test_the_blocks_of_a_page_run_from_top_to_end(page: Path, checkout: Path) ->
 
 
 @pytest.mark.slow
-def test_the_net_of_the_nnx_recipe_is_the_trained_one(checkout: Path) -> None:
+def test_the_net_of_the_nnx_recipe_is_the_trained_one(checkout):
     shell(TRAIN, checkout)
     ((_, recipe),) = pages.blocks(NNX)
     before, step, after = recipe.partition("print(step(net, optimizer, images, labels))\n")
@@ -124,7 +124,7 @@ def test_the_net_of_the_nnx_recipe_is_the_trained_one(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
-def test_code_of_a_page_is_marked_as_such(page: Path) -> None:
+def test_code_of_a_page_is_marked_as_such(page):
     """Else it would not be found: blocks are bash or python, or a drawing without a language."""
     for language, text in pages.blocks(page):
         assert language in ("bash", "python", "")
@@ -132,16 +132,14 @@ def test_code_of_a_page_is_marked_as_such(page: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [x for x in COMMANDS if x.startswith("python ")])
-def test_the_flags_of_a_command_are_flags_that_it_has(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flags_of_a_command_are_flags_that_it_has(line, tmp_path, monkeypatch):
     monkeypatch.chdir(TOP)
     values = pages.parsed(shlex.split(line)[1:])
     if "config" in values:
         rules.check(values.config)
 
 
-def test_a_command_in_the_text_is_in_a_block_too_or_has_a_reason_not_to_be_run() -> None:
+def test_a_command_in_the_text_is_in_a_block_too_or_has_a_reason_not_to_be_run():
     run = {
         line
         for page in pages.PAGES
@@ -155,7 +153,7 @@ def test_a_command_in_the_text_is_in_a_block_too_or_has_a_reason_not_to_be_run()
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
-def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
+def test_flags_and_settings_in_the_text_exist(page):
     known = {"help"} | {name for words in ALL for name in pages.flag_names(words)}
     for span in pages.spans(page):
         if span.startswith("XLA_FLAGS="):
@@ -168,15 +166,13 @@ def test_flags_and_settings_in_the_text_exist(page: Path) -> None:
             assert any(f".{x}".endswith(f".{setting[1]}") for x in KEYS), span
 
 
-def is_file(text: str) -> bool:
+def is_file(text):
     """True if a text such as eval.json is the name of a file."""
     return text.rpartition(".")[2] in ("json", "jsonl", "npz", "py", "safetensors")
 
 
 @pytest.mark.parametrize("words", ALL, ids=lambda words: words[-1])
-def test_help_has_an_example_whose_flags_exist(
-    words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_has_an_example_whose_flags_exist(words, monkeypatch):
     monkeypatch.chdir(TOP)
     examples = pages.examples(pages.help_of(words), " ".join(words))
     assert examples

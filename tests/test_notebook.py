@@ -4,7 +4,6 @@
 """
 
 import json
-from pathlib import Path
 
 import pytest
 from commands import TOP
@@ -13,11 +12,11 @@ NOTEBOOK = TOP / "docs" / "alexnet.ipynb"
 PNG = "image/png"
 
 
-def code_cells(notebook: dict) -> list[dict]:
+def code_cells(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def test_the_committed_output_is_that_of_one_run_without_errors() -> None:
+def test_the_committed_output_is_that_of_one_run_without_errors():
     text = NOTEBOOK.read_text()
     cells = code_cells(json.loads(text))
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
@@ -29,7 +28,7 @@ def test_the_committed_output_is_that_of_one_run_without_errors() -> None:
 
 
 @pytest.mark.slow
-def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cell_runs(tmp_path, monkeypatch):
     """With two epochs instead of ten."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     (tmp_path / "configs").symlink_to(TOP / "configs")
