@@ -185,7 +185,7 @@ def train(run: Run, folders: Folders) -> bool:
 
 def log_of(workdir: Path) -> Path:
     """Returns the file with what a run's commands print."""
-    return workdir.with_suffix(".log")
+    return workdir.with_name(f"{workdir.name}.log")
 
 
 def commit() -> str:
