@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -326,6 +327,13 @@ def test_a_terminal_without_utf_8_ends_no_run(flag):
     done = shell("-m", "alexnet_jax.main", *arguments, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\\(xd7|u2026)", done.stdout)  # × and …
+
+
+def test_a_reader_of_the_output_that_is_gone_is_no_error():
+    """As in `… --help | head`; `true` ends before anything is printed."""
+    line = f"{shlex.quote(sys.executable)} -m alexnet_jax.main --help | true"
+    done = subprocess.run(["bash", "-c", line], cwd=TOP, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
