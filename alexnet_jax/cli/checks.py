@@ -87,6 +87,7 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     Raises:
       UserError: the config cannot be trained into the workdir.
     """
+    # The data come first: the net's classifier and the division of batches depend on them.
     check_available(config.data)
     found = summary(config.data)
     notes = fill_classes(config, found.num_classes, "model.num_classes" not in given)

@@ -13,7 +13,7 @@ from devices import small
 
 from alexnet_jax.cli import command
 from alexnet_jax.nets.flops import step_flops
-from alexnet_jax.nets.variants import resolve
+from alexnet_jax.nets.variants import published, resolve
 from alexnet_jax.parallel import Layout, layout_of
 from alexnet_jax.plan import __main__ as plan
 from alexnet_jax.plan import gtx580, k20
@@ -28,7 +28,6 @@ from alexnet_jax.plan.forecast import (
 from alexnet_jax.plan.hlo import Transfer, read_transfers
 from alexnet_jax.plan.layers import layer_rows
 from alexnet_jax.plan.memory import gathered_bytes, output_bytes, parameter_bytes
-from alexnet_jax.plan.published import imagenet_net
 from alexnet_jax.plan.record import communication, local_bytes
 from alexnet_jax.plan.report import communication_text
 from alexnet_jax.plan.traffic import agree, expected_transfers, wire_bytes
@@ -346,14 +345,14 @@ def test_k20_forecasts_by_hand():
 def test_the_k20_table_names_its_source():
     text = k20.k20_text()
     assert "as remembered, not verified" in text
-    for published in (98.05, 50.24, 50.90, 26.20, 26.78, 15.68, 15.91):
-        assert f" {published:.2f} " in text
+    for hours in (98.05, 50.24, 50.90, 26.20, 26.78, 15.68, 15.91):
+        assert f" {hours:.2f} " in text
     assert len(re.findall(r"^\| \d", text, re.MULTILINE)) == 1 + 2 * 3
 
 
 def test_gtx580_by_hand():
     """60,965,224 parameters, three times over, and 1,266,952 outputs of an image, twice."""
-    net = imagenet_net("alexnet")
+    net = published("alexnet", 1000)
     outputs = (
         *(55 * 55 * 96 * 2, 27 * 27 * 96, 27 * 27 * 256 * 2, 13 * 13 * 256, 13 * 13 * 384 * 2),
         *(13 * 13 * 256, 6 * 6 * 256, 4 * 4096, 1000),

@@ -145,6 +145,7 @@ def read_picture(name: str, content: bytes) -> np.ndarray:
 
 def to_records(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     """Returns records from uint8 [N, 1024, 3] or [N, 32, 32, 3] pixels and uint8 [N] labels."""
+    # Interleaved colours to planes of red, green and blue, as the original records have them.
     planes = pixels.reshape(len(labels), -1, 3).transpose(0, 2, 1).reshape(len(labels), -1)
     return np.concatenate([labels[:, None], planes], axis=1).tobytes()
 
