@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.machine import processor, versions
 
 BIGGEST_METRICS = 100_000  # bytes of metrics.jsonl, above which only every 100th step is kept
 CONV345 = ("conv3", "conv4", "conv5")
