@@ -216,7 +216,7 @@ def test_images_that_are_held_out_keep_their_names(tmp_path):
 def test_changed_names_are_noticed_when_the_store_is_opened(prepared):
     names = prepared[1] / "val" / "names.json"
     names.write_text(names.read_text().replace("x.png", "y.png"))
-    with pytest.raises(UserError, match="names.json has been changed"):
+    with pytest.raises(UserError, match=r"names\.json has been changed"):
         store.open_store(prepared[1])
 
 
