@@ -17,7 +17,6 @@ from alexnet_jax.runs.predictions import Predictions
 MOST_IN_TABLE = 20  # classes; more are drawn as a heat map
 MOST_CLASSES = 10  # best and worst ones, if not all are listed
 MOST_CONFUSIONS = 10
-MOST_PICTURES = 24
 GUESSES = 3  # likeliest classes of a picture
 RIGHT, WRONG = (46, 125, 195), (217, 83, 44)  # RGB of the heat map, as in style.css
 
@@ -96,14 +95,14 @@ class EvaluationView:
     missing: str
 
 
-def view_of(predictions: Predictions) -> EvaluationView:
+def view_of(predictions: Predictions, most_pictures: int) -> EvaluationView:
     """Returns what the report shows of an evaluation; opens the data set for its pictures."""
     names = tuple(map(str, predictions.class_names))
     matrix = mistakes.confusion_matrix(predictions.labels, predictions.classes[:, 0], len(names))
     few = len(names) <= MOST_IN_TABLE
     rows = class_rows(matrix, names)
     confusions = mistakes.frequent_confusions(matrix, MOST_CONFUSIONS)
-    pictures, missing = worst_pictures(predictions, names)
+    pictures, missing = worst_pictures(predictions, names, most_pictures)
     return EvaluationView(
         class_names=names,
         cells=cells_of(matrix) if few else (),
@@ -155,12 +154,10 @@ def class_rows(matrix: np.ndarray, names: Sequence[str]) -> tuple[ClassRow, ...]
 
 
 def worst_pictures(
-    predictions: Predictions, names: Sequence[str]
+    predictions: Predictions, names: Sequence[str], most: int
 ) -> tuple[tuple[PictureView, ...], str]:
     """Returns the worst misclassified pictures, or the reason why they cannot be shown."""
-    indices = mistakes.worst_pictures(
-        predictions.wrong, predictions.label_probabilities, MOST_PICTURES
-    )
+    indices = mistakes.worst_pictures(predictions.wrong, predictions.label_probabilities, most)
     try:
         images = read_images(open_split(predictions), indices)
     except UserError as error:

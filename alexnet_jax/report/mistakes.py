@@ -21,7 +21,7 @@ def class_errors(matrix: np.ndarray) -> np.ndarray:
     """Returns the top-1 error of each class, float [classes]; NaN for one without pictures."""
     totals = matrix.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return 1 - np.diag(matrix) / totals
+        return (totals - np.diag(matrix)) / totals
 
 
 def frequent_confusions(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:

@@ -15,6 +15,7 @@ from alexnet_jax.report.evaluation_view import EvaluationView, view_of
 from alexnet_jax.report.run_facts import RunFacts
 
 KERNEL_COLUMNS = 16
+MOST_PICTURES, MOST_OF_SEVERAL = 24, 12  # misclassified pictures of one run, of each of several
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def page(runs: Sequence[RunFacts]) -> str:
 def run_view(run: RunFacts, place: int, several: bool) -> RunView:
     """Returns a run's own parts of the page; beside others, its curves are always narrow."""
     evaluate = f"python -m alexnet_jax.main --mode=eval --workdir={shlex.quote(str(run.workdir))}"
+    most = MOST_OF_SEVERAL if several else MOST_PICTURES
     wide, narrow = (
         figure_uri(draw_curves(run.lines, "", columns)) if run.lines else "" for columns in (2, 1)
     )
@@ -78,7 +80,7 @@ def run_view(run: RunFacts, place: int, several: bool) -> RunView:
         narrow_curves=narrow,
         towers=tuple(map(kernels_uri, run.kernel)),
         kernels=min(KERNEL_COLUMNS, run.kernel.shape[-1]),
-        evaluation=view_of(run.predictions) if run.predictions else None,
+        evaluation=view_of(run.predictions, most) if run.predictions else None,
         command=evaluate,
     )
 
