@@ -197,6 +197,16 @@ def test_a_renamed_picture_is_the_same_data(tmp_path):
     assert store.image_names(two.splits["val"]) == ["val/ant/café 1.png"]
 
 
+def test_a_half_done_store_of_an_earlier_version_gets_its_names(tmp_path):
+    content = two_classes(**{"broken.png": png(picture(24, 24))[:200]})
+    source, directory = write_folder(tmp_path / "pictures", content), tmp_path / "store"
+    refused("broken.png", *folder(source, directory))
+    (directory / "train" / "names.json").unlink()
+    (source / "val" / "ant" / "broken.png").unlink()
+    run(*folder(source, directory))
+    assert store.image_names(store.open_store(directory).splits["train"])[0] == "train/ant/0.png"
+
+
 def test_images_that_are_held_out_keep_their_names(tmp_path):
     """Also where an image between them was left out because it is broken."""
     pictures = two_classes()["train"]

@@ -176,7 +176,10 @@ def test_numbers_curves_kernels_and_machine_are_those_of_the_run(runs, tmp_path)
     page = page_of(runs.good, output=tmp_path / "report.html")
     numbers = json.loads((runs.good / "eval.json").read_text())
     assert f"<dd>{100 * numbers['test/top1_error']:.2f} %</dd>" in page.text
-    assert "<dd>20 steps" not in page.text and "20 steps</dd>" in page.text
+    lines = [json.loads(x) for x in (runs.good / "metrics.jsonl").read_text().splitlines()]
+    error, epoch = min((x["val/top1_error"], x["epoch"]) for x in lines if "val/loss" in x)
+    assert f"<dd>{100 * error:.2f} % after epoch {epoch:.4g}</dd>" in page.text
+    assert f"<dd>{lines[-1]['epoch']:.4g} epochs, 20 steps</dd>" in page.text
     curves = base64.b64decode(page.values("img", "src")[0].partition(";base64,")[2])
     assert b"<svg" in curves
     kernels = [x for tag, x in page.tags if tag == "img" and "Kernels of tower" in x["alt"]]
