@@ -17,6 +17,9 @@ from alexnet_jax.report.run_facts import RunFacts
 KERNEL_COLUMNS = 16
 MOST_PICTURES, MOST_OF_SEVERAL = 24, 12  # misclassified pictures of one run, of each of several
 
+NOT_EVALUATED = "This run has not been evaluated."
+OTHER_PREDICTIONS = "The predictions of this run's evaluation were not kept."
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -28,8 +31,9 @@ class RunView:
       curves, narrow_curves: URIs of the training curves, in two columns and in one; "" without.
       towers: URI of each tower's kernels.
       kernels: number of them in a row.
-      evaluation: its parts; None if the run was not evaluated.
-      command: that evaluates it.
+      evaluation: its parts; None without the predictions of an evaluation.
+      missing: the reason why there are none.
+      command: that makes them.
     """
 
     label: str
@@ -39,6 +43,7 @@ class RunView:
     towers: tuple[str, ...]
     kernels: int
     evaluation: EvaluationView | None
+    missing: str
     command: str
 
 
@@ -81,6 +86,7 @@ def run_view(run: RunFacts, place: int, several: bool) -> RunView:
         towers=tuple(map(kernels_uri, run.kernel)),
         kernels=min(KERNEL_COLUMNS, run.kernel.shape[-1]),
         evaluation=view_of(run.predictions, most) if run.predictions else None,
+        missing=OTHER_PREDICTIONS if run.numbers else NOT_EVALUATED,
         command=evaluate,
     )
 

@@ -196,6 +196,7 @@ def test_several_runs_stand_side_by_side(runs, tmp_path):
     """First with a run that has not been evaluated, which says how that is done; then with it."""
     page = page_of(runs.good, runs.poor, output=tmp_path / "report.html")
     assert f"python -m alexnet_jax.main --mode=eval --workdir={runs.poor}</code>" in page.text
+    assert "This run has not been evaluated." in page.text
     assert len(page.of_class("confusion")) == 1
     evaluate(runs.poor, f"--probabilities={tmp_path / 'poor.npz'}")
     page = page_of(runs.good, runs.poor, output=tmp_path / "report.html")
@@ -237,6 +238,7 @@ def test_predictions_of_an_earlier_evaluation_are_not_shown(runs, tmp_path):
     finally:
         path.write_text(kept)
     assert not page.of_class("confusion") and "--mode=eval" in page.text
+    assert "evaluation were not kept" in page.text
 
 
 @pytest.mark.slow
