@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Store:
       size: pixels, side to which the pictures of 64 pixels are enlarged.
     """
 
-    classes: slice = slice(None)
+    classes: slice = field(default_factory=lambda: slice(None))
     pictures: int | None = None
     size: int = 64
 
