@@ -20,6 +20,7 @@ import pytest
 import weight_files
 from commands import ALL, TOP
 from image_files import jpeg, picture, write_folder
+from saved_runs import save_run
 
 from alexnet_jax.cli import rules
 from configs.base import get_config
@@ -133,7 +134,10 @@ def test_code_of_a_page_is_marked_as_such(page):
 
 @pytest.mark.parametrize("line", [x for x in COMMANDS if x.startswith("python ")])
 def test_the_flags_of_a_command_are_flags_that_it_has(line, tmp_path, monkeypatch):
-    monkeypatch.chdir(TOP)
+    """In a folder with a run, which brings its config to a command without one."""
+    (tmp_path / "configs").symlink_to(TOP / "configs")
+    save_run(tmp_path / "runs/digits", get_config())
+    monkeypatch.chdir(tmp_path)
     values = pages.parsed(shlex.split(line)[1:])
     if "config" in values:
         rules.check(values.config)

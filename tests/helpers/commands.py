@@ -64,6 +64,15 @@ def start(module, *arguments, env=None):
     )
 
 
+def in_process(module, *arguments, with_config=False):
+    """Runs a command to its good end in the tests' own process, where jax is imported already."""
+    from alexnet_jax.cli import command  # it sets variables that commands in a shell inherit
+
+    argv = ["command", *map(str, arguments)]
+    values = command.parse(argv, module.define_flags, with_config=with_config)
+    assert module.main(values) == 0
+
+
 def error_line(done):
     """The one line on stderr that a user's mistake gets."""
     lines = done.stderr.splitlines()
