@@ -105,6 +105,8 @@ def plateau() -> Iterator[Run]:
         for std in STDS:
             for bias in BIASES:
                 changed = {"model.initial": initial(std, bias), "model.num_classes": classes}
+                if classes == 10:
+                    changed["train.steps"] = 1000
                 name = f"{classes}_classes_std_{std:g}_bias_{bias:g}"
                 yield Run("plateau", name, TINY, store, {**PLATEAU, **changed})
 
