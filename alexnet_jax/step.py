@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
-from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
+from alexnet_jax.optim.schedules import layer_factors, learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
@@ -79,12 +79,15 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
     misclassified ones and `examples` all of them. These numbers and the gradients are of the whole
     batch, on every device.
 
+    The gradients of frozen layers are zeros, and nothing is computed for them.
+
     The batch is worked through in train.accumulate_steps parts, one after the other. They are
     unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
     """
     parts, dtype, layout = config.train.accumulate_steps, config.train.compute_dtype, model.layout
     own_params = partial(per_device_params, net=model.net, layout=layout)
     shares = layout.data if layout.hybrid else 1  # devices whose rows the logits have
+    frozen = {name for name, x in layer_factors(config.optim, model.net).items() if x == 0}
 
     def gradients(params: Any, images: jax.Array, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
         labels, mask = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
@@ -92,6 +95,10 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
         indices = parallel.example_indices(len(images), layout)
 
         def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
+            params = {
+                name: jax.lax.stop_gradient(leaves) if name in frozen else leaves
+                for name, leaves in params.items()
+            }
             params, x = jax.tree.map(
                 lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
             )

@@ -63,6 +63,16 @@ def _are_initial(rows: Any) -> bool:
     )
 
 
+def _are_multipliers(rows: Any) -> bool:
+    """True for a tuple of (layer, number ≥ 0) tuples that names each layer once."""
+    return (
+        isinstance(rows, tuple)
+        and all(isinstance(row, tuple) and len(row) == 2 for row in rows)
+        and all(isinstance(name, str) and _is_number(x) and x >= 0 for name, x in rows)
+        and len(dict(rows)) == len(rows)
+    )
+
+
 LISTED = _changes("(epoch, value)")
 RULES: dict[str, Rule] = {
     "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4294967295"),
@@ -98,6 +108,10 @@ RULES: dict[str, Rule] = {
     "optim.plateau_drops": NOT_NEGATIVE,
     "optim.listed": LISTED,
     "optim.listed_layers": _changes("(layer, epoch, rate)", str),
+    "optim.layer_rates": (
+        _are_multipliers,
+        "a tuple of (layer, multiplier) tuples, each layer once, multipliers 0 or more",
+    ),
     "optim.dexp_target": POSITIVE,
     "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
     "train.epochs": NOT_NEGATIVE,

@@ -20,6 +20,7 @@ from configs.base import get_config
 
 BASE = f"--config={TOP / 'configs' / 'base.py'}"
 IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
+FINETUNE = f"--config={TOP / 'configs' / 'finetune.py'}"
 RUN = "--workdir=run"
 FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
@@ -106,6 +107,10 @@ VALUES = [
         "(layer, epoch, rate) tuples, epochs rising",
     ),
     ("optim.listed_layers", "(('conv9', 1, 0.1),)", "names 'conv9'; layers with weights are"),
+    ("optim.layer_rates", "(('conv1', -1.0),)", "a tuple of (layer, multiplier) tuples"),
+    ("optim.layer_rates", "(('conv1', 0, 0.1),)", "a tuple of (layer, multiplier) tuples"),
+    ("optim.layer_rates", "(('conv1', 0), ('conv1', 1))", "tuples, each layer once, multipliers"),
+    ("optim.layer_rates", "(('conv9', 0),)", "layer_rates names 'conv9'; layers with weights are"),
     ("optim.dexp_target", "0.0", "optim.dexp_target=0.0 has to be more than 0"),
     ("optim.dexp_steps", "1", "optim.dexp_steps=1 has to be at least 2"),
     ("train.epochs", "-1", "train.epochs=-1.0 has to be 0 or more"),
@@ -134,6 +139,13 @@ VALUES = [
 
 TABLE = [
     *(("main", (BASE, RUN, f"--config.{key}={value}"), said) for key, value, said in VALUES),
+    (
+        "main",
+        (BASE, RUN, "--config.optim.layer_rates=(('conv1', 0),)",
+         "--config.optim.listed_layers=(('conv1', 5, 0.1),)"),
+        "optim.listed_layers and optim.layer_rates both name 'conv1'",
+    ),
+    ("main", (FINETUNE, RUN, "--config.data.name=digits"), "no checkpoint in runs/pretrained"),
     ("main", (BASE, RUN, "--config.data.batchsize=3"), "batchsize"),
     ("main", (BASE, RUN, "--config.dta.batch_size=3"), "dta"),
     ("main", (BASE, RUN, "--mode=test"), "--mode=test"),

@@ -202,6 +202,20 @@ def test_conv1_leaves_the_schedule_and_is_frozen_as_in_the_log_of_net_145():
         assert (*rates["conv1"], *rates["conv2"]) == pytest.approx(values, rel=1e-6), epoch
 
 
+def test_a_layers_rates_are_multiples_of_the_others_through_the_schedule():
+    config = config_of(
+        schedule="listed",
+        listed=((5, 0.001),),
+        layer_rates=(("conv1", 0), ("conv2", 0.1), ("fc8", 10.0)),
+    )
+    for epoch, rate in ((0, 0.01), (5, 0.001)):
+        rates = rates_of(config, epoch * 10)
+        assert rates["conv1"] == (0, 0)
+        assert rates["conv2"] == pytest.approx((0.1 * rate, 0.2 * rate))
+        assert rates["fc8"] == pytest.approx((10 * rate, 20 * rate))
+        assert rates["fc7"] == pytest.approx((rate, 2 * rate))
+
+
 def test_a_frozen_layers_weights_biases_and_velocities_stay_as_they_are():
     config = config_of(
         schedule="constant",
