@@ -115,7 +115,7 @@ def _assemble(
     total_steps: int,
 ) -> Session:
     model = build_model(config)
-    specs = state_specs(model, devices.layout)
+    specs = state_specs(config, model, devices.layout)
     return Session(
         config=config,
         model=model,

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
+from alexnet_jax.optim.average import moving_average
 from alexnet_jax.optim.schedules import layer_factors, learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
@@ -29,6 +30,7 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: int32, batches trained on.
       params: float32, {layer: {"kernel", "bias"}}.
+      average: moving average of the parameters, which is what gets evaluated; None without one.
       opt_state: the optimizer's, of the parameters' shapes.
       plateau: state of the plateau schedule.
       sums: float32 sums over this epoch's images so far: loss, errors, examples.
@@ -37,6 +39,7 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array
     params: Any
+    average: Any
     opt_state: Any
     plateau: Any
     sums: Scalars
@@ -45,7 +48,7 @@ class TrainState(struct.PyTreeNode):
 
 def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], TrainState]:
     """Returns a function that makes the state at step 0 from config.seed."""
-    net, optimizer = model.net, make_optimizer(config.optim, model.net)
+    net, optimizer = model.net, make_optimizer(config.optim, model.net, model.layout)
 
     def initial_state() -> TrainState:
         images = jnp.zeros((1, net.crop, net.crop, 3))
@@ -53,6 +56,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
         return TrainState(
             step=jnp.int32(0),
             params=params,
+            average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
             opt_state=optimizer.init(params),
             plateau=plateau(config.optim).init(jnp.float32(0)),
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
@@ -60,6 +64,28 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
         )
 
     return initial_state
+
+
+def evaluated_params(state: TrainState) -> Any:
+    """Returns the parameters to evaluate: the moving average, or without one the last ones."""
+    return state.params if state.average is None else state.average
+
+
+def with_params(state: TrainState, params: Any) -> TrainState:
+    """Returns the state with other parameters, which are also the average so far."""
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, average=average)
+
+
+def swap_average(state: TrainState) -> TrainState:
+    """Exchanges the parameters and their moving average; without one the state stays as it is.
+
+    A checkpoint holds the exchanged state, so that whoever reads only its `params` gets those that
+    were evaluated.
+    """
+    return state.replace(
+        params=evaluated_params(state), average=None if state.average is None else state.params
+    )
 
 
 def computed_after(known: Any, x: jax.Array) -> jax.Array:
@@ -72,12 +98,27 @@ def computed_after(known: Any, x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(first), first, x)
 
 
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Returns each image's cross-entropy, float32 [N].
+
+    Args:
+      logits: float32 [N, classes].
+      labels: int32 [N].
+      smoothing: probability that the target gives to all classes in equal parts; the label gets the
+        rest (Szegedy et al., arXiv 1512.00567, section 7).
+    """
+    if not smoothing:
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.losses.softmax_cross_entropy(logits, targets)
+
+
 def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
     """Returns the function (params, images, batch, key) → ((loss, errors, examples), gradients).
 
-    The loss is the mean cross-entropy over the batch's real images (paper §5), `errors` counts the
-    misclassified ones and `examples` all of them. These numbers and the gradients are of the whole
-    batch, on every device.
+    The loss is the mean cross-entropy over the batch's real images (paper §5), with smoothed labels
+    if the config says so. `errors` counts the misclassified ones and `examples` all of them. These
+    numbers and the gradients are of the whole batch, on every device.
 
     The gradients of frozen layers are zeros, and nothing is computed for them.
 
@@ -107,7 +148,7 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
             rngs = {"dropout": key}
             logits, _ = model.apply({"params": params}, x, train=True, examples=rows, rngs=rngs)
             logits = logits.astype(jnp.float32)
-            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, wanted)
+            losses = cross_entropy(logits, wanted, config.train.label_smoothing)
             errors = ((logits.argmax(-1) != wanted) * real).sum()
             return (losses * real).sum() / examples, errors
 
@@ -136,7 +177,8 @@ def make_train_step(
     model on several devices (`on_devices`) the step is what one of them computes, with its part of
     the state and of the batch.
     """
-    optimizer, layout = make_optimizer(config.optim, model.net), model.layout
+    layout = model.layout
+    optimizer = make_optimizer(config.optim, model.net, layout)
     gradients = make_gradients(config, model)
     rates_at = learning_rates(config.optim, model.net, steps_per_epoch, total_steps)
     rate_at = schedule(config.optim, steps_per_epoch, total_steps)
@@ -167,18 +209,23 @@ def make_train_step(
             "epoch_top1_error": sums["errors"] / sums["examples"],
         }
         params = optax.apply_updates(state.params, updates)
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, sums=sums)
-        return state, scalars
+        average = moving_average(config.train.ema_decay, params, state.average, state.step)
+        state = state.replace(step=state.step + 1, params=params, average=average)
+        return state.replace(opt_state=opt_state, sums=sums), scalars
 
     return step
 
 
-def state_specs(model: AlexNet, layout: Layout) -> TrainState:
-    """Returns the partition specs of the state: velocities as their parameters, else replicated."""
+def state_specs(config: ConfigDict, model: AlexNet, layout: Layout) -> TrainState:
+    """Returns the partition specs of the state.
+
+    Velocities and averages lie as their parameters, all else is replicated.
+    """
     params = param_specs(model.net, layout)
     return TrainState(
         step=REPLICATED,
         params=params,
+        average=params if config.train.ema_decay else None,
         opt_state=MomentumState(params),
         plateau=REPLICATED,
         sums=REPLICATED,
@@ -192,6 +239,6 @@ def compile_step(
     """Returns the step on all devices, jitted; it donates the old state's memory to the new one."""
     per_device = on_devices(model, devices.layout)
     step = make_train_step(config, per_device, steps_per_epoch, total_steps)
-    state, batch = state_specs(model, devices.layout), parallel.batch_spec(devices.layout)
+    state, batch = state_specs(config, model, devices.layout), parallel.batch_spec(devices.layout)
     inputs = (state, batch, REPLICATED)
     return devices.compile(step, inputs, (state, REPLICATED), donate_argnums=0)

@@ -38,7 +38,7 @@ from alexnet_jax.runs.restore import abstract_params
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import read_config, write_config
 from alexnet_jax.session import Session, open_session
-from alexnet_jax.step import TrainState
+from alexnet_jax.step import TrainState, evaluated_params, swap_average, with_params
 
 
 def make_validation(
@@ -99,7 +99,7 @@ def make_validate(
     def validate(state: TrainState) -> tuple[TrainState, float | None]:
         if validation is None or is_validated(state):
             return state, None
-        step, result = int(state.step), validation(state.params)
+        step, result = int(state.step), validation(evaluated_params(state))
         reporter.validation(step, result.values("val"))
         error, regular = result.top1_error, calendar.is_regular_validation(step)
         return after_validation(state, error, regular), error
@@ -127,11 +127,11 @@ def restore_or_init(
     if restored is not None:
         check_resumable(restored.record, facts)
         record = replace(restored.record, data=facts)
-        return session.with_mean(restored.mean), restored.state, record
+        return session.with_mean(restored.mean), swap_average(restored.state), record
     state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
     if session.config.init_from:
         params, mean = params_to_start_from(session, state.params, facts)
-        session, state = session.with_mean(mean), state.replace(params=params)
+        session, state = session.with_mean(mean), with_params(state, params)
     return session, state, record
 
 
@@ -194,7 +194,7 @@ def save(
     record = replace(record, seconds=reporter.sync())
     if not reporter.behind:
         mean = np.asarray(session.stats.mean)
-        checkpoints.save(int(state.step), state, mean, record, error)
+        checkpoints.save(int(state.step), swap_average(state), mean, record, error)
 
 
 def make_calendar(session: Session) -> Calendar:

@@ -38,6 +38,7 @@ MAY_CHANGE = (
 )
 # Unless the learning rate depends on them.
 SCHEDULE_DEPENDS_ON = {
+    "linear": ("train.epochs", "train.steps"),
     "cosine": ("train.epochs", "train.steps"),
     "dexp": ("train.epochs", "train.steps"),
     "plateau": ("eval.every_epochs", "eval.views"),

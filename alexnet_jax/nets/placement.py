@@ -182,6 +182,17 @@ def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
     return jnp.sqrt(sum(lax.psum(x, axes) if axes else x for axes, x in sums.items()))
 
 
+def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
+    """Returns the Euclidean norm of every layer's kernel, over the shares of all devices."""
+
+    def norm(kernel: Array, spec: P) -> Array:
+        axes, squares = tuple(axis for axis in spec if axis), jnp.sum(kernel * kernel)
+        return jnp.sqrt(lax.psum(squares, axes) if axes else squares)
+
+    specs = param_specs(net, layout)
+    return {name: norm(leaves["kernel"], specs[name]["kernel"]) for name, leaves in tree.items()}
+
+
 def check_layout(layout: Layout, net: Net, batch_sizes: Mapping[str, int]) -> None:
     """Raises UserError unless the layout's devices can share this net and these batches.
 

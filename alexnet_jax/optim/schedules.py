@@ -42,7 +42,19 @@ def dexp(first: float, target: float, steps: int, total_steps: int) -> Schedule:
 
 def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
     """Returns the weights' learning rate as a function of the step, before any plateau drops."""
+    after = _after_warmup(optim, steps_per_epoch, total_steps)
+    steps = round(optim.warmup_epochs * steps_per_epoch)
+    if steps < 2:
+        return after
+    # The rate is never 0, which would freeze: it rises by the same amount at every step.
+    rise = optax.linear_schedule(1 / steps, 1.0, steps - 1)
+    return lambda step: rise(step) * after(step)
+
+
+def _after_warmup(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
     rate = optim.learning_rate
+    if optim.schedule == "linear":
+        return optax.linear_schedule(rate, 0.0, total_steps)
     if optim.schedule == "cosine":
         return optax.cosine_decay_schedule(rate, total_steps)
     if optim.schedule == "dexp":

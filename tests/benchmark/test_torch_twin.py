@@ -91,7 +91,7 @@ def test_two_steps_give_the_same_losses(name):
     config.optim.learning_rate, config.optim.weight_decay = 0.003, 0.1
     model, params = ours(config)
     images, labels = images_for(model.net), np.arange(NUMBER)
-    optimizer = make_optimizer(config.optim, model.net)
+    optimizer = make_optimizer(config.optim, model.net, model.layout)
     rates = learning_rates(config.optim, model.net, 1000, 1000)(jnp.int32(0), jnp.float32(1))
 
     def loss_of(params):
