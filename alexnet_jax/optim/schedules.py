@@ -12,6 +12,7 @@ from alexnet_jax.nets.variants import weighted_layers
 
 Array = jax.Array
 Schedule = Callable[[Array], Array]
+SMOOTH = ("linear", "cosine")  # schedules whose rate changes at every step
 
 
 def listed(first: float, changes: Sequence[tuple[float, float]], steps_per_epoch: int) -> Schedule:
