@@ -13,6 +13,9 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
+from alexnet_jax.nets.shapes import without_statistics
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import learned_layers
 from alexnet_jax.optim.average import moving_average
 from alexnet_jax.optim.schedules import layer_factors, learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
@@ -29,7 +32,7 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: int32, batches trained on.
-      params: float32, {layer: {"kernel", "bias"}}.
+      params: float32, {layer: {"kernel", "bias"}}, with the running averages of BatchNorm.
       average: moving average of the parameters, which is what gets evaluated; None without one.
       opt_state: the optimizer's, of the parameters' shapes.
       plateau: state of the plateau schedule.
@@ -57,7 +60,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
             step=jnp.int32(0),
             params=params,
             average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
-            opt_state=optimizer.init(params),
+            opt_state=optimizer.init(without_statistics(params)),
             plateau=plateau(config.optim).init(jnp.float32(0)),
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
             validated_step=jnp.int32(-1),
@@ -114,11 +117,13 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
 
 
 def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
-    """Returns the function (params, images, batch, key) → ((loss, errors, examples), gradients).
+    """Returns the function (params, images, batch, key) → (sums, moments, gradients).
 
     The loss is the mean cross-entropy over the batch's real images (paper §5), with smoothed labels
-    if the config says so. `errors` counts the misclassified ones and `examples` all of them. These
-    numbers and the gradients are of the whole batch, on every device.
+    if the config says so. `sums` are (loss, errors, examples): `errors` counts the misclassified
+    images and `examples` all of them. `moments` are {layer: {"mean", "variance"}} of the batch for
+    batch normalisation. All of these and the gradients are of the whole batch, on every device.
+    `params` and the gradients are without running averages.
 
     The gradients of frozen layers are zeros, and nothing is computed for them.
 
@@ -130,12 +135,14 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
     shares = layout.data if layout.hybrid else 1  # devices whose rows the logits have
     frozen = {name for name, x in layer_factors(config.optim, model.net).items() if x == 0}
 
-    def gradients(params: Any, images: jax.Array, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
+    def gradients(
+        params: Any, images: jax.Array, batch: Batch, key: jax.Array
+    ) -> tuple[Any, Any, Any]:
         labels, mask = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
         examples = parallel.psum_batch(mask.sum(), layout)
         indices = parallel.example_indices(len(images), layout)
 
-        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
+        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, Any]:
             params = {
                 name: jax.lax.stop_gradient(leaves) if name in frozen else leaves
                 for name, leaves in params.items()
@@ -144,13 +151,19 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
                 lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
             )
             wanted, real = (parallel.part_rows(x, part, shares) for x in (labels, mask))
-            rows = parallel.part_rows(indices, part)
-            rngs = {"dropout": key}
-            logits, _ = model.apply({"params": params}, x, train=True, examples=rows, rngs=rngs)
+            (logits, _), found = model.apply(
+                {"params": params},
+                x,
+                train=True,
+                examples=parallel.part_rows(indices, part),
+                mask=parallel.part_rows(batch["mask"], part),
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
             logits = logits.astype(jnp.float32)
             losses = cross_entropy(logits, wanted, config.train.label_smoothing)
             errors = ((logits.argmax(-1) != wanted) * real).sum()
-            return (losses * real).sum() / examples, errors
+            return (losses * real).sum() / examples, (errors, found.get("batch_stats", {}))
 
         gradients_of = jax.value_and_grad(loss_of, has_aux=True)
         # The gradients of all parts are summed on the device first, then over the devices once.
@@ -160,11 +173,28 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
             # One part after the other: otherwise XLA holds the activations of several at once.
             found = gradients_of(copies, computed_after(sums, images), (i, parts))
             sums = jax.tree.map(jnp.add, sums, found)
-        (loss, errors), grads = sums
+        (loss, (errors, moments)), grads = sums
         loss, errors = (parallel.psum_batch(x, layout) for x in (loss, errors))
-        return (loss, errors, examples), sum_over_devices(grads)[0]
+        return (loss, errors, examples), moments, sum_over_devices(grads)[0]
 
     return gradients
+
+
+def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
+    """Returns the learned parameters and the running averages of batch normalisation.
+
+    Args:
+      learned: new parameters, without averages.
+      params: the old ones with the averages so far, a ← decay · a + (1 − decay) · moment.
+      moments: {layer: {"mean", "variance"}} of the batch.
+      net: its layers hold the decays.
+    """
+    averages = {}
+    for name, moment in moments.items():
+        so_far = {statistic: params[name][statistic] for statistic in moment}
+        decay = learned_layers(net)[name].decay
+        averages[name] = optax.incremental_update(moment, so_far, 1 - decay)
+    return {name: {**leaves, **averages.get(name, {})} for name, leaves in learned.items()}
 
 
 def make_train_step(
@@ -195,9 +225,10 @@ def make_train_step(
         images = augment_batch(
             batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
         )
-        (loss, errors, count), grads = gradients(state.params, images, batch, dropout_key)
+        learned = without_statistics(state.params)
+        (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, learned, rates=rates)
         sums = epoch_sums(state, {"loss": loss * count, "errors": errors, "examples": count})
         scalars = {
             "loss": loss,
@@ -208,7 +239,8 @@ def make_train_step(
             "epoch_loss": sums["loss"] / sums["examples"],
             "epoch_top1_error": sums["errors"] / sums["examples"],
         }
-        params = optax.apply_updates(state.params, updates)
+        learned = optax.apply_updates(learned, updates)
+        params = with_statistics(learned, state.params, moments, model.net)
         average = moving_average(config.train.ema_decay, params, state.average, state.step)
         state = state.replace(step=state.step + 1, params=params, average=average)
         return state.replace(opt_state=opt_state, sums=sums), scalars
@@ -226,7 +258,7 @@ def state_specs(config: ConfigDict, model: AlexNet, layout: Layout) -> TrainStat
         step=REPLICATED,
         params=params,
         average=params if config.train.ema_decay else None,
-        opt_state=MomentumState(params),
+        opt_state=MomentumState(without_statistics(params)),
         plateau=REPLICATED,
         sums=REPLICATED,
         validated_step=REPLICATED,

@@ -111,6 +111,12 @@ def averaged(tmp_path_factory):
     return run(quick(), tmp_path_factory.mktemp("averaged") / "run")
 
 
+NORMALISED = {
+    "model.name": "alexnet_batch_norm", "model.width": 0.0625,
+    "data.image_size": 72, "data.crop_size": 64,
+}  # fmt: skip
+
+
 def loaded(workdir, step):
     return jax.device_get(alexnet_jax.load(workdir / "checkpoints" / str(step))[1]["params"])
 
@@ -141,19 +147,28 @@ def test_a_validation_is_of_the_average(averaged):
     np.testing.assert_allclose(validation, losses.mean(), rtol=1e-5)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(averaged, tmp_path):
-    again = tmp_path / "run"
-    shutil.copytree(averaged, again)
+def assert_resumes(config, finished, again):
+    """Removes the last two of four steps from a copy of the run and trains them again."""
+    shutil.copytree(finished, again)
     for step in (3, 4):
         shutil.rmtree(again / "checkpoints" / str(step))
-    run(quick(), again)
-    ours, theirs = (state(folder) for folder in (again, averaged))
+    run(config, again)
+    ours, theirs = (state(config, folder) for folder in (again, finished))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def state(workdir):
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(averaged, tmp_path):
+    assert_resumes(quick(), averaged, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_so_is_a_resumed_run_with_batch_normalisation(tmp_path):
+    config = quick(**NORMALISED)
+    assert_resumes(config, run(config, tmp_path / "first"), tmp_path / "again")
+
+
+def state(config, workdir):
     """The training state at step 4, as a checkpoint holds it."""
-    config = quick()
     session = open_session(config, open_dataset(config.data))
     with Checkpoints(workdir, 4) as checkpoints:
         restored = checkpoints.restore(session.initial_state.eval_shape())

@@ -21,7 +21,8 @@ from alexnet_jax.cli.restore_checks import (
 from alexnet_jax.data import Summary, check_available, summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
-from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.spec import BatchNorm
+from alexnet_jax.nets.variants import learned_layers, resolve
 from alexnet_jax.runs.workdir import newest_good, read_config, steps, workdir_of
 
 
@@ -139,7 +140,7 @@ def fill_classes(config: ConfigDict, classes: int, is_default: bool = False) -> 
 
 def check_net(config: ConfigDict) -> None:
     """Raises UserError unless the net can be built and the rates by layer name layers of it."""
-    names = weighted_layers(resolve(config.model, config.data.crop_size))
+    names = learned_layers(resolve(config.model, config.data.crop_size))
     listed = {name for name, *_ in config.optim.listed_layers}
     multiplied = {name for name, _ in config.optim.layer_rates}
     for key, used in (("listed_layers", listed), ("layer_rates", multiplied)):
@@ -170,12 +171,21 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
 
 
 def check_parts(config: ConfigDict) -> None:
-    """Raises UserError unless each device's share of the batch can be divided into equal parts."""
+    """Raises UserError unless each device's share of the batch can be divided into equal parts.
+
+    Batch normalisation needs the moments of the whole batch, and so cannot be computed in parts.
+    """
     parts, share = config.train.accumulate_steps, config.data.batch_size // config.parallel.data
     if share % parts:
         raise UserError(
             f"train.accumulate_steps={parts} does not divide the {share} images of a batch that "
             "each device has; use a divisor"
+        )
+    net = resolve(config.model, config.data.crop_size)
+    if parts > 1 and any(isinstance(layer, BatchNorm) for layer in net.layers):
+        raise UserError(
+            f"train.accumulate_steps={parts}, but batch normalisation needs the whole batch at "
+            "once; use 1, more devices, or a net without it"
         )
 
 

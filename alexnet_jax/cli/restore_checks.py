@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Exchange, Net, Weighted
+from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, read_config
 
@@ -52,8 +52,8 @@ DATA = (
     "data.synthetic_images",
     "data.synthetic_classes",
 )
-# The attributes of a layer with weights that a trained net does not depend on.
-TRAINING_ONLY = ("std", "bias", "rate", "weight_decay")
+# The attributes of a layer with parameters that a trained net does not depend on.
+TRAINING_ONLY = ("std", "bias", "rate", "weight_decay", "decay")
 
 
 def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
@@ -154,7 +154,7 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
         yield f"{layer.name}.kind", type(layer).__name__
         yield f"{layer.name}.exchange", exchanged
         exchanged = False
-        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Weighted) else ())}
+        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Learned) else ())}
         if layer is net.layers[-1]:
             ignored.add("features")
         for field in fields(layer):

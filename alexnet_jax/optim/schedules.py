@@ -8,7 +8,7 @@ import optax
 from ml_collections import ConfigDict
 
 from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.variants import weighted_layers
+from alexnet_jax.nets.variants import learned_layers
 
 Array = jax.Array
 Schedule = Callable[[Array], Array]
@@ -78,14 +78,13 @@ def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
 
 
 def layer_factors(optim: ConfigDict, net: Net) -> dict[str, float]:
-    """Returns the factor on the learning rates of each layer's weights and biases.
+    """Returns the factor on the learning rates of each layer's parameters.
 
     It is the layer's own rate times its multiplier in optim.layer_rates; 0 freezes the layer.
     """
     multipliers = dict(optim.layer_rates)
     return {
-        name: layer.rate * multipliers.get(name, 1.0)
-        for name, layer in weighted_layers(net).items()
+        name: layer.rate * multipliers.get(name, 1.0) for name, layer in learned_layers(net).items()
     }
 
 
@@ -94,9 +93,10 @@ def learning_rates(
 ) -> Callable[[Array, Array], dict[str, dict[str, Array]]]:
     """Returns the learning rate of every parameter as a function of the step and the plateau scale.
 
-    The function's result is {layer: {"kernel": rate, "bias": rate}}. The common rates are times the
-    layer's factor. A layer in optim.listed_layers leaves the common schedule at the first epoch
-    listed for it. At a rate of 0 both its weights and its biases are frozen.
+    The function's result is {layer: {"kernel": rate, "bias": rate}}; the scale of BatchNorm has the
+    rate of a kernel. The common rates are times the layer's factor. A layer in optim.listed_layers
+    leaves the common schedule at the first epoch listed for it. At a rate of 0 both its weights and
+    its biases are frozen.
     """
     common, factors = schedule(optim, steps_per_epoch, total_steps), layer_factors(optim, net)
     first_bias = optim.learning_rate * optim.bias_multiplier
@@ -105,14 +105,14 @@ def learning_rates(
         weight = common(step) * scale
         bias = weight * optim.bias_multiplier if optim.bias_follows else jnp.float32(first_bias)
         result = {}
-        for name, factor in factors.items():
+        for name, layer in learned_layers(net).items():
+            factor = factors[name]
             own = [(epoch, rate) for other, epoch, rate in optim.listed_layers if other == name]
             kernel = listed(-1.0, own, steps_per_epoch)(step)  # −1 until its first epoch
             kernel = jnp.where(kernel < 0, weight * factor, kernel)
-            result[name] = {
-                "kernel": kernel,
-                "bias": jnp.where(kernel > 0, bias * factor, 0.0),
-            }
+            result[name] = {layer.weights: kernel}
+            if layer.bias is not None:
+                result[name]["bias"] = jnp.where(kernel > 0, bias * factor, 0.0)
         return result
 
     return at

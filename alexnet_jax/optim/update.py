@@ -10,8 +10,8 @@ import optax
 from ml_collections import ConfigDict
 
 from alexnet_jax.nets.placement import kernel_norms
-from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.variants import weighted_layers
+from alexnet_jax.nets.spec import Learned, Net
+from alexnet_jax.nets.variants import learned_layers
 from alexnet_jax.parallel import Layout
 
 Array = jax.Array
@@ -29,13 +29,12 @@ class MomentumState(NamedTuple):
 
 def decays(optim: ConfigDict, net: Net) -> dict[str, dict[str, float]]:
     """Returns every parameter's weight decay: the layer's own or the config's, 0 for biases."""
-    return {
-        name: {
-            "kernel": optim.weight_decay if layer.weight_decay is None else layer.weight_decay,
-            "bias": 0.0,
-        }
-        for name, layer in weighted_layers(net).items()
-    }
+
+    def of_layer(layer: Learned) -> dict[str, float]:
+        decay = optim.weight_decay if layer.weight_decay is None else layer.weight_decay
+        return {layer.weights: decay, **({} if layer.bias is None else {"bias": 0.0})}
+
+    return {name: of_layer(layer) for name, layer in learned_layers(net).items()}
 
 
 def momentum_rule(
@@ -86,8 +85,8 @@ def lars_rule(
 
     f = g + d·w,  v ← m·v − ε·(trust ‖w‖ ÷ ‖f‖)·f,  w ← w + v.
 
-    The factor of f is 1 for every bias, and where one of the norms is 0. That is optax.lars with
-    the biases masked. But optax would take the norms of the part that one device holds.
+    The factor of f is 1 for all but kernels, and where one of the norms is 0. That is optax.lars,
+    with all but kernels masked. But optax would take the norms of the part that one device holds.
 
     Args:
       weight_decays: d of every parameter, as `decays` returns them.
@@ -109,10 +108,11 @@ def lars_rule(
     ) -> tuple[Any, MomentumState]:
         forces = jax.tree.map(lambda g, w, d: g + d * w, grads, params, weight_decays)
         w_norms, f_norms = norms(params), norms(forces)
-        forces = {
-            name: {**f, "kernel": scaled(f["kernel"], w_norms[name], f_norms[name])}
-            for name, f in forces.items()
+        kernels = {
+            name: {"kernel": scaled(forces[name]["kernel"], w_norms[name], f_norms[name])}
+            for name in w_norms
         }
+        forces = {name: {**f, **kernels.get(name, {})} for name, f in forces.items()}
         return rule.update(forces, state, params, rates=rates)
 
     return optax.GradientTransformationExtraArgs(rule.init, update)

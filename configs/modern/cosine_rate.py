@@ -1,6 +1,6 @@
 """The digits with a rate that falls to 0 along half a cosine.
 
-Command:   python -m alexnet_jax.main --config=configs/modern/cosine_rate.py --workdir=runs/cosine_rate
+Command:   python -m alexnet_jax.main --config=configs/modern/cosine_rate.py --workdir=runs/cosine
 Hardware:  as configs/base.py.
 Expected:  docs/recipes.md.
 Source:    Loshchilov and Hutter, arXiv 1608.03983, without restarts.

@@ -1,6 +1,6 @@
 """The digits with smoothed labels.
 
-Command:   python -m alexnet_jax.main --config=configs/modern/label_smoothing.py --workdir=runs/label_smoothing
+Command:   python -m alexnet_jax.main --config=configs/modern/label_smoothing.py --workdir=runs/soft
 Hardware:  as configs/base.py.
 Expected:  docs/recipes.md.
 Source:    Szegedy et al., arXiv 1512.00567, section 7.

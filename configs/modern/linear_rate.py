@@ -1,6 +1,6 @@
 """The digits with a rate that falls linearly to 0.
 
-Command:   python -m alexnet_jax.main --config=configs/modern/linear_rate.py --workdir=runs/linear_rate
+Command:   python -m alexnet_jax.main --config=configs/modern/linear_rate.py --workdir=runs/linear
 Hardware:  as configs/base.py.
 Expected:  docs/recipes.md.
 """

@@ -149,6 +149,11 @@ TABLE = [
          "--config.optim.listed_layers=(('conv1', 5, 0.1),)"),
         "optim.listed_layers and optim.layer_rates both name 'conv1'",
     ),
+    (
+        "main",
+        (BASE, RUN, "--config.model.name=alexnet_batch_norm", "--config.train.accumulate_steps=2"),
+        "batch normalisation needs the whole batch at once; use 1, more devices",
+    ),
     ("main", (FINETUNE, RUN, "--config.data.name=digits"), "no checkpoint in runs/pretrained"),
     ("main", (BASE, RUN, "--config.data.batchsize=3"), "batchsize"),
     ("main", (BASE, RUN, "--config.dta.batch_size=3"), "dta"),

@@ -59,9 +59,11 @@ def test_the_default_config_is_accepted(tmp_path):
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", sorted(x.stem for x in (TOP / "configs").rglob("*.py")))
+@pytest.mark.parametrize(
+    "name", sorted(str(x.relative_to(TOP / "configs")) for x in (TOP / "configs").rglob("*.py"))
+)
 def test_every_config_holds_values_that_are_accepted(name):
-    config = TOP / "configs" / f"{name}.py"
+    config = TOP / "configs" / name
     assert checked(f"--config={config}", "--mode=describe", "--config.model.num_classes=10")
 
 
