@@ -1,12 +1,13 @@
 """Makes the runs behind results/: a queue that anyone can start again.
 
     python launch/evidence.py --data=data --work=runs/evidence
-    python launch/evidence.py --claim=plateau
+    python launch/evidence.py --claim=plateau,ablations --jobs=4
 
-A run whose record lies in --output is skipped, an interrupted one is resumed. Each record is a
-folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command, commit, machine, seed, seconds)
-and, of an evaluated run, predictions.npz. The stores are found in --data by name, or prepared from
---tiny_imagenet (a folder with train/WNID and test/WNID).
+launch/claims.py lists the runs. A run whose record lies in --output is skipped, an interrupted one
+is resumed. Each record is a folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command,
+commit, machine, seed, seconds) and, of an evaluated run, predictions_*.npz. The stores are found in
+--data by name, or prepared from --tiny_imagenet (a folder with train/WNID and test/WNID). On a GPU,
+small nets leave room for several runs at once: --jobs.
 """
 
 import checkout  # noqa: F401  first: one error line if .venv is not active
@@ -14,24 +15,27 @@ import checkout  # noqa: F401  first: one error line if .venv is not active
 # isort: split
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
+from claims import CLAIMS, Ensemble, Run, runs
 
 from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
 
 BIGGEST_METRICS = 100_000  # bytes of metrics.jsonl, above which only every 100th step is kept
-CONV345 = ("conv3", "conv4", "conv5")
-TINY = "configs/tiny_imagenet.py"
-STDS, BIASES = (0.01, 0.03), (1.0, 0.1, 0.0)  # of the plateau's grid
+DIVERGED = "try a"  # words of the error line of a loss, a gradient or a state that is not finite
+PREPARED = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -39,102 +43,58 @@ class Store:
     """A store to prepare from Tiny-ImageNet.
 
     Attributes:
-      classes: number of its 200 classes, evenly spaced in the order of their names.
-      pictures: of each class; 0 for all.
-      arguments: further ones of `prepare`.
+      classes: those of its 200 classes, in the order of their names.
+      pictures: of each class; None for all.
+      size: pixels, side to which the pictures of 64 pixels are enlarged.
     """
 
-    classes: int
-    pictures: int
-    arguments: tuple[str, ...]
+    classes: slice = slice(None)
+    pictures: int | None = None
+    size: int = 64
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training, and the evaluations after it.
+class Folders:
+    """The folders of a queue.
 
     Attributes:
-      claim, name: folder of its record.
-      config: config file.
-      store: name of a store; empty for data that need none.
-      settings: overrides by config key.
-      views: of the evaluations on the test split.
+      data: of the stores.
+      work: of the workdirs.
+      output: of the records.
     """
 
-    claim: str
-    name: str
-    config: str
-    store: str
-    settings: Mapping[str, object] = field(default_factory=dict)
-    views: tuple[int, ...] = ()
+    data: Path
+    work: Path
+    output: Path
+
+    def workdir(self, run: Run | Ensemble) -> Path:
+        """Returns the run's workdir."""
+        return self.work / run.claim / run.name
+
+    def record(self, run: Run | Ensemble) -> Path:
+        """Returns the folder of the run's record."""
+        return self.output / run.claim / run.name
 
 
 STORES = {
-    "tiny64": Store(200, 0, ("--encoding=raw",)),
-    "tiny64-50": Store(50, 0, ("--encoding=raw",)),
-    "tiny64-10": Store(10, 0, ("--encoding=raw",)),
-    "tiny256": Store(200, 100, ("--encoding=jpeg", "--image_size=256")),
+    "tiny64": Store(),
+    "tiny64-50": Store(slice(None, None, 4)),
+    "tiny64-10": Store(slice(None, None, 20)),
+    "tiny64-first": Store(slice(0, None, 2)),
+    "tiny64-second": Store(slice(1, None, 2)),
+    "tiny64-50-a-class": Store(pictures=50),
+    "tiny64-125-a-class": Store(pictures=125),
+    "tiny64-250-a-class": Store(pictures=250),
+    "tiny128": Store(size=128),
+    "tiny256": Store(pictures=100, size=256),
 }
-
-
-def initial(std: float, bias: float) -> tuple[tuple[str, float, float], ...]:
-    """Returns model.initial with this std in conv3 to conv5 and this bias where the paper has 1."""
-    layers = [("conv2", 0.01, bias)]
-    layers += [(name, std, 0.0 if name == "conv3" else bias) for name in CONV345]
-    return (*layers, ("fc6", 0.01, bias), ("fc7", 0.01, bias))
-
-
-def plateau_runs() -> Iterator[Run]:
-    """Yields the runs that ask why the loss stays at ln(classes).
-
-    The paper's net at half its width on Tiny-ImageNet, with other initial stds and biases, on 10,
-    50 and 200 classes, then the paper's and the released stds at full size.
-    """
-    small = {
-        "model.name": "alexnet",
-        "optim.schedule": "constant",
-        "train.steps": 1000,
-        "train.log_every_steps": 10,
-        "eval.every_epochs": 1000,
-    }
-    full = {
-        **small,
-        "train.steps": 150,
-        "train.log_every_steps": 5,
-        "data.image_size": 256,
-        "data.crop_size": 224,
-        "model.width": 1.0,
-    }
-    for std in reversed(STDS):
-        settings = {**full, "model.initial": initial(std, 1.0)}
-        yield Run("plateau", f"full_size_std_{std:g}_bias_1", TINY, "tiny256", settings)
-    yield from (grid_run(200, std, bias, small) for std in STDS for bias in BIASES)
-    fewer = {**small, "train.steps": 600}
-    for classes in (50, 10):
-        yield from (grid_run(classes, std, bias, fewer) for std in STDS for bias in BIASES)
-
-
-def grid_run(classes: int, std: float, bias: float, settings: Mapping[str, object]) -> Run:
-    """Returns one small run of the plateau's grid."""
-    changed = {"model.initial": initial(std, bias), "model.num_classes": classes}
-    store = "tiny64" if classes == 200 else f"tiny64-{classes}"
-    name = f"{classes}_classes_std_{std:g}_bias_{bias:g}"
-    return Run("plateau", name, TINY, store, {**settings, **changed})
-
-
-def digits_runs() -> Iterator[Run]:
-    """Yields the quickstart's run with three seeds."""
-    for seed in range(3):
-        yield Run("digits", f"seed{seed}", "configs/base.py", "", {"seed": seed}, views=(1,))
-
-
-CLAIMS = {"digits": digits_runs, "plateau": plateau_runs}
 FLAGS = {
-    "claim": ("", f"One of {', '.join(CLAIMS)}; empty = all."),
+    "claim": ([], f"Some of {', '.join(CLAIMS)}, commas between; empty = all."),
     "data": ("data", "Folder of the stores."),
     "work": ("runs/evidence", "Folder of the workdirs."),
     "output": ("results", "Folder of the records."),
     "tiny_imagenet": ("", "Tiny-ImageNet's folder, to prepare stores that are missing."),
+    "jobs": (1, "Runs at once."),
 }
 
 
@@ -143,23 +103,32 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define(values, FLAGS)
 
 
-def call(*words: object) -> None:
-    """Runs a command of the package to its end; raises UserError if it fails."""
+def call(log: Path, *words: object) -> str:
+    """Runs a command of the package to its end and returns what it printed.
+
+    Its output goes to the log, which a later call appends to.
+
+    Raises:
+      UserError: it failed; the message ends with its last line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", *map(str, words)]
-    if subprocess.run(arguments).returncode:
-        raise UserError(f"{' '.join(map(str, words))} failed; the queue can be started again")
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with log.open("a") as file:
+        file.write(f"{' '.join(map(str, words))}\n{done.stdout}")
+    if done.returncode:
+        last = done.stdout.splitlines()[-1:]
+        raise UserError(f"{' '.join(map(str, words))} failed, see {log}: {''.join(last)}")
+    return done.stdout
 
 
 def link_pictures(source: Path, folder: Path, store: Store) -> None:
     """Makes a folder of symbolic links to the pictures of a store."""
-    classes = sorted(entry.name for entry in (source / "train").iterdir())
-    spaced = np.linspace(0, len(classes) - 1, store.classes).round().astype(int)
-    chosen = [classes[i] for i in spaced]
-    for split in ("train", "test"):
+    chosen = sorted(entry.name for entry in (source / "train").iterdir())[store.classes]
+    for split, pictures in (("train", store.pictures), ("test", None)):
         for name in chosen:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
-            pictures = sorted((source / split / name).iterdir())
-            for picture in pictures[: store.pictures or None]:
+            for picture in sorted((source / split / name).iterdir())[:pictures]:
                 link = folder / split / name / picture.name
                 if not link.exists():
                     link.symlink_to(picture.resolve())
@@ -167,19 +136,25 @@ def link_pictures(source: Path, folder: Path, store: Store) -> None:
 
 def prepare_store(name: str, data: Path, source: str) -> None:
     """Prepares a store of Tiny-ImageNet unless it exists or none is needed."""
-    if not name or (data / name / "manifest.json").is_file():
+    if not name or (data / name / PREPARED).is_file():
         return
-    if not source:
-        raise UserError(f"there is no store {data / name}; give --tiny_imagenet to prepare it")
-    folder = data / f"{name}-pictures"
-    link_pictures(Path(source), folder, STORES[name])
-    arguments = (f"--source={folder}", f"--dir={data / name}", *STORES[name].arguments)
-    call("alexnet_jax.prepare", "--name=folder", *arguments)
+    if name not in STORES or not source:
+        mend = "give --tiny_imagenet to prepare it" if name in STORES else "see docs/data.md"
+        raise UserError(f"there is no store {data / name}; {mend}")
+    folder, store = data / f"{name}-pictures", STORES[name]
+    link_pictures(Path(source), folder, store)
+    arguments = (f"--source={folder}", f"--dir={data / name}", "--encoding=raw")
+    size = (f"--image_size={store.size}",) if store.size != 64 else ()
+    call(data / f"{name}.log", "alexnet_jax.prepare", "--name=folder", *arguments, *size)
 
 
-def arguments_of(run: Run, data: Path) -> list[str]:
+def arguments_of(run: Run, folders: Folders) -> list[str]:
     """Returns the command line of a run, but for its workdir and mode."""
-    settings = {**({"data.dir": data / run.store} if run.store else {}), **run.settings}
+    settings = dict(run.settings)
+    if run.store:
+        settings["data.dir"] = folders.data / run.store
+    if run.starts_from:
+        settings["init_from"] = folders.workdir(replace(run, name=run.starts_from))
     return [f"--config={run.config}", *(f"--config.{key}={x}" for key, x in settings.items())]
 
 
@@ -191,36 +166,75 @@ def thinned(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
-def write_record(run: Run, workdir: Path, folder: Path, arguments: list[str], start: float) -> None:
-    """Copies what proves a finished run into its record's folder."""
+def train(run: Run, folders: Folders) -> bool:
+    """Trains a run to its end; returns True if its loss or its parameters became NaN or infinite.
+
+    Raises:
+      UserError: it failed for another reason.
+    """
+    workdir = folders.workdir(run)
+    try:
+        arguments = arguments_of(run, folders)
+        call(log_of(workdir), "alexnet_jax.main", *arguments, f"--workdir={workdir}")
+    except UserError as error:
+        if DIVERGED not in str(error):
+            raise
+        return True
+    return False
+
+
+def log_of(workdir: Path) -> Path:
+    """Returns the file with what a run's commands print."""
+    return workdir.with_name(f"{workdir.name}.log")
+
+
+def commit() -> str:
+    """Returns the checkout's commit; "" outside a repository."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def machine(workdir: Path) -> dict[str, object]:
+    """Returns the machine and its software; the devices are those that the run printed."""
+    devices = re.findall(r"^devices: (.*)$", log_of(workdir).read_text(), re.MULTILINE)[-1]
+    return {"devices": devices, "processor": processor(), "cores": os.cpu_count(), **versions()}
+
+
+def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, jobs: int) -> None:
+    """Copies what proves a finished run into its record's folder, and evaluates it."""
+    folder, workdir = folders.record(run), folders.workdir(run)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((workdir / "config.json").read_text())
+    public = Folders(Path("data"), Path("runs/evidence"), Path("results"))
     if run.store:
         config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
+    if run.starts_from:
+        config["init_from"] = str(public.workdir(replace(run, name=run.starts_from)))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     big = sum(map(len, lines)) > BIGGEST_METRICS
     (folder / "metrics.jsonl").write_text("".join(thinned(lines) if big else lines))
-    training = max(json.loads(line)["time"] for line in lines)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     record = {
-        "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, Path("data"))]),
-        "commit": commit.strip(),
+        "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, public)]),
+        "commit": commit(),
         "seed": config["seed"],
-        "training_seconds": training,
-        "wall_seconds": round(time.time() - start, 1),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), **versions()},
+        "diverged": diverged,
+        "training_seconds": max(json.loads(line)["time"] for line in lines),
+        "wall_seconds": round(seconds, 1),
+        "runs_at_once": jobs,
+        "machine": machine(workdir),
     }
-    for views in run.views:
+    for views in () if diverged else run.views:
+        arguments = [*arguments_of(run, folders), f"--workdir={workdir}"]
         record |= {f"{views}_views": evaluation(workdir, folder, arguments, views)}
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def evaluation(workdir: Path, folder: Path, arguments: list[str], views: int) -> dict[str, float]:
-    """Evaluates a workdir's newest checkpoint on the test split; keeps each picture's classes."""
+    """Evaluates on the test split; keeps the five likeliest classes of each picture."""
     file = workdir / "probabilities.npz"
     options = ("--mode=eval", f"--config.eval.views={views}", f"--probabilities={file}")
-    call("alexnet_jax.main", *arguments, f"--workdir={workdir}", *options)
+    call(log_of(workdir), "alexnet_jax.main", *arguments, *options)
     with np.load(file) as arrays:
         best = np.argsort(-arrays["probabilities"], axis=1, kind="stable")[:, :5]
         kind = np.uint8 if arrays["probabilities"].shape[1] <= 256 else np.uint16
@@ -228,21 +242,60 @@ def evaluation(workdir: Path, folder: Path, arguments: list[str], views: int) ->
     return json.loads((workdir / "eval.json").read_text())
 
 
+def make_ensemble(ensemble: Ensemble, folders: Folders) -> None:
+    """Evaluates an ensemble and writes its record."""
+    folder, workdir = folders.record(ensemble), folders.workdir(ensemble)
+    workdir.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    members = [str(folders.workdir(replace(ensemble, name=name))) for name in ensemble.members]
+    arguments = [f"--checkpoint={','.join(members)}", f"--workdir={workdir}"]
+    record = {"members": ensemble.members, "commit": commit()}
+    for views in ensemble.views:
+        record |= {f"{views}_views": evaluation(workdir, folder, arguments, views)}
+    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def make(run: Run | Ensemble, folders: Folders, jobs: int) -> None:
+    """Makes the record of a run or an ensemble."""
+    print(f"{run.claim}/{run.name}", flush=True)
+    if isinstance(run, Ensemble):
+        return make_ensemble(run, folders)
+    start = time.time()
+    diverged = train(run, folders)
+    write_record(run, folders, diverged, time.time() - start, jobs)
+
+
+def needs_others(run: Run | Ensemble) -> bool:
+    """True if other runs of the claim have to be finished first."""
+    return isinstance(run, Ensemble) or bool(run.starts_from)
+
+
+def make_claim(claim: str, folders: Folders, source: str, jobs: int) -> None:
+    """Makes the records of a claim that are missing, several at once."""
+    missing = [
+        run
+        for run in runs(claim, folders.output)
+        if not (folders.record(run) / "run.json").is_file()
+    ]
+    stores = {run.store for run in missing if isinstance(run, Run)}
+    for store in sorted(stores):
+        prepare_store(store, folders.data, source)
+    for later in (False, True):
+        ready = [run for run in missing if needs_others(run) == later]
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(partial(make, folders=folders, jobs=jobs), ready))
+
+
 def main(values: flags.FlagValues) -> int:
     """Makes the runs whose records are missing; returns the exit code."""
-    if values.claim and values.claim not in CLAIMS:
-        raise UserError(f"--claim={values.claim} is unknown; choose from {', '.join(CLAIMS)}")
-    data, work, output = Path(values.data), Path(values.work), Path(values.output)
-    claims = [values.claim] if values.claim else list(CLAIMS)
-    for run in (run for claim in claims for run in CLAIMS[claim]()):
-        folder, workdir = output / run.claim / run.name, work / run.claim / run.name
-        if (folder / "run.json").is_file():
-            continue
-        print(f"{run.claim}/{run.name}", flush=True)
-        prepare_store(run.store, data, values.tiny_imagenet)
-        arguments, start = arguments_of(run, data), time.time()
-        call("alexnet_jax.main", *arguments, f"--workdir={workdir}")
-        write_record(run, workdir, folder, arguments, start)
+    for claim in values.claim:
+        if claim not in CLAIMS:
+            raise UserError(f"--claim={claim} is unknown; choose from {', '.join(CLAIMS)}")
+    if values.jobs < 1:
+        raise UserError(f"--jobs={values.jobs} has to be 1 or more")
+    folders = Folders(Path(values.data), Path(values.work), Path(values.output))
+    for claim in values.claim or CLAIMS:
+        make_claim(claim, folders, values.tiny_imagenet, values.jobs)
     return 0
 
 

@@ -6,9 +6,11 @@ if it would be made from the same again, and written again otherwise. The manife
 then these files are removed.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,8 @@ from alexnet_jax.prepare.stored_image import StoredImage, to_stored
 SPLIT_DONE = "split.json"
 CLASS_NAMES = "labels.txt"
 SPLITS = ("train", "val", "test")
-CONVERTERS = ("numpy", "pillow", "tensorflow-datasets")  # packages that determine the pixels
+# Packages that determine the pixels, if they are installed: a folder does not need the last one.
+CONVERTERS = ("numpy", "pillow", "tensorflow-datasets")
 AHEAD = 8  # images in progress for each thread
 
 
@@ -99,8 +102,17 @@ def origin(directory: Path, original: Original) -> dict:
         "request": store_files.read_json(directory / PARTIAL),
         "source": original.source,
         "fingerprints": original.fingerprints,
-        "versions": {name: importlib.metadata.version(name) for name in CONVERTERS},
+        "versions": versions(CONVERTERS),
     }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def made_from(original: Original, split: str, form: Form) -> str:

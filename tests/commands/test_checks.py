@@ -1,11 +1,12 @@
 """The checks before a run accept what is right, and compare a config with a checkpoint's."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
-from commands import TOP, run
+from commands import SMALL, TOP, run
 from saved_runs import contents, save_run
 from stores import write_store
 
@@ -415,3 +416,13 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused():
     save_run(Path("run"), config_of(model__num_classes=7))
     with pytest.raises(UserError, match="has 7 classes, but digits has 10"):
         evaluated()
+
+
+@pytest.mark.slow
+def test_an_evaluation_replaces_the_probabilities_of_an_earlier_one(tmp_path):
+    run("main", *SMALL, "--config.train.steps=1", f"--workdir={tmp_path}")
+    file = tmp_path / "probabilities.npz"
+    for views in (1, 10):
+        evaluation = ("--mode=eval", f"--config.eval.views={views}", f"--probabilities={file}")
+        run("main", f"--workdir={tmp_path}", *evaluation)
+    assert json.loads((tmp_path / "eval.json").read_text())["test/views"] == 10
