@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
     optim.plateau_drops = 3  # at most this many times
     optim.listed = ()  # listed: ((epoch, rate), …): the rate from that epoch on
     optim.listed_layers = ()  # any schedule: ((layer, epoch, rate), …): this layer's weights' rate
-    optim.layer_rates = ()  # ((layer, multiplier), …): of this layer's rates; 0 freezes it
+    optim.layer_factors = ()  # ((layer, factor), …): of this layer's rates; 0 freezes it
     optim.dexp_target = 250.0  # dexp: first rate ÷ last rate …
     optim.dexp_steps = 4  # over this many equal parts of training
 

@@ -17,7 +17,7 @@ FROZEN = ("conv1", "conv2", "fc6")
 
 def freezing(**layout):
     config = small(**layout)
-    config.optim.layer_rates = tuple((name, 0) for name in FROZEN)
+    config.optim.layer_factors = tuple((name, 0) for name in FROZEN)
     return config
 
 

@@ -142,15 +142,15 @@ def check_net(config: ConfigDict) -> None:
     """Raises UserError unless the net can be built and the rates by layer name layers of it."""
     names = learned_layers(resolve(config.model, config.data.crop_size))
     listed = {name for name, *_ in config.optim.listed_layers}
-    multiplied = {name for name, _ in config.optim.layer_rates}
-    for key, used in (("listed_layers", listed), ("layer_rates", multiplied)):
+    multiplied = {name for name, _ in config.optim.layer_factors}
+    for key, used in (("listed_layers", listed), ("layer_factors", multiplied)):
         for name in sorted(used - names.keys()):
             raise UserError(
                 f"optim.{key} names {name!r}; layers with weights are {', '.join(names)}"
             )
     for name in sorted(listed & multiplied):
         raise UserError(
-            f"optim.listed_layers and optim.layer_rates both name {name!r}; one layer's rate is "
+            f"optim.listed_layers and optim.layer_factors both name {name!r}; one layer's rate is "
             "either listed or a multiple of the others', so leave it out of one of them"
         )
 

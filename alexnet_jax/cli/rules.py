@@ -63,7 +63,7 @@ def _are_initial(rows: Any) -> bool:
     )
 
 
-def _are_multipliers(rows: Any) -> bool:
+def _are_factors(rows: Any) -> bool:
     """True for a tuple of (layer, number ≥ 0) tuples that names each layer once."""
     return (
         isinstance(rows, tuple)
@@ -110,9 +110,9 @@ RULES: dict[str, Rule] = {
     "optim.plateau_drops": NOT_NEGATIVE,
     "optim.listed": LISTED,
     "optim.listed_layers": _changes("(layer, epoch, rate)", str),
-    "optim.layer_rates": (
-        _are_multipliers,
-        "a tuple of (layer, multiplier) tuples, each layer once, multipliers 0 or more",
+    "optim.layer_factors": (
+        _are_factors,
+        "a tuple of (layer, factor) tuples, each layer once, factors 0 or more",
     ),
     "optim.dexp_target": POSITIVE,
     "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),

@@ -80,12 +80,10 @@ def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
 def layer_factors(optim: ConfigDict, net: Net) -> dict[str, float]:
     """Returns the factor on the learning rates of each layer's parameters.
 
-    It is the layer's own rate times its multiplier in optim.layer_rates; 0 freezes the layer.
+    It is the layer's own rate times its factor in optim.layer_factors; 0 freezes the layer.
     """
-    multipliers = dict(optim.layer_rates)
-    return {
-        name: layer.rate * multipliers.get(name, 1.0) for name, layer in learned_layers(net).items()
-    }
+    given = dict(optim.layer_factors)
+    return {name: layer.rate * given.get(name, 1.0) for name, layer in learned_layers(net).items()}
 
 
 def learning_rates(

@@ -283,7 +283,7 @@ def test_a_layers_rates_are_multiples_of_the_others_through_the_schedule():
     config = config_of(
         schedule="listed",
         listed=((5, 0.001),),
-        layer_rates=(("conv1", 0), ("conv2", 0.1), ("fc8", 10.0)),
+        layer_factors=(("conv1", 0), ("conv2", 0.1), ("fc8", 10.0)),
     )
     for epoch, rate in ((0, 0.01), (5, 0.001)):
         rates = rates_of(config, epoch * 10)
