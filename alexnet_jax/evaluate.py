@@ -35,6 +35,7 @@ class Evaluation:
       views: 1 or 10.
       probabilities: float32 [examples, classes].
       labels: int32 [examples].
+      likeliest: int [examples, 5 or the number of classes], the likeliest class first.
     """
 
     loss: float
@@ -44,6 +45,7 @@ class Evaluation:
     views: int
     probabilities: np.ndarray
     labels: np.ndarray
+    likeliest: np.ndarray
 
     def values(self, split: str) -> dict[str, float]:
         """Returns the numbers under their names in metrics.jsonl and eval.json."""
@@ -117,7 +119,8 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 def score(log_probabilities: np.ndarray, labels: np.ndarray, views: int) -> Evaluation:
     """Returns the errors of float [N, classes] log-probabilities against int [N] labels."""
-    correct = top_k(log_probabilities, 5) == labels[:, None]
+    likeliest = top_k(log_probabilities, 5)
+    correct = likeliest == labels[:, None]
     return Evaluation(
         loss=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         top1_error=float(1 - correct[:, 0].mean()),
@@ -126,6 +129,7 @@ def score(log_probabilities: np.ndarray, labels: np.ndarray, views: int) -> Eval
         views=views,
         probabilities=np.exp(log_probabilities).astype(np.float32),
         labels=labels,
+        likeliest=likeliest,
     )
 
 
@@ -190,4 +194,4 @@ def write_probabilities(path: Path, evaluation: Evaluation) -> None:
 
 def write_submission(path: Path, evaluation: Evaluation) -> None:
     """Writes ILSVRC's text form: for each image a line with its five likeliest classes, from 1."""
-    np.savetxt(path, top_k(evaluation.probabilities, 5) + 1, fmt="%d")
+    np.savetxt(path, evaluation.likeliest + 1, fmt="%d")

@@ -24,6 +24,7 @@ from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.finite import check_state
+from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter, with_progress
 from alexnet_jax.runs.record import (
@@ -259,6 +260,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
         print_start(session, dataset, state)
         if is_lead_process():
             write_config(workdir, config)
+            write_environment(workdir, session.devices)
         batches = session.batches(dataset.splits["train"], step)
         with open_reporter(session, workdir, state, record) as reporter:
             validate = make_validate(config, calendar, validation, reporter)

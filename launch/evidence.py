@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +29,9 @@ import numpy as np
 from absl import flags
 from claims import CLAIMS, Ensemble, Run, runs
 
-from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.machine import processor, versions
 
 BIGGEST_METRICS = 100_000  # bytes of metrics.jsonl, above which only every 100th step is kept
 DIVERGED = "try a"  # words of the error line of a loss, a gradient or a state that is not finite
@@ -48,7 +48,7 @@ class Store:
       size: pixels, side to which the pictures of 64 pixels are enlarged.
     """
 
-    classes: slice = slice(None)
+    classes: slice = field(default_factory=lambda: slice(None))
     pictures: int | None = None
     size: int = 64
 

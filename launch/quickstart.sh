@@ -13,6 +13,7 @@ workdir=runs/quickstart
 echo "Test set, from the restored checkpoint:"
 "$venv/bin/python" -m alexnet_jax.main --workdir=$workdir --mode=eval
 "$venv/bin/python" -m alexnet_jax.figures --workdir=$workdir
+"$venv/bin/python" -m alexnet_jax.report --workdir=$workdir
 cat <<END
 
 Where everything lies:
@@ -21,6 +22,8 @@ Where everything lies:
   $workdir/tensorboard/     the same for TensorBoard
   $workdir/checkpoints/     the newest states and the best one
   $workdir/eval.json        top-1 and top-5 error on the test set
+  $workdir/predictions.npz  the likeliest classes of every test image
+  $workdir/report.html      all of it on one page, with the worst pictures: open it in a browser
   $workdir/figures/         training curves, first-layer kernels, the net
 Go on with another setting:
   source $venv/bin/activate

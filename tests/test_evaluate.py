@@ -82,6 +82,12 @@ def test_a_probability_below_what_float32_holds_has_its_exact_loss():
     assert result.probabilities[:, 1].tolist() == [0, 0]
 
 
+def test_the_likeliest_classes_are_ordered_also_where_float32_makes_them_equal():
+    result = score(np.array([[-900.0, -800.0, -1e-9], [-1e-12, -30.0, -29.0]]), np.array([0, 0]), 1)
+    assert result.probabilities[0].tolist() == [0, 0, 1]
+    assert result.likeliest.tolist() == [[2, 1, 0], [0, 2, 1]]
+
+
 def test_values_are_named_after_the_split():
     values = score(np.log(PROBABILITIES), np.array([0, 4, 2, 4]), 10).values("test")
     assert values == {

@@ -12,8 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.baseline.experiment import Settings
-from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.disk.durable import write_text
+from alexnet_jax.runs.machine import processor, versions
 
 TOP = Path(__file__).resolve().parents[2]
 

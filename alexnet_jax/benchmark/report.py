@@ -6,7 +6,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax.benchmark.machine import processor, versions
 from alexnet_jax.benchmark.rates import Rates
 from alexnet_jax.benchmark.start_up import StartUp
 from alexnet_jax.cli.tables import text_table
@@ -17,6 +16,7 @@ from alexnet_jax.data.threads import THREADS
 from alexnet_jax.nets.flops import flops_per_image
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.parallel import Devices
+from alexnet_jax.runs.machine import processor, versions
 
 MEGA = 1e6
 LABELS = {  # of the keys in the JSON line, in the order of the table

@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ml_collections import ConfigDict
+
 from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
 from alexnet_jax.cli.tables import text_table
-from alexnet_jax.data import open_dataset
+from alexnet_jax.data import Dataset, Split, open_dataset
+from alexnet_jax.data.store import image_names
 from alexnet_jax.disk.durable import write_text
-from alexnet_jax.evaluate import evaluate_checkpoints, write_probabilities, write_submission
+from alexnet_jax.evaluate import (
+    Evaluation,
+    evaluate_checkpoints,
+    write_probabilities,
+    write_submission,
+)
+from alexnet_jax.runs import predictions
 from alexnet_jax.runs.announce import data_line, device_lines
+from alexnet_jax.runs.predictions import Predictions, write_predictions
 from alexnet_jax.runs.record import check_evaluable, facts_of, read_record
 
 FILE = "eval.json"
@@ -20,10 +31,10 @@ Numbers = Mapping[str, Any]
 
 
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
-    """Evaluates run.checkpoints and writes eval.json and, if paths are given, the two files.
+    """Evaluates run.checkpoints and writes eval.json, predictions.npz and, if given, two files.
 
     eval.json holds the numbers, the data set's name, how many checkpoints they are of, and the
-    newest one's step.
+    newest one's step; predictions.npz the likeliest classes of every picture.
 
     Raises:
       UserError: a checkpoint was trained on data that contradict the evaluation.
@@ -41,10 +52,37 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     numbers = {**about, **result.values(run.split)}
     print(result_table(numbers))
     write_result(run.workdir / FILE, numbers)
+    write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
+    print(f"classes of every picture: {run.workdir / predictions.FILE}")
     if probabilities:
         write_probabilities(Path(probabilities), result)
     if submission:
         write_submission(Path(submission), result)
+
+
+def predictions_of(
+    result: Evaluation, numbers: Numbers, data: ConfigDict, dataset: Dataset, split: Split
+) -> Predictions:
+    """Returns the predictions of an evaluation, with the pictures' names.
+
+    Args:
+      result: of the evaluation.
+      numbers: the content of eval.json.
+      data: the settings that open the data set.
+      dataset, split: that were evaluated.
+    """
+    classes, rows = result.likeliest, np.arange(len(result.labels))
+    return Predictions(
+        names=np.array(image_names(split)),
+        labels=result.labels.astype(np.int32),
+        classes=classes.astype(np.int32),
+        probabilities=np.take_along_axis(result.probabilities, classes, axis=1),
+        label_probabilities=result.probabilities[rows, result.labels],
+        class_names=np.array(dataset.class_names),
+        numbers=numbers,
+        data=data.to_dict(),
+        checksum=dataset.checksum,
+    )
 
 
 def title(numbers: Numbers) -> str:

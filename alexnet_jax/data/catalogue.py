@@ -4,7 +4,7 @@ Nothing in this file imports TensorFlow.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
 
 def take_rows(split: Split, rows: np.ndarray) -> Split:
     """Returns the subset of a complete split with these row indices."""
-    return Split(split.images, np.asarray(split.labels)[rows], rows, split.checksums)
+    return replace(split, labels=np.asarray(split.labels)[rows], rows=rows)
 
 
 def store_directory(data: ConfigDict) -> Path:

@@ -120,6 +120,15 @@ class Records:
         return str(getattr(self._split.images, "path", "memory"))
 
 
+def read_images(split: Split, indices: np.ndarray) -> np.ndarray:
+    """Reads these images of a split: uint8 [N, S, S, 3]; raises UserError for a corrupt one."""
+    records = Records(split, skip=False)
+    images = records.new(len(indices))
+    records.read(rows_of(split, indices), images)
+    records.usable(indices)
+    return images
+
+
 def read_stored(
     images: np.ndarray | RawRecords | JpegRecords, row: int, image: np.ndarray
 ) -> bytes | np.ndarray:

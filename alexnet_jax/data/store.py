@@ -8,16 +8,18 @@
     DIR/colour.npz                 stdevs float32 [3], components float32 [3, 3], 0–255
     DIR/{train,val,test}/labels.npy            int32 [N]
     DIR/{train,val,test}/checksums.npy         uint32 [N], CRC-32 of each image's pixels or JPEG
+    DIR/{train,val,test}/names.json            the images' names among the originals, for a person
     DIR/{train,val,test}/images.npy            encoding raw: uint8 [N, S, S, 3]
     DIR/{train,val,test}/images.array_record   encoding jpeg: ArrayRecord, one JPEG a record
 
 The version is that of everything that training reads. The origin (the request, the source, the
 fingerprints of the original files, the versions of the packages that converted them) serves
-`prepare` and people. Stores that were written before it was recorded lack it and are read as ever.
+`prepare` and people, and so do the images' names. Stores that were written before these were
+recorded lack them and are read as ever.
 
-Opening verifies everything except the images, eight bytes per image, so that a store of a million
-images opens in about the same time as one of a thousand. Each image is verified when it is read
-(`records`).
+Opening verifies everything except the images, some forty bytes per image, so that a store of a
+million images opens in about the same time as one of a thousand. Each image is verified when it is
+read (`records`).
 """
 
 import functools
@@ -38,7 +40,7 @@ from alexnet_jax.errors import UserError
 
 VERSION = 2
 MEND = "remove the folder and run `python -m alexnet_jax.prepare` again"
-LABELS, CHECKSUMS = "labels.npy", "checksums.npy"
+LABELS, CHECKSUMS, NAMES = "labels.npy", "checksums.npy", "names.json"
 SELF, ORIGIN = "sha256", "origin"  # entries of the manifest: its own checksum, the images' origin
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"  # only in a store that is being written
@@ -100,12 +102,14 @@ class Split:
     labels: int32 [N], 0 … classes − 1.
     rows: int64 [N], ascending: the rows of `images` that belong to the split; None = all.
     checksums: uint32 [M], CRC-32 of each of `images`; None = they are not verified.
+    names: the file that holds the names of the M images; None = they have none.
     """
 
     images: np.ndarray | RawRecords | JpegRecords
     labels: np.ndarray
     rows: np.ndarray | None = None
     checksums: np.ndarray | None = None
+    names: Path | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -150,12 +154,14 @@ def json_text(content: dict) -> str:
 
 
 def content_checksum(manifest: dict) -> str:
-    """Returns the SHA-256 that identifies what training reads: the manifest without the origin.
+    """Returns the SHA-256 that identifies what training reads: no origin, no names of images.
 
     The same data, prepared again from another place, has the same checksum. It equals the SHA-256
-    of the file manifest.json in stores without an origin, which older runs have recorded.
+    of the file manifest.json in stores without these, which older runs have recorded.
     """
     content = {key: value for key, value in manifest.items() if key not in (SELF, ORIGIN)}
+    files = content["files"].items()
+    content["files"] = {name: entry for name, entry in files if Path(name).name != NAMES}
     text = json_text(content | {SELF: digest_of(content)})
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -230,4 +236,13 @@ def open_split(directory: Path, manifest: dict, name: str) -> Split:
         images = JpegRecords(path, shape)
     else:
         images = RawRecords(path, shape, header=path.stat().st_size - math.prod(shape))
-    return Split(images, labels, checksums=checksums)
+    names = folder / NAMES if f"{name}/{NAMES}" in manifest["files"] else None
+    return Split(images, labels, checksums=checksums, names=names)
+
+
+def image_names(split: Split) -> list[str]:
+    """Returns the images' names among the originals, or their positions if they have no names."""
+    if split.names is None:
+        return [str(index) for index in range(len(split))]
+    names = json.loads(split.names.read_text(encoding="utf-8"))
+    return names if split.rows is None else [names[row] for row in split.rows]

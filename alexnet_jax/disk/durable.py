@@ -24,10 +24,15 @@ def path_to_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically: no reader ever sees a part of it."""
+    """Writes a text file in UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically: no reader ever sees a part of it."""
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
-        file.write(text.encode())
+        file.write(content)
         to_disk(file)
     draft.replace(path)
     path_to_disk(path.parent)

@@ -53,11 +53,11 @@ def _mark_drops(axes: Axes, lines: Sequence[Line]) -> None:
         )
 
 
-def draw_curves(lines: Sequence[Line], title: str) -> Figure:
-    """Draws loss and top-1 error in training and validation."""
+def draw_curves(lines: Sequence[Line], title: str, columns: int = 2) -> Figure:
+    """Draws loss and top-1 error in training and validation, in two columns or one."""
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(4.5 * columns, 3.4 * 2 / columns), layout="constrained")
+        left, right = figure.subplots(2 // columns, columns)
         for axes, name, scale, label in (
             (left, "loss", 1, "loss"),
             (right, "top1_error", 100, "top-1 error (%)"),

@@ -9,6 +9,7 @@ then these files are removed.
 import contextlib
 import functools
 import importlib.metadata
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from alexnet_jax.data.store import (
     IMAGE_FILES,
     LABELS,
     MANIFEST,
+    NAMES,
     ORIGIN,
     PARTIAL,
     SELF,
@@ -126,8 +128,8 @@ def made_from(original: Original, split: str, form: Form) -> str:
 
 def is_finished(folder: Path, source: str) -> bool:
     """True if a split has been written completely, from the same originals (`made_from`)."""
-    if not (folder / SPLIT_DONE).is_file() or not (folder / CHECKSUMS).is_file():
-        return False
+    if not all((folder / file).is_file() for file in (SPLIT_DONE, CHECKSUMS, NAMES)):
+        return False  # by an earlier version
     return store_files.read_json(folder / SPLIT_DONE).get("made_from") == source
 
 
@@ -146,7 +148,8 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     folder = directory / split
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    labels, checksums, skipped, sums = [], [], [], image_statistics.no_sums(form.side)
+    labels, checksums, names, skipped = [], [], [], []
+    sums = image_statistics.no_sums(form.side)
     size, classes = original.sizes[split], len(original.class_names)
     work = functools.partial(
         to_stored,
@@ -164,12 +167,14 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
             write(image.record)
             labels.append(image.label)
             checksums.append(image.checksum)
+            names.append(image.name)
             if image.products is not None:
                 sums = image_statistics.add_image(sums, image.pixels, image.products)
     if not labels:
         raise UserError(f"not one image of the {split} split can be used")
     store_files.write_array(folder / LABELS, np.array(labels, np.int32))
     store_files.write_array(folder / CHECKSUMS, np.array(checksums, np.uint32))
+    write_text(folder / NAMES, json.dumps(names, ensure_ascii=False))
     if split == "train":
         write_statistics(directory, sums)
     done = {"images": len(labels), "skipped": skipped}
@@ -199,7 +204,7 @@ def write_statistics(directory: Path, sums: image_statistics.Sums) -> None:
 def checksums(directory: Path, encoding: str, splits: list[str]) -> dict[str, dict]:
     """Returns size and SHA-256 of every file of the store except the manifest."""
     names = [CLASS_NAMES, "mean_image.npy", "colour.npz"]
-    of_a_split = (LABELS, CHECKSUMS, IMAGE_FILES[encoding])
+    of_a_split = (LABELS, CHECKSUMS, NAMES, IMAGE_FILES[encoding])
     names += [f"{split}/{file}" for split in splits for file in of_a_split]
     named = tqdm(names, "checksums", unit=" files", mininterval=1)
     return {name: of_file(directory / name) for name in named}

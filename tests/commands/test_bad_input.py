@@ -237,6 +237,21 @@ TABLE = [
     ("plan", (BASE, "--devices=2", "--device_tflops=-1"), "--device_tflops=-1"),
     ("plan", (BASE, "--config.train.compute_dtype=bfloat16"), "'bfloat16'"),
     ("plan", (BASE, "--config.data.crop_size=100"), "100"),
+    ("report", (), "--workdir is missing"),
+    ("report", ("--workdir=gone",), "no checkpoint in gone"),
+    ("report", ("--workdir=file",), "no checkpoint in file"),
+    ("report", ("--workdir=damaged",), "no good checkpoint in damaged"),
+    ("report", ("--workdir=no_config",), "no_config has no config.json"),
+    ("report", ("--workdir=broken_config",), "broken_config/config.json cannot be read"),
+    ("report", ("--workdir=saved/checkpoints/7",), "is a checkpoint; give the workdir saved"),
+    ("report", ("--workdir=saved,gone", "--output=a.html"), "no checkpoint in gone"),
+    ("report", ("--workdir=saved,./saved", "--output=a.html"), "names a run twice"),
+    ("report", ("--workdir=saved,other",), "--output is missing"),
+    ("report", ("--workdir=saved", "--output=a.pdf"), "--output=a.pdf has to end in .html"),
+    ("report", ("--workdir=saved", "--output=file/a.html"), "give a file in a folder that exists"),
+    ("report", ("--workdir=broken_eval",), "broken_eval/eval.json cannot be read"),
+    ("report", ("--workdir=broken_predictions",), "predictions.npz cannot be read"),
+    ("report", ("--workdir=broken_metrics",), "broken_metrics/metrics.jsonl has a broken line"),
     ("benchmark", (BASE, "--against=theano"), "theano"),
     ("benchmark", (BASE, "--encoding=png"), "png"),
     ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic"),
@@ -257,10 +272,12 @@ IN_SHELL = [
     ("prepare", ("--name=folder", "--dir=s"), "--source is missing"),
     ("plan", (BASE, "--devices=0"), "--devices=0"),
     ("benchmark", (BASE, "--against=theano"), "theano"),
+    ("report", ("--workdir=gone",), "no checkpoint in gone"),
+    ("report", ("--workdir=broken_predictions",), "predictions.npz cannot be read"),
 ]
 MODULES = {
     "main": "main", "prepare": "prepare.__main__", "plan": "plan.__main__",
-    "benchmark": "benchmark.__main__",
+    "benchmark": "benchmark.__main__", "report": "report.__main__",
 }  # fmt: skip
 
 
@@ -270,8 +287,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = get_config()
     config.model.num_classes = 10
-    for name in ("saved", "damaged", "no_config", "broken_config"):
+    for name in ("saved", "other", "damaged", "no_config", "broken_config"):
         save_run(tmp_path / name, config)
+    for name in ("eval.json", "predictions.npz", "metrics.jsonl"):
+        run = tmp_path / f"broken_{name.partition('.')[0]}"
+        save_run(run, config)
+        (run / name).write_text("{")
     (workdir.step_folder(tmp_path / "damaged", 7) / "params").write_bytes(bytes(99))
     Path("no_config/config.json").unlink()
     Path("broken_config/config.json").write_text("{")
@@ -300,7 +321,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, row):
     named, arguments, said = row
     before = contents(folder)
     module = importlib.import_module(f"alexnet_jax.{MODULES[named]}")
-    words, with_config = [named, *arguments], named != "prepare"
+    words, with_config = [named, *arguments], named not in ("prepare", "report")
     with pytest.raises(UserError) as error:
         module.main(command.parse(words, module.define_flags, with_config=with_config))
     assert said in " ".join(str(error.value).split())

@@ -53,6 +53,8 @@ def test_writes_what_the_contract_names(finished: Path) -> None:
             assert line["val/examples"] == 144
     assert [line["step"] for line in written if "val/loss" in line] == [9, 18, 22]
     assert json.loads((finished / "config.json").read_text())["model"]["num_classes"] == 10
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["devices"] == "1 × cpu" and environment["jax"] == jax.__version__
     assert list((finished / "tensorboard").iterdir())
     assert {x.name for x in (finished / "checkpoints").iterdir()} >= {"18", "22"}
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 TOP = Path(__file__).resolve().parents[2]
 # Nine steps an epoch of a net that compiles in seconds, with all that is random switched on.
@@ -56,6 +57,15 @@ def start(
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
     )
+
+
+def in_process(module: ModuleType, *arguments: object, with_config: bool = False) -> None:
+    """Runs a command to its good end in the tests' own process, where jax is imported already."""
+    from alexnet_jax.cli import command  # it sets variables that commands in a shell inherit
+
+    argv = ["command", *map(str, arguments)]
+    values = command.parse(argv, module.define_flags, with_config=with_config)
+    assert module.main(values) == 0
 
 
 def error_line(done: subprocess.CompletedProcess[str]) -> str:

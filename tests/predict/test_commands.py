@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import error_line, run
+from commands import error_line, in_process, run
 from image_files import jpeg, png
 from PIL import Image
 
@@ -67,13 +67,6 @@ def prepared(pictures, store, encoding):
         "--image_size=72", f"--encoding={encoding}",
     )  # fmt: skip
     return store
-
-
-def in_process(module, *arguments, with_config=False):
-    """Runs a command in the tests' own process, where jax is imported already."""
-    argv = ["command", *map(str, arguments)]
-    values = command.parse(argv, module.define_flags, with_config=with_config)
-    assert module.main(values) == 0
 
 
 def evaluated(trained, store, tmp_path, views=1):

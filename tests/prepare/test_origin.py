@@ -10,6 +10,7 @@ from prepare_command import refused, run, stored
 
 from alexnet_jax import data
 from alexnet_jax.data import store
+from alexnet_jax.errors import UserError
 from configs import base
 
 DARK, LIGHT = plain(24, 24, 20), plain(24, 24, 200)
@@ -31,9 +32,12 @@ def manifest_of(directory):
 
 
 def without_origin(directory):
-    """Makes a store as it was written before the origin was recorded."""
+    """Makes a store as it was written before origin and names of images were recorded."""
     manifest = manifest_of(directory)
     del manifest["origin"]
+    for split in manifest["counts"]:
+        del manifest["files"][f"{split}/names.json"]
+        (directory / split / "names.json").unlink()
     manifest["sha256"] = store.digest_of(manifest)
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (directory / "manifest.json").write_text(text)
@@ -182,6 +186,50 @@ def test_the_checksum_is_that_of_the_content(tmp_path):
     assert sums[0] == sums[1]
 
 
+def test_a_renamed_picture_is_the_same_data(tmp_path):
+    source = write_folder(tmp_path / "pictures", two_classes())
+    run(*folder(source, tmp_path / "one"))
+    (source / "val" / "ant" / "x.png").rename(source / "val" / "ant" / "café 1.png")
+    run(*folder(source, tmp_path / "two"))
+    one, two = (store.open_store(tmp_path / name) for name in ("one", "two"))
+    assert one.checksum == two.checksum
+    assert store.image_names(one.splits["val"]) == ["val/ant/x.png"]
+    assert store.image_names(two.splits["val"]) == ["val/ant/café 1.png"]
+
+
+def test_a_half_done_store_of_an_earlier_version_gets_its_names(tmp_path):
+    content = two_classes(**{"broken.png": png(picture(24, 24))[:200]})
+    source, directory = write_folder(tmp_path / "pictures", content), tmp_path / "store"
+    refused("broken.png", *folder(source, directory))
+    (directory / "train" / "names.json").unlink()
+    (source / "val" / "ant" / "broken.png").unlink()
+    run(*folder(source, directory))
+    assert store.image_names(store.open_store(directory).splits["train"])[0] == "train/ant/0.png"
+
+
+def test_images_that_are_held_out_keep_their_names(tmp_path):
+    """Also where an image between them was left out because it is broken."""
+    pictures = two_classes()["train"]
+    pictures["ant"]["1.png"] = png(picture(24, 24))[:200]
+    source = write_folder(tmp_path / "pictures", {"train": pictures})
+    run(*folder(source, tmp_path / "store", "--on_bad_image=skip"))
+    config = base.get_config().data
+    config.update(name="folder", dir=str(tmp_path / "store"), image_size=24, crop_size=24)
+    config.val_fraction = 0.5
+    splits = data.open_dataset(config).splits
+    names = ["train/ant/0.png", "train/ant/2.png", "train/bee/0.png", "train/bee/1.png"]
+    for split in (splits["train"], splits["val"]):
+        assert store.image_names(split) == [names[row] for row in split.rows]
+    assert len(splits["train"]) == len(splits["val"]) == 2
+
+
+def test_changed_names_are_noticed_when_the_store_is_opened(prepared):
+    names = prepared[1] / "val" / "names.json"
+    names.write_text(names.read_text().replace("x.png", "y.png"))
+    with pytest.raises(UserError, match=r"names\.json has been changed"):
+        store.open_store(prepared[1])
+
+
 def test_a_store_without_an_origin_is_read_as_ever(prepared, capsys):
     source, directory = prepared
     checksum = store.open_store(directory).checksum
@@ -190,6 +238,7 @@ def test_a_store_without_an_origin_is_read_as_ever(prepared, capsys):
     config.update(name="folder", dir=str(directory), image_size=24, crop_size=24)
     dataset = data.open_dataset(config)
     assert dataset.source == "" and dataset.checksum == checksum
+    assert store.image_names(dataset.splits["train"]) == ["0", "1", "2", "3", "4"]
     assert store.of_file(directory / "manifest.json")["sha256"] == checksum  # as older runs have it
     assert run(*folder(source, directory)) == 0
     assert "already prepared" in (out := capsys.readouterr().out) and "not recorded" in out

@@ -1,12 +1,23 @@
-"""The machine and the package versions, for the record of a measurement."""
+"""The machine and the package versions, for the record of a run or a measurement."""
 
 import importlib.metadata
+import json
+import os
 import platform
 from pathlib import Path
 
+import jax
+
+from alexnet_jax.disk.durable import write_text
+from alexnet_jax.parallel import Devices
+
+ENVIRONMENT = "environment.json"  # in a workdir
 PACKAGES = (
     "jax",
     "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
     "numpy",
     "scipy",
     "scikit-learn",
@@ -35,3 +46,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def write_environment(workdir: Path, devices: Devices) -> None:
+    """Writes environment.json: what the newest start of a run computes with."""
+    environment = {
+        "devices": f"{devices.layout.devices} × {devices.kind}",
+        "processes": jax.process_count(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        **versions(),
+    }
+    write_text(workdir / ENVIRONMENT, json.dumps(environment, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,97 @@
+"""The page: what the template shows, in its words."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from alexnet_jax.figures.curves import draw_curves
+from alexnet_jax.figures.kernels import mosaic, to_pictures
+from alexnet_jax.report import comparison
+from alexnet_jax.report.embedded_images import figure_uri, png_uri
+from alexnet_jax.report.evaluation_view import EvaluationView, view_of
+from alexnet_jax.report.run_facts import RunFacts
+
+KERNEL_COLUMNS = 16
+MOST_PICTURES, MOST_OF_SEVERAL = 24, 12  # misclassified pictures of one run, of each of several
+
+NOT_EVALUATED = "This run has not been evaluated."
+OTHER_PREDICTIONS = "The predictions of this run's evaluation were not kept."
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run's own parts of the page.
+
+    Attributes:
+      label: its name.
+      colour: of its line in the comparison.
+      curves, narrow_curves: URIs of the training curves, in two columns and in one; "" without.
+      towers: URI of each tower's kernels.
+      kernels: number of them in a row.
+      evaluation: its parts; None without the predictions of an evaluation.
+      missing: the reason why there are none.
+      command: that makes them.
+    """
+
+    label: str
+    colour: str
+    curves: str
+    narrow_curves: str
+    towers: tuple[str, ...]
+    kernels: int
+    evaluation: EvaluationView | None
+    missing: str
+    command: str
+
+
+def page(runs: Sequence[RunFacts]) -> str:
+    """Returns the HTML page about these runs."""
+    environment = Environment(
+        loader=PackageLoader("alexnet_jax", "report"),
+        autoescape=True,  # names of classes, files and runs are their users'
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = comparison.percent
+    differing, common = comparison.setting_rows(runs)
+    several = len(runs) > 1
+    return environment.get_template("page.html").render(
+        title=", ".join(run.label for run in runs),
+        runs=[run_view(run, place, several) for place, run in enumerate(runs)],
+        numbers=comparison.number_rows(runs),
+        validation=figure_uri(comparison.draw_validation(runs)) if several else "",
+        shared_errors=comparison.shared_errors(runs),
+        differing=differing,
+        common=common,
+        environment=comparison.environment_rows(runs),
+    )
+
+
+def run_view(run: RunFacts, place: int, several: bool) -> RunView:
+    """Returns a run's own parts of the page; beside others, its curves are always narrow."""
+    evaluate = f"python -m alexnet_jax.main --mode=eval --workdir={shlex.quote(str(run.workdir))}"
+    most = MOST_OF_SEVERAL if several else MOST_PICTURES
+    wide, narrow = (
+        figure_uri(draw_curves(run.lines, "", columns)) if run.lines else "" for columns in (2, 1)
+    )
+    return RunView(
+        label=run.label,
+        colour=comparison.colour(place),
+        curves=narrow if several else wide,
+        narrow_curves=narrow,
+        towers=tuple(map(kernels_uri, run.kernel)),
+        kernels=min(KERNEL_COLUMNS, run.kernel.shape[-1]),
+        evaluation=view_of(run.predictions, most) if run.predictions else None,
+        missing=OTHER_PREDICTIONS if run.numbers else NOT_EVALUATED,
+        command=evaluate,
+    )
+
+
+def kernels_uri(kernels: np.ndarray) -> str:
+    """Returns the kernels of one tower, float32 [size, size, 3, maps], as a mosaic."""
+    sheet = mosaic(to_pictures(kernels), min(KERNEL_COLUMNS, kernels.shape[-1]))
+    return png_uri(np.rint(255 * sheet).astype(np.uint8))

@@ -1,0 +1,62 @@
+"""The flags of report, checked before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.predict.request import check_file
+from alexnet_jax.runs.workdir import check_restorable, locate, read_config
+
+PAGE = (".html",)
+DEFAULT = "report.html"  # in the workdir of a single run
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated request.
+
+    Attributes:
+      workdirs: of the runs.
+      labels: a name for each, all different.
+      output: the file to write.
+    """
+
+    workdirs: tuple[Path, ...]
+    labels: tuple[str, ...]
+    output: Path
+
+
+def check(values: flags.FlagValues) -> Request:
+    """Returns the request that the flags describe.
+
+    Raises:
+      UserError: no run, a folder that is no run's workdir or has no intact checkpoint, or an output
+        that cannot be written.
+    """
+    if not values.workdir:
+        raise UserError("--workdir is missing; give a run's workdir, or several, see --help")
+    workdirs = tuple(Path(name).expanduser() for name in values.workdir)
+    for path in workdirs:
+        _check_run(path)
+    if len({path.resolve() for path in workdirs}) < len(workdirs):
+        raise UserError("--workdir names a run twice; leave one of them out")
+    if not values.output and len(workdirs) > 1:
+        raise UserError("--output is missing; of several runs, say where, as --output=report.html")
+    if not values.output:
+        values.output = str(workdirs[0] / DEFAULT)
+    return Request(workdirs, labels_of(workdirs), check_file(values, "output", PAGE))
+
+
+def _check_run(path: Path) -> None:
+    if locate(path)[1] is not None:
+        raise UserError(f"--workdir={path} is a checkpoint; give the workdir {locate(path)[0]}")
+    check_restorable(path)
+    read_config(path)
+
+
+def labels_of(workdirs: tuple[Path, ...]) -> tuple[str, ...]:
+    """Returns each folder's name, or the paths where names are the same."""
+    names = tuple(path.resolve().name for path in workdirs)
+    return names if len(set(names)) == len(names) else tuple(map(str, workdirs))

@@ -1,0 +1,108 @@
+"""What a run has left in its workdir, read for its report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.cli.evaluation import FILE as EVALUATION
+from alexnet_jax.errors import UserError
+from alexnet_jax.figures.curves import read_metrics
+from alexnet_jax.nets.spec import Conv, Net
+from alexnet_jax.runs.machine import ENVIRONMENT
+from alexnet_jax.runs.metrics import FILE as METRICS
+from alexnet_jax.runs.predictions import Predictions, read_predictions
+from alexnet_jax.runs.workdir import good_step, step_folder
+from alexnet_jax.weights.loading import load
+
+
+@dataclass(frozen=True, eq=False)
+class RunFacts:
+    """A run as it stands in its workdir.
+
+    Attributes:
+      label: its name in the report.
+      workdir: its folder.
+      config: resolved.
+      step: of its newest intact checkpoint.
+      net: resolved.
+      parameters: number of them.
+      kernel: float32 [towers, size, size, 3, maps], the first convolution's weights.
+      lines: of metrics.jsonl; none for converted weights.
+      numbers: the content of eval.json; {} if the run was not evaluated.
+      predictions: of the evaluation in eval.json; None if there are none of it.
+      environment: the content of environment.json; {} if there is none.
+    """
+
+    label: str
+    workdir: Path
+    config: ConfigDict
+    step: int
+    net: Net
+    parameters: int
+    kernel: np.ndarray
+    lines: Sequence[Mapping[str, float]]
+    numbers: Mapping[str, Any]
+    predictions: Predictions | None
+    environment: Mapping[str, Any]
+
+
+def read_run(label: str, workdir: Path) -> RunFacts:
+    """Reads a run's newest intact checkpoint and the files beside it.
+
+    Raises:
+      UserError: a file that is broken.
+    """
+    numbers = _read_json(workdir / EVALUATION)
+    predictions = read_predictions(workdir)
+    if predictions and predictions.numbers != numbers:
+        predictions = None  # of an earlier evaluation
+    lines = _read_lines(workdir)
+    environment = _read_json(workdir / ENVIRONMENT)
+    step = good_step(workdir)
+    model, variables, config = load(step_folder(workdir, step))
+    params = variables["params"]
+    return RunFacts(
+        label=label,
+        workdir=workdir,
+        config=config,
+        step=step,
+        net=model.net,
+        parameters=sum(x.size for x in jax.tree.leaves(params)),
+        kernel=np.asarray(params[first_convolution(model.net)]["kernel"]),
+        lines=lines,
+        numbers=numbers,
+        predictions=predictions,
+        environment=environment,
+    )
+
+
+def first_convolution(net: Net) -> str:
+    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
+    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file; {} if there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        return {**json.loads(path.read_text())}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it, or write it again") from error
+
+
+def _read_lines(workdir: Path) -> Sequence[Mapping[str, float]]:
+    if not (workdir / METRICS).is_file():
+        return ()
+    try:
+        return read_metrics(workdir)
+    except ValueError as error:
+        raise UserError(
+            f"{workdir / METRICS} has a broken line ({error}); resume the run, which mends it"
+        ) from error

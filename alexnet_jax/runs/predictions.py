@@ -1,0 +1,89 @@
+"""The predictions that an evaluation leaves in its workdir: the likeliest classes of every picture.
+
+predictions.npz lies beside eval.json and holds its numbers, so that the two are known to belong
+together. It is read without pickle.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.disk.durable import write_bytes
+from alexnet_jax.errors import UserError
+
+FILE = "predictions.npz"
+ARRAYS = (
+    "names",
+    "labels",
+    "classes",
+    "probabilities",
+    "label_probabilities",
+    "class_names",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Every picture of an evaluated split, in its order, with its likeliest classes.
+
+    Attributes:
+      names: str [N], the pictures' names among the originals, or their positions in the split.
+      labels: int32 [N], the true classes.
+      classes: int32 [N, K], the likeliest classes, likeliest first; K is 5, or all classes.
+      probabilities: float32 [N, K], theirs.
+      label_probabilities: float32 [N], the true classes'.
+      class_names: str [classes].
+      numbers: the content of eval.json.
+      data: the settings `config.data` that open the data set.
+      checksum: of the data set, as in `data.Dataset`.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+    label_probabilities: np.ndarray
+    class_names: np.ndarray
+    numbers: Mapping[str, Any]
+    data: Mapping[str, Any]
+    checksum: str
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Returns bool [N]: the pictures whose likeliest class is not the true one."""
+        return self.classes[:, 0] != self.labels
+
+
+def write_predictions(workdir: Path, predictions: Predictions) -> None:
+    """Writes predictions.npz atomically, compressed."""
+    about = {
+        "numbers": dict(predictions.numbers),
+        "data": dict(predictions.data),
+        "checksum": predictions.checksum,
+    }
+    arrays = {name: getattr(predictions, name) for name in ARRAYS}
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays, about=np.array(json.dumps(about)))
+    write_bytes(workdir / FILE, content.getvalue())
+
+
+def read_predictions(workdir: Path) -> Predictions | None:
+    """Reads predictions.npz; returns None if it is missing, raises UserError if it is broken."""
+    path = workdir / FILE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ARRAYS}
+            about = json.loads(str(file["about"]))
+        return Predictions(**arrays, **about)
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); evaluate the run again, which writes it anew"
+        ) from error

@@ -1,0 +1,67 @@
+"""The parts of the page against hand-worked values."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax.report.comparison import duration
+from alexnet_jax.report.embedded_images import SMALL, THUMBNAIL, thumbnail_uri
+from alexnet_jax.report.evaluation_view import RIGHT, WRONG, cells_of, class_rows, heat_map
+
+MATRIX = np.array([[3, 1, 0], [0, 0, 0], [4, 5, 0]])
+
+
+def test_a_cell_is_as_strong_as_the_root_of_its_share_of_the_row():
+    cells = cells_of(MATRIX)
+    assert [cell.count for cell in cells[0]] == [3, 1, 0]
+    assert [cell.strength for cell in cells[0]] == [pytest.approx(0.75**0.5), 0.5, 0]
+    assert [cell.strength for cell in cells[1]] == [0, 0, 0]  # no pictures, no division by zero
+    assert [cell.right for cell in cells[2]] == [False, False, True]
+
+
+def test_the_heat_map_is_blue_on_the_diagonal_and_red_beside_it():
+    found = heat_map(MATRIX)
+    assert found.shape == (3, 3, 4) and found.dtype == np.uint8
+    assert found[0, 0].tolist() == [*RIGHT, round(255 * 0.75**0.5)]
+    assert found[0, 1].tolist() == [*WRONG, 128]
+    assert (found[1, :, 3] == 0).all() and found[0, 2, 3] == 0
+
+
+def test_classes_are_listed_by_their_error_with_what_they_are_taken_for():
+    rows = class_rows(MATRIX, ["a", "b", "c"])
+    found = [(row.name, row.pictures, row.error, row.taken_for) for row in rows]
+    assert found == [("c", 9, 1.0, "b (5)"), ("a", 4, 0.25, "b (1)")]  # b has no pictures
+
+
+def picture_of(uri):
+    kind, _, content = uri.partition(";base64,")
+    return kind, np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+def test_a_small_picture_is_embedded_as_it_is_and_a_large_one_is_reduced():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (SMALL, SMALL, 3), np.uint8)
+    kind, found = picture_of(thumbnail_uri(small))
+    assert kind == "data:image/png"
+    np.testing.assert_array_equal(found, small)
+    large = np.full((256, 256, 3), (200, 100, 50), np.uint8)
+    kind, found = picture_of(thumbnail_uri(large))
+    assert kind == "data:image/jpeg" and found.shape == (THUMBNAIL, THUMBNAIL, 3)
+    assert np.abs(found.astype(int) - large[0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"),
+        (59.6, "1 min 0 s"),
+        (83, "1 min 23 s"),
+        (7503, "2 h 5 min"),
+        (9e5, "250 h 0 min"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(seconds, words):
+    assert duration(seconds) == words
