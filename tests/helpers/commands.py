@@ -27,12 +27,16 @@ def command(module: str, *arguments: object) -> list[str]:
 
 
 def run(
-    module: str, *arguments: object, code: int = 0, env: dict[str, str] | None = None
+    module: str,
+    *arguments: object,
+    code: int = 0,
+    env: dict[str, str] | None = None,
+    cwd: Path = TOP,
 ) -> subprocess.CompletedProcess[str]:
     """Runs to the end and insists on the exit code; `env` is added to the environment."""
     done = subprocess.run(
         command(module, *arguments),
-        cwd=TOP,
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},
