@@ -63,6 +63,27 @@ def digits() -> Iterator[Run]:
         yield Run("digits", f"seed{seed}", "configs/base.py", "", {"seed": seed}, views=(1,))
 
 
+# -- The digits: modern recipes --
+
+RECIPES = (
+    "linear_rate",
+    "cosine_rate",
+    "label_smoothing",
+    "ema",
+    "large_batch",
+    "batch_norm",
+    "one_column",
+)
+
+
+def recipes() -> Iterator[Run]:
+    """Yields the run of each config in configs/modern with three seeds."""
+    for name in RECIPES:
+        for seed in range(3):
+            config, settings = f"configs/modern/{name}.py", {"seed": seed}
+            yield Run("recipes", f"{name}_seed{seed}", config, "", settings, views=(1,))
+
+
 # -- The plateau at ln(classes) --
 
 CONV345 = ("conv3", "conv4", "conv5")
@@ -322,6 +343,7 @@ def figure1(records: Path) -> Iterator[Run]:
 
 CLAIMS: dict[str, Callable[..., Iterator[Run | Ensemble]]] = {
     "digits": digits,
+    "recipes": recipes,
     "cifar10": cifar10,
     "plateau": plateau,
     "tiny_imagenet": tiny_imagenet,

@@ -74,6 +74,23 @@ def digits() -> Rows:
     return rows
 
 
+def recipes() -> Rows:
+    """Returns the digits' errors of each recipe's seeds, against the mean of the base recipe's."""
+    groups = {"base": list(records("digits").values())}
+    for name, run in records("recipes").items():
+        groups.setdefault(name.rpartition("_seed")[0], []).append(run)
+    rows: Rows = [("config", "test top-1 error by seed", "mean", "against base", "test loss")]
+    base = mean(run["1_views"]["test/top1_error"] for run in groups["base"])
+    for name, found in groups.items():
+        errors = [run["1_views"]["test/top1_error"] for run in found]
+        loss = mean(run["1_views"]["test/loss"] for run in found)
+        gain = f"{100 * (mean(errors) - base):+.2f}" if name != "base" else ""
+        rows.append(
+            (name, ", ".join(map(percent, errors)), percent(mean(errors)), gain, f"{loss:.3f}")
+        )
+    return rows
+
+
 def plateau() -> Rows:
     """Returns when each run of the plateau's grid left chance."""
     header = ("classes", "pixels", "std of conv3–5", "bias", "steps", "left chance at step")
@@ -181,6 +198,7 @@ def colour() -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
     "nets": nets,
     "digits": digits,
+    "recipes": recipes,
     "plateau": plateau,
     "baseline": baseline,
     "hand_crafted": hand_crafted,
