@@ -109,17 +109,17 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.lock import only_run
     from alexnet_jax.runs.record import RunRecord, random_generator
-    from alexnet_jax.step import TrainState, make_initial_state
+    from alexnet_jax.step import TrainState, make_initial_state, with_params
 
     make_state = make_initial_state(config, build_model(config))
 
     def state_without_ours() -> TrainState:  # so that XLA draws no more than is needed
         state = make_state()
         missing = {name: layer for name, layer in state.params.items() if name not in params}
-        return state.replace(params=missing)
+        return with_params(state, missing)
 
     state = jax.jit(state_without_ours)()
-    state = state.replace(params={**state.params, **jax.tree.map(jax.numpy.asarray, params)})
+    state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     record = RunRecord(0.0, random_generator(), None)
     mean = np.asarray(config.data.input_mean, np.float32)
     with only_run(directory):

@@ -4,9 +4,10 @@ Training, the benchmark, the plan and the tests all take them from a Session.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset, Split
@@ -47,6 +48,17 @@ class Session:
     total_steps: int
     initial_state: Callable[[], TrainState]
     compiled_step: Step
+
+    def with_mean(self, mean: np.ndarray) -> "Session":
+        """Returns the session with another mean to subtract from the pixels.
+
+        Args:
+          mean: float32 [crop, crop, 3] or [3], 0–255. If it is of another crop, its mean over all
+            places is taken.
+        """
+        if mean.ndim == 3 and mean.shape != self.stats.mean.shape:
+            mean = mean.mean(axis=(0, 1))
+        return replace(self, stats=self.stats._replace(mean=self.devices.replicate(mean)))
 
     def make_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
         """Returns the step with these statistics. It donates the memory of its argument state."""
@@ -105,7 +117,7 @@ def _assemble(
     total_steps: int,
 ) -> Session:
     model = build_model(config)
-    specs = state_specs(model, devices.layout)
+    specs = state_specs(config, model, devices.layout)
     return Session(
         config=config,
         model=model,

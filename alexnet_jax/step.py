@@ -13,7 +13,11 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
-from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
+from alexnet_jax.nets.shapes import without_statistics
+from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import learned_layers
+from alexnet_jax.optim.average import moving_average
+from alexnet_jax.optim.schedules import layer_factors, learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
@@ -28,7 +32,8 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: int32, batches trained on.
-      params: float32, {layer: {"kernel", "bias"}}.
+      params: float32, {layer: {"kernel", "bias"}}, with the running averages of BatchNorm.
+      average: moving average of the parameters, which is what gets evaluated; None without one.
       opt_state: the optimizer's, of the parameters' shapes.
       plateau: state of the plateau schedule.
       sums: float32 sums over this epoch's images so far: loss, errors, examples.
@@ -37,6 +42,7 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array
     params: Any
+    average: Any
     opt_state: Any
     plateau: Any
     sums: Scalars
@@ -45,7 +51,7 @@ class TrainState(struct.PyTreeNode):
 
 def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], TrainState]:
     """Returns a function that makes the state at step 0 from config.seed."""
-    net, optimizer = model.net, make_optimizer(config.optim, model.net)
+    net, optimizer = model.net, make_optimizer(config.optim, model.net, model.layout)
 
     def initial_state() -> TrainState:
         images = jnp.zeros((1, net.crop, net.crop, 3))
@@ -53,7 +59,8 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
         return TrainState(
             step=jnp.int32(0),
             params=params,
-            opt_state=optimizer.init(params),
+            average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
+            opt_state=optimizer.init(without_statistics(params)),
             # optax wants parameters, of which this transform reads nothing but a dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
@@ -61,6 +68,28 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
         )
 
     return initial_state
+
+
+def evaluated_params(state: TrainState) -> Any:
+    """Returns the parameters to evaluate: the moving average, or without one the last ones."""
+    return state.params if state.average is None else state.average
+
+
+def with_params(state: TrainState, params: Any) -> TrainState:
+    """Returns the state with other parameters, which are also the average so far."""
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, average=average)
+
+
+def swap_average(state: TrainState) -> TrainState:
+    """Exchanges the parameters and their moving average; without one the state stays as it is.
+
+    A checkpoint holds the exchanged state, so that whoever reads only its `params` gets those that
+    were evaluated.
+    """
+    return state.replace(
+        params=evaluated_params(state), average=None if state.average is None else state.params
+    )
 
 
 def computed_after(known: Any, x: jax.Array) -> jax.Array:
@@ -73,12 +102,31 @@ def computed_after(known: Any, x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(first), first, x)
 
 
-def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
-    """Returns the function (params, images, batch, key) → ((loss, errors, examples), gradients).
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Returns each image's cross-entropy, float32 [N].
 
-    The loss is the mean cross-entropy over the batch's real images (paper §5), `errors` counts the
-    misclassified ones and `examples` all of them. These numbers and the gradients are of the whole
-    batch, on every device.
+    Args:
+      logits: float32 [N, classes].
+      labels: int32 [N].
+      smoothing: probability that the target gives to all classes in equal parts; the label gets the
+        rest (Szegedy et al., arXiv 1512.00567, section 7).
+    """
+    if not smoothing:
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.losses.softmax_cross_entropy(logits, targets)
+
+
+def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
+    """Returns the function (params, images, batch, key) → (sums, moments, gradients).
+
+    The loss is the mean cross-entropy over the batch's real images (paper §5), with smoothed labels
+    if the config says so. `sums` are (loss, errors, examples): `errors` counts the misclassified
+    images and `examples` all of them. `moments` are {layer: {"mean", "variance"}} of the batch for
+    batch normalisation. All of these and the gradients are of the whole batch, on every device.
+    `params` and the gradients are without running averages.
+
+    The gradients of frozen layers are zeros, and nothing is computed for them.
 
     The batch is worked through in train.accumulate_steps parts, one after the other. They are
     unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
@@ -86,27 +134,40 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
     parts, dtype, layout = config.train.accumulate_steps, config.train.compute_dtype, model.layout
     own_params = partial(per_device_params, net=model.net, layout=layout)
     shares = layout.data if layout.hybrid else 1  # devices whose rows the logits have
+    frozen = {name for name, x in layer_factors(config.optim, model.net).items() if x == 0}
 
-    def gradients(params: Any, images: jax.Array, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
+    def gradients(
+        params: Any, images: jax.Array, batch: Batch, key: jax.Array
+    ) -> tuple[Any, Any, Any]:
         labels, mask = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
         examples = parallel.psum_batch(mask.sum(), layout)
         indices = parallel.example_indices(len(images), layout)
 
-        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, ...]:
+        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, Any]:
+            params = {
+                name: jax.lax.stop_gradient(leaves) if name in frozen else leaves
+                for name, leaves in params.items()
+            }
             # Inside the differentiated function, so that gradients and update stay float32.
             params, x = jax.tree.map(
                 lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
             )
             wanted, real = (parallel.part_rows(x, part, shares) for x in (labels, mask))
-            rows = parallel.part_rows(indices, part)
-            rngs = {"dropout": key}
-            logits, _ = model.apply({"params": params}, x, train=True, examples=rows, rngs=rngs)
+            (logits, _), found = model.apply(
+                {"params": params},
+                x,
+                train=True,
+                examples=parallel.part_rows(indices, part),
+                mask=parallel.part_rows(batch["mask"], part),
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
             # bfloat16 has three digits: too few for a logarithm of a sum of exponentials.
             logits = logits.astype(jnp.float32)
-            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, wanted)
+            losses = cross_entropy(logits, wanted, config.train.label_smoothing)
             errors = ((logits.argmax(-1) != wanted) * real).sum()
             # By all real images of the batch, not of this part: the parts' gradients then add up.
-            return (losses * real).sum() / examples, errors
+            return (losses * real).sum() / examples, (errors, found.get("batch_stats", {}))
 
         gradients_of = jax.value_and_grad(loss_of, has_aux=True)
         # The gradients of all parts are summed on the device first, then over the devices once.
@@ -116,11 +177,28 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
             # One part after the other: otherwise XLA holds the activations of several at once.
             found = gradients_of(copies, computed_after(sums, images), (i, parts))
             sums = jax.tree.map(jnp.add, sums, found)
-        (loss, errors), grads = sums
+        (loss, (errors, moments)), grads = sums
         loss, errors = (parallel.psum_batch(x, layout) for x in (loss, errors))
-        return (loss, errors, examples), sum_over_devices(grads)[0]
+        return (loss, errors, examples), moments, sum_over_devices(grads)[0]
 
     return gradients
+
+
+def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
+    """Returns the learned parameters and the running averages of batch normalisation.
+
+    Args:
+      learned: new parameters, without averages.
+      params: the old ones with the averages so far, a ← decay · a + (1 − decay) · moment.
+      moments: {layer: {"mean", "variance"}} of the batch.
+      net: its layers hold the decays.
+    """
+    averages = {}
+    for name, moment in moments.items():
+        so_far = {statistic: params[name][statistic] for statistic in moment}
+        decay = learned_layers(net)[name].decay
+        averages[name] = optax.incremental_update(moment, so_far, 1 - decay)
+    return {name: {**leaves, **averages.get(name, {})} for name, leaves in learned.items()}
 
 
 def make_train_step(
@@ -133,7 +211,8 @@ def make_train_step(
     model on several devices (`on_devices`) the step is what one of them computes, with its part of
     the state and of the batch.
     """
-    optimizer, layout = make_optimizer(config.optim, model.net), model.layout
+    layout = model.layout
+    optimizer = make_optimizer(config.optim, model.net, layout)
     gradients = make_gradients(config, model)
     rates_at = learning_rates(config.optim, model.net, steps_per_epoch, total_steps)
     rate_at = schedule(config.optim, steps_per_epoch, total_steps)
@@ -152,9 +231,10 @@ def make_train_step(
         images = augment_batch(
             batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
         )
-        (loss, errors, count), grads = gradients(state.params, images, batch, dropout_key)
+        learned = without_statistics(state.params)
+        (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, rates=rates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, learned, rates=rates)
         sums = epoch_sums(state, {"loss": loss * count, "errors": errors, "examples": count})
         scalars = {
             "loss": loss,
@@ -165,20 +245,26 @@ def make_train_step(
             "epoch_loss": sums["loss"] / sums["examples"],
             "epoch_top1_error": sums["errors"] / sums["examples"],
         }
-        params = optax.apply_updates(state.params, updates)
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, sums=sums)
-        return state, scalars
+        learned = optax.apply_updates(learned, updates)
+        params = with_statistics(learned, state.params, moments, model.net)
+        average = moving_average(config.train.ema_decay, params, state.average, state.step)
+        state = state.replace(step=state.step + 1, params=params, average=average)
+        return state.replace(opt_state=opt_state, sums=sums), scalars
 
     return step
 
 
-def state_specs(model: AlexNet, layout: Layout) -> TrainState:
-    """Returns the partition specs of the state: velocities as their parameters, else replicated."""
+def state_specs(config: ConfigDict, model: AlexNet, layout: Layout) -> TrainState:
+    """Returns the partition specs of the state.
+
+    Velocities and averages lie as their parameters, all else is replicated.
+    """
     params = param_specs(model.net, layout)
     return TrainState(
         step=REPLICATED,
         params=params,
-        opt_state=MomentumState(params),
+        average=params if config.train.ema_decay else None,
+        opt_state=MomentumState(without_statistics(params)),
         plateau=REPLICATED,
         sums=REPLICATED,
         validated_step=REPLICATED,
@@ -191,6 +277,6 @@ def compile_step(
     """Returns the step on all devices, jitted; it donates the old state's memory to the new one."""
     per_device = on_devices(model, devices.layout)
     step = make_train_step(config, per_device, steps_per_epoch, total_steps)
-    state, batch = state_specs(model, devices.layout), parallel.batch_spec(devices.layout)
+    state, batch = state_specs(config, model, devices.layout), parallel.batch_spec(devices.layout)
     inputs = (state, batch, REPLICATED)
     return devices.compile(step, inputs, (state, REPLICATED), donate_argnums=0)

@@ -39,7 +39,7 @@ from alexnet_jax.runs.restore import abstract_params
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import read_config, write_config
 from alexnet_jax.session import Session, open_session
-from alexnet_jax.step import TrainState
+from alexnet_jax.step import TrainState, evaluated_params, swap_average, with_params
 
 
 def make_validation(
@@ -101,7 +101,7 @@ def make_validate(
     def validate(state: TrainState) -> tuple[TrainState, float | None]:
         if validation is None or is_validated(state):
             return state, None
-        step, result = int(state.step), validation(state.params)
+        step, result = int(state.step), validation(evaluated_params(state))
         reporter.validation(step, result.values("val"))
         error, regular = result.top1_error, calendar.is_regular_validation(step)
         return after_validation(state, error, regular), error
@@ -111,12 +111,15 @@ def make_validate(
 
 def restore_or_init(
     session: Session, checkpoints: Checkpoints, dataset: Dataset
-) -> tuple[TrainState, RunRecord]:
+) -> tuple[Session, TrainState, RunRecord]:
     """Returns the state and the record to train on from, which are those of the first that exists:
 
     1. the newest intact checkpoint of the workdir,
     2. the parameters of config.init_from, with a fresh optimizer,
     3. random parameters from config.seed.
+
+    The session is returned with the mean of that checkpoint, which its parameters are made for;
+    without one, as it is, with the mean of the data set.
 
     Raises:
       UserError: a checkpoint does not fit the net, or the data set is not the run's.
@@ -125,15 +128,17 @@ def restore_or_init(
     restored, facts = checkpoints.restore(abstract), facts_of(dataset)
     if restored is not None:
         check_resumable(restored.record, facts)
-        return restored.state, replace(restored.record, data=facts)
+        record = replace(restored.record, data=facts)
+        return session.with_mean(restored.mean), swap_average(restored.state), record
     state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
     if session.config.init_from:
-        state = state.replace(params=initial_params(session, state.params, facts))
-    return state, record
+        params, mean = params_to_start_from(session, state.params, facts)
+        session, state = session.with_mean(mean), with_params(state, params)
+    return session, state, record
 
 
-def initial_params(session: Session, drawn: Any, facts: DataFacts) -> Any:
-    """Returns the parameters of the checkpoint that config.init_from names.
+def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tuple[Any, np.ndarray]:
+    """Returns the parameters and the mean of the checkpoint that config.init_from names.
 
     If it has another number of classes than the data, the classifier is that of `drawn`.
 
@@ -149,16 +154,16 @@ def initial_params(session: Session, drawn: Any, facts: DataFacts) -> Any:
     config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
     abstract = abstract_params(build_model(config), session.devices)
     restored = restore_params(path, abstract)
-    print(f"starting from the parameters of {path}, step {restored.step}")
+    print(f"starting from the parameters of {path}, step {restored.step}, and its input mean")
     trained_on = restored.record.data
     difference = trained_on and data_difference(trained_on, facts, "class_names")
     if difference:
         print(f"its data set was {trained_on.name!r}, now it is {facts.name!r}: {difference}")
     if config.model.num_classes == session.config.model.num_classes:
-        return restored.params
+        return restored.params, restored.mean
     classifier = session.model.net.layers[-1].name
     print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")
-    return {**restored.params, classifier: drawn[classifier]}
+    return {**restored.params, classifier: drawn[classifier]}, restored.mean
 
 
 def epoch_error(state: TrainState) -> float:
@@ -191,7 +196,7 @@ def save(
     record = replace(record, seconds=reporter.sync())
     if not reporter.behind:
         mean = np.asarray(session.stats.mean)
-        checkpoints.save(int(state.step), state, mean, record, error)
+        checkpoints.save(int(state.step), swap_average(state), mean, record, error)
 
 
 def make_calendar(session: Session) -> Calendar:
@@ -245,11 +250,11 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     Nothing is written before the state is restored or made.
     """
     session = open_session(config, dataset)
-    calendar, train_step = make_calendar(session), session.make_step()
-    validation = make_validation(session, dataset, stop)
+    calendar = make_calendar(session)
     keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
-        state, record = restore_or_init(session, checkpoints, dataset)
+        session, state, record = restore_or_init(session, checkpoints, dataset)
+        train_step, validation = session.make_step(), make_validation(session, dataset, stop)
         step, finished = int(state.step), is_finished(config, calendar, state)
         # Before anything is printed or written: a finished run is left as it is.
         if finished and (validation is None or is_validated(state)):

@@ -59,18 +59,21 @@ def get_config() -> ConfigDict:
     model.initial = ()
 
     config.optim = optim = ConfigDict()
-    optim.name = "paper"  # paper (the rate is inside the velocity) or sgd (outside, as optax.sgd)
+    optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
     optim.learning_rate = 0.01  # of the weights at the start
     optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
     optim.momentum = 0.9
     optim.weight_decay = 0.0005  # for layers that do not state their own; biases have none
-    optim.schedule = "plateau"  # plateau, listed, dexp, constant, cosine
+    optim.trust_coefficient = 0.001  # lars: a kernel's rate is times this × ‖kernel‖ ÷ ‖gradient‖
+    optim.warmup_epochs = 0.0  # epochs in which the rate rises linearly up to its schedule
+    optim.schedule = "plateau"  # plateau, listed, dexp, constant, linear, cosine (to 0 at the end)
     optim.plateau_factor = 0.1  # plateau: multiplies the rate …
     optim.plateau_patience = 5  # evaluations without a lower validation error, then it drops …
     optim.plateau_drops = 3  # at most this many times
     optim.listed = ()  # listed: ((epoch, rate), …): the rate from that epoch on
     optim.listed_layers = ()  # any schedule: ((layer, epoch, rate), …): this layer's weights' rate
+    optim.layer_factors = ()  # ((layer, factor), …): of this layer's rates; 0 freezes it
     optim.dexp_target = 250.0  # dexp: first rate ÷ last rate …
     optim.dexp_steps = 4  # over this many equal parts of training
 
@@ -81,6 +84,8 @@ def get_config() -> ConfigDict:
     train.compute_dtype = (
         "float32"  # of the net in training; bfloat16 is for GPUs, no gain on a CPU
     )
+    train.label_smoothing = 0.0  # probability that targets give to all classes in equal parts
+    train.ema_decay = 0.0  # a step's decay of the parameters' average, which is evaluated; 0 = none
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
     train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
 

@@ -10,14 +10,18 @@ from checkout import TOP  # first: one error line if .venv is not active
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table
+from alexnet_jax.figures.curves import read_metrics
+from alexnet_jax.figures.kernels import colour_fraction
 from alexnet_jax.figures.plateau import read_runs
 from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.nets.variants import published
@@ -70,6 +74,23 @@ def digits() -> Rows:
     return rows
 
 
+def recipes() -> Rows:
+    """Returns the digits' errors of each recipe's seeds, against the mean of the base recipe's."""
+    groups = {"base": list(records("digits").values())}
+    for name, run in records("recipes").items():
+        groups.setdefault(name.rpartition("_seed")[0], []).append(run)
+    rows: Rows = [("config", "test top-1 error by seed", "mean", "against base", "test loss")]
+    base = mean(run["1_views"]["test/top1_error"] for run in groups["base"])
+    for name, found in groups.items():
+        errors = [run["1_views"]["test/top1_error"] for run in found]
+        loss = mean(run["1_views"]["test/loss"] for run in found)
+        gain = f"{100 * (mean(errors) - base):+.2f}" if name != "base" else ""
+        rows.append(
+            (name, ", ".join(map(percent, errors)), percent(mean(errors)), gain, f"{loss:.3f}")
+        )
+    return rows
+
+
 def plateau() -> Rows:
     """Returns when each run of the plateau's grid left chance."""
     header = ("classes", "pixels", "std of conv3–5", "bias", "steps", "left chance at step")
@@ -93,11 +114,101 @@ def baseline() -> Rows:
     return rows
 
 
+def hand_crafted() -> Rows:
+    """Returns the errors of fixed features and of learned nets on Tiny-ImageNet's test pictures."""
+    rows: Rows = [("method", "top-1 error", "top-5 error")]
+    for path in sorted((RESULTS / "baseline").glob("tiny_imagenet_*/result.json")):
+        found = json.loads(path.read_text())
+        features = path.parent.name.removeprefix("tiny_imagenet_").replace("_", ", ")
+        errors = (percent(found["top1_error"]), percent(found["top5_error"]))
+        rows.append((f"hand-crafted: {features}; linear SVM", *errors))
+    found = by_seed("tiny_imagenet")
+    seeds = [run["10_views"] for run in found["one net"]]
+    errors = [spread([x[f"test/{kind}_error"] for x in seeds]) for kind in ("top1", "top5")]
+    rows.append((f"learned: one net, 10 views, {len(seeds)} seeds", *errors))
+    (ensemble,) = found["ensemble"]
+    errors = [percent(ensemble["1_views"][f"test/{kind}_error"]) for kind in ("top1", "top5")]
+    rows.append((f"learned: {len(ensemble['members'])} nets, 1 view", *errors))
+    return rows
+
+
+def spread(values: Sequence[float]) -> str:
+    """Returns fractions as a percentage: mean ± standard deviation of several."""
+    hundredfold = [100 * value for value in values]
+    if len(hundredfold) == 1:
+        return f"{hundredfold[0]:.2f} %"
+    return f"{mean(hundredfold):.2f} ± {stdev(hundredfold):.2f} %"
+
+
+def by_seed(claim: str) -> dict[str, list[dict[str, Any]]]:
+    """Returns the records of a claim's evaluated runs, those that differ by their seed together."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, run in records(claim).items():
+        if any(key.endswith("_views") for key in run):
+            groups.setdefault(re.sub(r"_?seed\d+$", "", name) or "one net", []).append(run)
+    return groups
+
+
+def errors(claim: str, views: Sequence[int]) -> Rows:
+    """Returns the test errors of a claim's runs, over their seeds."""
+    titles = [f"{kind} error, {view(n)}" for n in views for kind in ("top-1", "top-5")]
+    rows: Rows = [("run", "seeds", *titles)]
+    for name, group in by_seed(claim).items():
+        row = [name.replace("_", " "), str(len(group[0].get("members", group)))]
+        for n in views:
+            for kind in ("top1", "top5"):
+                found = [x[f"{n}_views"] for x in group if f"{n}_views" in x]
+                row.append(spread([x[f"test/{kind}_error"] for x in found]) if found else "–")
+        rows.append(row)
+    return rows
+
+
+def view(count: int) -> str:
+    """Returns a number of views in words."""
+    return "1 view" if count == 1 else f"{count} views"
+
+
+def figure1_rates() -> Rows:
+    """Returns the epochs to 25 % training error of each activation, start and rate."""
+    rows: Rows = [("activation", "initial weights", "rate", "epochs", "training error then")]
+    for name in records("figure1_rates"):
+        activation, start, rate = re.fullmatch(r"(\w+?)_(\w+)_([\d.]+)", name).groups()
+        lines = read_metrics(RESULTS / "figure1_rates" / name)
+        last = [x for x in lines if "train/epoch_top1_error" in x][-1]
+        reached = last["train/epoch_top1_error"] <= 0.25
+        epochs = f"{last['epoch']:.0f}" if reached else f"not in {last['epoch']:.0f}"
+        error = percent(last["train/epoch_top1_error"])
+        rows.append((activation, start.replace("_", "-"), rate, epochs, error))
+    return rows
+
+
+def colour() -> Rows:
+    """Returns the share of first-layer kernels that are mostly colour, by tower."""
+    rows: Rows = [("net", "kernels of a tower", "tower with more colour", "the other tower")]
+    for claim in ("tiny_imagenet", "ablations"):
+        with np.load(RESULTS / claim / "kernels.npz") as kernels:
+            for name in sorted(kernels):
+                towers = kernels[name].astype(np.float64)
+                shares = sorted(float((colour_fraction(x) > 0.5).mean()) for x in towers)
+                size = str(towers.shape[-1])
+                rows.append((f"{claim}/{name}", size, *(f"{100 * x:.0f} %" for x in shares[::-1])))
+    return rows
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "nets": nets,
     "digits": digits,
+    "recipes": recipes,
     "plateau": plateau,
     "baseline": baseline,
+    "hand_crafted": hand_crafted,
+    "tiny_imagenet": partial(errors, "tiny_imagenet", (1, 10)),
+    "lrn": partial(errors, "lrn", (1, 10)),
+    "cifar10": partial(errors, "cifar10", (1, 10)),
+    "ablations": partial(errors, "ablations", (1,)),
+    "one_cnn_star": partial(errors, "one_cnn_star", (1,)),
+    "figure1_rates": figure1_rates,
+    "colour": colour,
 }
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -22,7 +21,8 @@ from alexnet_jax.cli.restore_checks import (
 from alexnet_jax.data import Summary, check_available, summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
-from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.spec import BatchNorm
+from alexnet_jax.nets.variants import learned_layers, resolve
 from alexnet_jax.runs.workdir import newest_good, read_config, steps, workdir_of
 
 
@@ -88,13 +88,15 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
       UserError: the config cannot be trained into the workdir.
     """
     # The data come first: the net's classifier and the division of batches depend on them.
-    check_available(config.data)
     found = summary(config.data)
     notes = fill_classes(config, found.num_classes, "model.num_classes" not in given)
+    notes += check_start(config, workdir, given)
+    check_available(config.data)
     check_net(config)
     check_parallel(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
-    return [*notes, *check_training(config, found, workdir, given)]
+    check_training(config, found)
+    return notes
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:
@@ -138,14 +140,20 @@ def fill_classes(config: ConfigDict, classes: int, is_default: bool = False) -> 
 
 
 def check_net(config: ConfigDict) -> None:
-    """Raises UserError unless the net can be built and the schedule names layers of it."""
-    net = resolve(config.model, config.data.crop_size)
-    names = weighted_layers(net)
-    for name, *_ in config.optim.listed_layers:
-        if name not in names:
+    """Raises UserError unless the net can be built and the rates by layer name layers of it."""
+    names = learned_layers(resolve(config.model, config.data.crop_size))
+    listed = {name for name, *_ in config.optim.listed_layers}
+    multiplied = {name for name, _ in config.optim.layer_factors}
+    for key, used in (("listed_layers", listed), ("layer_factors", multiplied)):
+        for name in sorted(used - names.keys()):
             raise UserError(
-                f"optim.listed_layers names {name!r}; layers with weights are {', '.join(names)}"
+                f"optim.{key} names {name!r}; layers with weights are {', '.join(names)}"
             )
+    for name in sorted(listed & multiplied):
+        raise UserError(
+            f"optim.listed_layers and optim.layer_factors both name {name!r}; one layer's rate is "
+            "either listed or a multiple of the others', so leave it out of one of them"
+        )
 
 
 def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
@@ -164,12 +172,21 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
 
 
 def check_parts(config: ConfigDict) -> None:
-    """Raises UserError unless each device's share of the batch can be divided into equal parts."""
+    """Raises UserError unless each device's share of the batch can be divided into equal parts.
+
+    Batch normalisation needs the moments of the whole batch, and so cannot be computed in parts.
+    """
     parts, share = config.train.accumulate_steps, config.data.batch_size // config.parallel.data
     if share % parts:
         raise UserError(
             f"train.accumulate_steps={parts} does not divide the {share} images of a batch that "
             "each device has; use a divisor"
+        )
+    net = resolve(config.model, config.data.crop_size)
+    if parts > 1 and any(isinstance(layer, BatchNorm) for layer in net.layers):
+        raise UserError(
+            f"train.accumulate_steps={parts}, but batch normalisation needs the whole batch at "
+            "once; use 1, more devices, or a net without it"
         )
 
 
@@ -190,14 +207,11 @@ def check_writable(folder: Path, flag: str = "workdir") -> None:
         raise UserError(f"{flag} {folder} is not writable ({existing}); give another --{flag}")
 
 
-def check_training(
-    config: ConfigDict, found: Summary, workdir: Path, given: Overrides = MappingProxyType({})
-) -> list[str]:
-    """Checks what a training needs, and takes over what its checkpoint brings.
+def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
+    """Checks what a training begins with, and takes over what its checkpoint brings.
 
     Args:
       config: of the run.
-      found: of its data.
       workdir: of the run.
       given: the settings that the command line changes.
 
@@ -205,8 +219,19 @@ def check_training(
       Lines for the user on the checkpoint of config.init_from.
 
     Raises:
-      UserError: the schedule lacks its data, or the workdir or init_from does not fit the run.
+      UserError: the workdir or the checkpoint of init_from does not fit the run.
     """
+    check_writable(workdir)
+    if steps(workdir):
+        newest_good(workdir)  # raises if there is none
+        check_resume(config, workdir, given)
+    elif config.init_from:
+        return check_init_from(config, given)
+    return []
+
+
+def check_training(config: ConfigDict, found: Summary) -> None:
+    """Raises UserError if the schedule lacks its data, or several processes cannot do as asked."""
     if config.optim.schedule == "plateau" and "val" not in found.sizes:
         raise UserError(
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
@@ -217,13 +242,6 @@ def check_training(
             "checkpoint.on_full_disk='continue' is for a single process: of several only one would "
             "know of the full disk; leave it out"
         )
-    check_writable(workdir)
-    if steps(workdir):
-        newest_good(workdir)  # raises if there is none
-        check_resume(config, workdir, given)
-    elif config.init_from:
-        return check_init_from(config, given)
-    return []
 
 
 def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:

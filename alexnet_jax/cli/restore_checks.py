@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Exchange, Net, Weighted
+from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, read_config
 
@@ -38,12 +38,13 @@ MAY_CHANGE = (
 )
 # Unless the learning rate depends on them.
 SCHEDULE_DEPENDS_ON = {
+    "linear": ("train.epochs", "train.steps"),
     "cosine": ("train.epochs", "train.steps"),
     "dexp": ("train.epochs", "train.steps"),
     "plateau": ("eval.every_epochs", "eval.views"),
 }
-INPUT = ("data.input_mean", "data.input_scale")  # what a checkpoint brings to init_from
-NET = ("model.", "data.crop_size", *INPUT)  # … and to an evaluation
+INPUT = ("data.input_mean", "data.input_scale")
+NET = ("model.", "data.crop_size", *INPUT)  # what a checkpoint brings
 # … and to an evaluation on the data set of the run, so that its validation split is the run's.
 DATA = (
     "data.image_size",
@@ -51,22 +52,22 @@ DATA = (
     "data.synthetic_images",
     "data.synthetic_classes",
 )
-# The attributes of a layer with weights that a trained net does not depend on.
-TRAINING_ONLY = ("std", "bias", "rate", "weight_decay")
+# The attributes of a layer with parameters that a trained net does not depend on.
+TRAINING_ONLY = ("std", "bias", "rate", "weight_decay", "decay")
 
 
 def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
     """Compares the config with that of the run in the workdir.
 
     A setting may change if it changes nothing that is computed: MAY_CHANGE, less those that the
-    learning rate depends on. `init_from`, and the input that it brought, stay as they were.
+    learning rate depends on. `init_from`, and what it brought, stay as they were.
 
     Raises:
       UserError: another setting has changed.
     """
     old = read_config(workdir)
     if old.init_from:
-        _bring(config, old, INPUT, given)
+        _bring(config, old, _net_keys(old), given)
     config.init_from = old.init_from
     changed = fixed_changes(old, config)
     if changed:
@@ -88,9 +89,10 @@ def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
-    """Takes over the input of the checkpoint that config.init_from names.
+    """Takes over the net and the input of the checkpoint that config.init_from names.
 
-    Parameters mean the same only with the same input scale and mean.
+    Parameters mean the same only in the same net, with the same input scale and mean. The number of
+    classes stays that of the data. The command line may change the net, for example its dropout.
 
     Returns:
       Lines for the user on what was taken over and what else differs.
@@ -102,7 +104,7 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
     check_restorable(path)
     old = read_config(path)
     _check_not_contradicted(path, old, INPUT, given)
-    brought = _bring(config, old, INPUT, given)
+    brought = _bring(config, old, _net_keys(old), given)
     theirs, ours = (resolve(x.model, x.data.crop_size) for x in (old, config))
     differ = net_differences(theirs, ours)
     more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
@@ -111,6 +113,12 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
         net = f"{old.model.name} → {config.model.name}"
         lines.append(f"init_from {path} is of another net: {net} ({'; '.join(differ[:4])}{more})")
     return lines
+
+
+def _net_keys(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the settings that a checkpoint brings to another run: NET without the classes."""
+    keys = (key for key, _ in rules.flat(config) if key.startswith(NET))
+    return tuple(key for key in keys if key != "model.num_classes")
 
 
 def net_differences(old: Net, new: Net) -> list[str]:
@@ -146,7 +154,7 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
         yield f"{layer.name}.kind", type(layer).__name__
         yield f"{layer.name}.exchange", exchanged
         exchanged = False
-        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Weighted) else ())}
+        ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Learned) else ())}
         if layer is net.layers[-1]:
             ignored.add("features")
         for field in fields(layer):

@@ -63,6 +63,16 @@ def _are_initial(rows: Any) -> bool:
     )
 
 
+def _are_factors(rows: Any) -> bool:
+    """True for a tuple of (layer, number ≥ 0) tuples that names each layer once."""
+    return (
+        isinstance(rows, tuple)
+        and all(isinstance(row, tuple) and len(row) == 2 for row in rows)
+        and all(isinstance(name, str) and _is_number(x) and x >= 0 for name, x in rows)
+        and len(dict(rows)) == len(rows)
+    )
+
+
 LISTED = _changes("(epoch, value)")
 RULES: dict[str, Rule] = {
     # jax keeps 32 bits of a seed, so larger ones would repeat the runs of smaller ones.
@@ -88,23 +98,31 @@ RULES: dict[str, Rule] = {
     "model.pool_size": AT_LEAST_1,
     "model.dropout": FRACTION,
     "model.initial": (_are_initial, "a tuple of (layer, std, bias) tuples, std 0 or more"),
-    "optim.name": _one_of("paper", "sgd"),
+    "optim.name": _one_of("paper", "sgd", "lars"),
     "optim.learning_rate": NOT_NEGATIVE,
     "optim.bias_multiplier": NOT_NEGATIVE,
     "optim.momentum": FRACTION,
     "optim.weight_decay": NOT_NEGATIVE,
-    "optim.schedule": _one_of("plateau", "listed", "dexp", "constant", "cosine"),
+    "optim.trust_coefficient": POSITIVE,
+    "optim.warmup_epochs": NOT_NEGATIVE,
+    "optim.schedule": _one_of("plateau", "listed", "dexp", "constant", "linear", "cosine"),
     "optim.plateau_factor": (lambda x: 0 < x < 1, "between 0 and 1"),
     "optim.plateau_patience": AT_LEAST_1,
     "optim.plateau_drops": NOT_NEGATIVE,
     "optim.listed": LISTED,
     "optim.listed_layers": _changes("(layer, epoch, rate)", str),
+    "optim.layer_factors": (
+        _are_factors,
+        "a tuple of (layer, factor) tuples, each layer once, factors 0 or more",
+    ),
     "optim.dexp_target": POSITIVE,
     "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
     "train.epochs": NOT_NEGATIVE,
     "train.steps": NOT_NEGATIVE,
     "train.accumulate_steps": AT_LEAST_1,
     "train.compute_dtype": _one_of("float32", "bfloat16"),
+    "train.label_smoothing": FRACTION,
+    "train.ema_decay": FRACTION,
     "train.log_every_steps": AT_LEAST_1,
     "train.stop_at_train_error": FRACTION,
     "parallel.data": AT_LEAST_1,

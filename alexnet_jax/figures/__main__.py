@@ -1,7 +1,8 @@
 """Draws figures of a run, or of the records in results/.
 
     python -m alexnet_jax.figures --workdir=runs/digits
-        training curves, first-layer kernels by tower, the net's layers, in runs/digits/figures
+        training curves, first-layer kernels by tower, the net's layers and, if the run has been
+        evaluated, eight test pictures with their likeliest classes, in runs/digits/figures
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
 
@@ -34,7 +35,9 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     from alexnet_jax.figures.architecture import draw_net
     from alexnet_jax.figures.curves import draw_curves, read_metrics
     from alexnet_jax.figures.kernels import draw_kernels
+    from alexnet_jax.figures.predictions import draw_predictions
     from alexnet_jax.figures.style import save
+    from alexnet_jax.runs.predictions import read_predictions
     from alexnet_jax.weights.loading import load
 
     folder = workdir / "figures"
@@ -45,6 +48,9 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     kernel = np.asarray(variables["params"]["conv1"]["kernel"])
     yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
     yield from save(draw_net(model.net, f"{name}, width {config.model.width:g}"), folder, "net")
+    predictions = read_predictions(workdir)
+    if predictions is not None:
+        yield from save(draw_predictions(predictions), folder, "predictions")
 
 
 def main(values: flags.FlagValues) -> int:

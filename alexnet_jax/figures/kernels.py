@@ -25,6 +25,23 @@ def to_pictures(kernels: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * kernels / np.maximum(largest, 1e-12)
 
 
+def colour_fraction(kernels: np.ndarray) -> np.ndarray:
+    """Returns the share of each kernel's squared weights that is colour, not grey.
+
+    A kernel k is split into its mean over R, G and B, which is all that a grey picture meets, and
+    the rest: Σ (k − grey)² ÷ Σ k². It is 0 for a kernel that is blind to colour and 2/3 for random
+    weights.
+
+    Args:
+      kernels: float [size, size, 3, maps].
+
+    Returns:
+      float [maps].
+    """
+    grey = kernels.mean(axis=2, keepdims=True)
+    return ((kernels - grey) ** 2).sum((0, 1, 2)) / (kernels**2).sum((0, 1, 2))
+
+
 def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
     count, size = pictures.shape[:2]

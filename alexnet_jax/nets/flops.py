@@ -1,6 +1,6 @@
 """The floating-point operations of a training step, by arithmetic on the layers' sizes."""
 
-from alexnet_jax.nets.placement import weighted
+from alexnet_jax.nets.placement import with_parameters
 from alexnet_jax.nets.spec import Net
 from alexnet_jax.parallel import Layout
 
@@ -19,7 +19,7 @@ def step_flops(net: Net, layout: Layout, batch: int) -> int:
         computes it for the same images, and in the hybrid scheme for the whole batch.
     """
     total, passes = 0, 2
-    for placed in weighted(net, layout).values():
+    for placed in with_parameters(net, layout).values():
         macs = placed.shape.macs * (batch if placed.units_split else batch // layout.data)
         if not placed.replicated:
             macs = macs // (layout.tower * placed.unit_shares)

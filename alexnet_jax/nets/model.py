@@ -18,8 +18,10 @@ from alexnet_jax.nets.placement import BATCH, TOWERS, UNITS, PlacedLayer, place
 from alexnet_jax.nets.shapes import overhang
 from alexnet_jax.nets.spec import (
     LRN,
+    STATISTICS,
     Activation,
     AvgPool,
+    BatchNorm,
     Conv,
     Dense,
     Dropout,
@@ -62,14 +64,43 @@ class Parameters(nn.Module):
     placed: PlacedLayer
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        """Returns this device's float32 kernel and bias."""
-        shape = self.placed.shape
-        kernel, bias = map(self.placed.shard_shape, (shape.kernel, shape.bias))
-        return (
-            self.param("kernel", _normal(shape.layer.std), kernel),
-            self.param("bias", nn.initializers.constant(shape.layer.bias), bias),
-        )
+    def __call__(self) -> dict[str, Array]:
+        """Returns this device's float32 `kernel` and, unless the layer has none, `bias`."""
+        layer, arrays = self.placed.shape.layer, self.placed.shape.arrays
+        draws = {"kernel": _normal(layer.std), "bias": nn.initializers.constant(layer.bias)}
+        return {
+            name: self.param(name, draws[name], self.placed.shard_shape(shape))
+            for name, shape in arrays.items()
+        }
+
+
+class BatchNormalised(nn.Module):
+    """Batch normalisation of the maps of the towers on this device, with its parameters."""
+
+    placed: PlacedLayer
+
+    @nn.compact
+    def __call__(self, towers: Towers, mask: Array | None) -> Towers:
+        """Normalises each tower's maps.
+
+        Args:
+          towers: float [N, …, maps] of each.
+          mask: float32 [N], 1 for an image and 0 for padding, to take the moments of this batch,
+            which are left in the collection "batch_stats". None to take the running averages.
+        """
+        layer, ones, zeros = self.placed.shape.layer, nn.initializers.ones, nn.initializers.zeros
+        shape = self.placed.shard_shape(self.placed.shape.bias)
+        scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
+        if mask is None:
+            mean, variance = self.param("mean", zeros, shape), self.param("variance", ones, shape)
+        else:
+            sums = self.placed.sum_over_batch
+            moments = [ops.batch_moments(x, mask, sums) for x in towers]
+            mean, variance = map(jnp.stack, zip(*moments, strict=True))
+            for name, values in zip(STATISTICS, (mean, variance), strict=True):
+                self.sow("batch_stats", name, values, lambda _, new: new, lambda: None)
+        each = zip(towers, mean, variance, scale, bias, strict=True)
+        return [ops.batch_norm(*arrays, layer.epsilon) for arrays in each]
 
 
 class AlexNet(nn.Module):
@@ -89,15 +120,19 @@ class AlexNet(nn.Module):
         images: Array,
         train: bool = False,
         examples: Array | None = None,
+        mask: Array | None = None,
         offsets: Mapping[str, Array] = MappingProxyType({}),
     ) -> tuple[Array, dict[str, Array]]:
         """Classifies images.
 
         Args:
           images: float32 [N, crop, crop, 3], RGB, in the net's own input scale.
-          train: drops units; then `rngs={"dropout": key}` is needed.
+          train: drops units; then `rngs={"dropout": key}` is needed. Batch normalisation takes the
+            moments of this batch; `mutable=["batch_stats"]` returns them too.
           examples: int32 [N], the images' places in the batch, which with the key decide the units
             that are dropped; default 0 … N − 1.
+          mask: float32 [N], 1 for an image and 0 for padding, which the moments of batch
+            normalisation leave out; default all 1.
           offsets: added to the outputs of these layers, each of the output's shape. The gradient
             with respect to an offset of zeros is the gradient with respect to that output.
 
@@ -116,6 +151,7 @@ class AlexNet(nn.Module):
         drops = train and any(isinstance(layer, Dropout) for layer in self.net.layers)
         key = self.make_rng("dropout") if drops else None
         examples = jnp.arange(len(images)) if examples is None else examples
+        mask = jnp.ones(len(images)) if mask is None else mask
         # Every tower reads the image in all three colours; only maps are divided.
         towers = [images] * (self.net.towers // self.layout.tower)
         endpoints = {}
@@ -128,6 +164,9 @@ class AlexNet(nn.Module):
                         examples = parallel.gather_labels(examples, self.layout)
                 parameters = Parameters(placed, name=layer.name)()
                 towers = _weighted(layer, towers, parameters)
+            elif isinstance(layer, BatchNorm):
+                normalise = BatchNormalised(placed, name=layer.name)
+                towers = normalise(towers, mask if train else None)
             elif isinstance(layer, Dropout):
                 masks = self._masks(placed, towers, key, examples)
                 towers = [
@@ -169,13 +208,14 @@ class AlexNet(nn.Module):
         return [of_tower(examples, index) for index in indices]
 
 
-def _weighted(layer: Weighted, towers: Towers, parameters: tuple[Array, Array]) -> Towers:
+def _weighted(layer: Weighted, towers: Towers, parameters: dict[str, Array]) -> Towers:
     """Computes a layer with weights on each tower, with that tower's kernel and bias.
 
     The classifier has a single kernel, and so a single output.
     """
-    outputs = []
-    for x, kernel, bias in zip(towers, *parameters, strict=False):
+    outputs, kernels = [], parameters["kernel"]
+    biases = parameters.get("bias", [None] * len(kernels))
+    for x, kernel, bias in zip(towers, kernels, biases, strict=False):
         if isinstance(layer, Dense):
             y = ops.dense(x, kernel, bias)
         elif isinstance(layer, Local):
@@ -186,7 +226,7 @@ def _weighted(layer: Weighted, towers: Towers, parameters: tuple[Array, Array]) 
     return outputs
 
 
-def _conv(layer: Conv, x: Array, kernel: Array, bias: Array) -> Array:
+def _conv(layer: Conv, x: Array, kernel: Array, bias: Array | None) -> Array:
     over = overhang(x.shape[1], layer)
     return ops.conv(x, kernel, bias, stride=layer.stride, padding=layer.padding, over=over)
 

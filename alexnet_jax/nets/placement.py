@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import LayerShape, layer_shapes
+from alexnet_jax.nets.shapes import LayerShape, layer_shapes, without_statistics
 from alexnet_jax.nets.spec import LRN, Dense, Net, Weighted
 from alexnet_jax.parallel import DATA, REPLICATED, TOWER, Layout
 
@@ -80,21 +80,26 @@ class PlacedLayer:
         """Returns the number of devices along "data" that share each tower's units."""
         return self.layout.data if self.units_split and not self.replicated else 1
 
+    def sum_over_batch(self, x: Array) -> Array:
+        """Sums what each device has summed over the rows of its output."""
+        return lax.psum(x, DATA) if self.batch_split else x
+
     def specs(self) -> dict[str, P]:
-        """Returns the partition specs of its kernel and bias.
+        """Returns the partition specs of its parameters by name.
 
         The leading tower axis lies over "tower", hybrid dense units over "data". The classifier is
         replicated: it needs the activations of all devices, and its labels are on each.
         """
         if self.replicated:
-            return {"kernel": REPLICATED, "bias": REPLICATED}
+            return dict.fromkeys(self.shape.arrays, REPLICATED)
         tower = TOWER if self.layout.tower > 1 else None
         if self.unit_shares > 1:
-            return {"kernel": P(tower, None, DATA), "bias": P(tower, DATA)}
-        return {"kernel": P(tower), "bias": P(tower)}
+            inner = {name: len(shape) - 2 for name, shape in self.shape.arrays.items()}
+            return {name: P(tower, *[None] * axes, DATA) for name, axes in inner.items()}
+        return dict.fromkeys(self.shape.arrays, P(tower))
 
     def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the part that one device holds of its kernel or bias of this shape."""
+        """Returns the part that one device holds of one of its parameters, of this shape."""
         if self.replicated:
             return shape
         return (shape[0] // self.layout.tower, *shape[1:-1], shape[-1] // self.unit_shares)
@@ -144,14 +149,14 @@ def place(net: Net, layout: Layout) -> tuple[PlacedLayer, ...]:
     return tuple(placed)
 
 
-def weighted(net: Net, layout: Layout) -> dict[str, PlacedLayer]:
+def with_parameters(net: Net, layout: Layout) -> dict[str, PlacedLayer]:
     """Returns the layers with parameters, by name."""
-    return {x.shape.layer.name: x for x in place(net, layout) if x.shape.kernel}
+    return {x.shape.layer.name: x for x in place(net, layout) if x.shape.arrays}
 
 
 def param_specs(net: Net, layout: Layout) -> dict[str, dict[str, P]]:
     """Returns the partition spec of every parameter: {layer: {"kernel": …, "bias": …}}."""
-    return {name: layer.specs() for name, layer in weighted(net, layout).items()}
+    return {name: layer.specs() for name, layer in with_parameters(net, layout).items()}
 
 
 def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
@@ -162,7 +167,7 @@ def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
     """
     if layout.data == 1:
         return params
-    layers = weighted(net, layout)
+    layers = with_parameters(net, layout)
     return {
         # Hybrid dense layers see the whole batch already.
         name: leaves if layers[name].units_split else lax.pcast(leaves, DATA, to="varying")
@@ -176,11 +181,23 @@ def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
     Each parameter's squares are summed over the mesh axes that it is divided along, and no other.
     """
     sums: dict[tuple[str, ...], Array] = {}
-    for layer, leaves in param_specs(net, layout).items():
+    for layer, leaves in without_statistics(param_specs(net, layout)).items():
         for name, spec in leaves.items():
             axes, leaf = tuple(axis for axis in spec if axis), tree[layer][name]
             sums[axes] = sums.get(axes, 0.0) + jnp.sum(leaf * leaf)
     return jnp.sqrt(sum(lax.psum(x, axes) if axes else x for axes, x in sums.items()))
+
+
+def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
+    """Returns the Euclidean norm of every kernel by its layer, over the shares of all devices."""
+
+    def norm(kernel: Array, spec: P) -> Array:
+        axes, squares = tuple(axis for axis in spec if axis), jnp.sum(kernel * kernel)
+        return jnp.sqrt(lax.psum(squares, axes) if axes else squares)
+
+    specs = param_specs(net, layout)
+    kernels = {name: leaves["kernel"] for name, leaves in tree.items() if "kernel" in leaves}
+    return {name: norm(kernel, specs[name]["kernel"]) for name, kernel in kernels.items()}
 
 
 def check_layout(layout: Layout, net: Net, batch_sizes: Mapping[str, int]) -> None:

@@ -2,10 +2,23 @@
 
 import bisect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from alexnet_jax.nets.spec import Conv, Dense, Exchange, Layer, Local, Net, Pool, Weighted, Window
+from alexnet_jax.nets.spec import (
+    STATISTICS,
+    BatchNorm,
+    Conv,
+    Dense,
+    Exchange,
+    Layer,
+    Local,
+    Net,
+    Pool,
+    Weighted,
+    Window,
+)
 
 
 class WindowTooLargeError(Exception):
@@ -23,7 +36,8 @@ class LayerShape:
       per_tower: maps or units that one tower computes.
       exchanged: the layer reads the maps of all towers, not of its own only.
       fan_in: inputs of one unit; 0 without weights.
-      kernel, bias: parameter shapes with their leading tower axis; () without weights.
+      kernel, bias: parameter shapes with their leading tower axis; () without weights. The other
+        parameters of batch normalisation have the shape of its bias.
       macs: multiply-adds over all towers.
     """
 
@@ -38,9 +52,22 @@ class LayerShape:
     macs: int = 0
 
     @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each of the layer's parameters by its name."""
+        if isinstance(self.layer, BatchNorm):
+            return dict.fromkeys(("scale", "bias", *STATISTICS), self.bias)
+        both = {"kernel": self.kernel, "bias": self.bias}
+        return {name: shape for name, shape in both.items() if shape}
+
+    @property
+    def learned(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each parameter that gradients move: all but running averages."""
+        return {name: shape for name, shape in self.arrays.items() if name not in STATISTICS}
+
+    @property
     def params(self) -> int:
-        """Returns the number of weights and biases."""
-        return sum(math.prod(shape) for shape in (self.kernel, self.bias) if shape)
+        """Returns the number of parameters that gradients move."""
+        return sum(map(math.prod, self.learned.values()))
 
 
 def window_count(side: int, layer: Window) -> int:
@@ -74,6 +101,7 @@ def _dense_shape(
     units = layer.features // columns
     kernel, bias = (columns, fan_in, units), (columns, units)
     macs = math.prod(kernel)
+    bias = () if layer.bias is None else bias
     return LayerShape(layer, reads, (layer.features,), units, exchanged, fan_in, kernel, bias, macs)
 
 
@@ -89,6 +117,7 @@ def _window_shape(
         kernel = (towers, layer.size, layer.size, maps, features)
         bias, macs = (towers, features), math.prod(kernel) * side**2
     out = (side, side, layer.features)
+    bias = () if layer.bias is None else bias
     return LayerShape(layer, reads, out, features, exchanged, fan_in, kernel, bias, macs)
 
 
@@ -114,6 +143,8 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
         elif isinstance(layer, Pool):
             side = window_count(out[0], layer)
             shape = LayerShape(layer, out, (side, side, out[-1]), per_tower)
+        elif isinstance(layer, BatchNorm):
+            shape = LayerShape(layer, out, out, per_tower, bias=(out[-1] // per_tower, per_tower))
         else:
             shape = LayerShape(layer, out, out, per_tower)
         out, per_tower = shape.out, shape.per_tower
@@ -134,6 +165,14 @@ def smallest_crop(net: Net) -> int:
     return sides[bisect.bisect_left(sides, True, key=fits)]
 
 
+def without_statistics(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the parameters that gradients move: all but the running averages of BatchNorm."""
+    return {
+        layer: {name: x for name, x in leaves.items() if name not in STATISTICS}
+        for layer, leaves in params.items()
+    }
+
+
 TABLE_HEADER = (
     "layer", "output", "a tower has", "reads", "kernel", "parameters", "multiply-adds",
 )  # fmt: skip
@@ -148,7 +187,7 @@ def _table_row(shape: LayerShape, towers: int) -> tuple[str, ...]:
         f"{shape.per_tower} of {shape.out[-1]}" if divided else "all",
         ("all towers" if shape.exchanged else "its own") if weighted and towers > 1 else "",
         "×".join(map(str, shape.kernel[1:])),
-        f"{shape.params:,}" if weighted else "",
+        f"{shape.params:,}" if shape.arrays else "",
         f"{shape.macs:,}" if weighted else "",
     )
 

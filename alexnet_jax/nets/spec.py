@@ -18,7 +18,7 @@ class Weighted:
       activation: a key of `ops.ACTIVATIONS`, or None for a linear layer.
       std: standard deviation of the initial weights, which are normal with mean 0; None for
         PyTorch's default variance, 1 ÷ (3 fan-in).
-      bias: initial value of every bias.
+      bias: initial value of every bias; None for a convolution without, before BatchNorm.
       rate: factor on the learning rates of weights and biases; 0 freezes the layer.
       weight_decay: of the weights; None for the config's. Biases have none.
     """
@@ -28,10 +28,11 @@ class Weighted:
     _: KW_ONLY
     activation: str | None = "relu"
     std: float | None = 0.01
-    bias: float = 0.0
+    bias: float | None = 0.0
     rate: float = 1.0
     weight_decay: float | None = None
 
+    weights: ClassVar[str] = "kernel"  # the parameter beside its bias
     # The towers share the features. Only the classifier is computed as one piece.
     divided: ClassVar[bool] = True
 
@@ -107,6 +108,27 @@ class MapLRN:
 
 
 @dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation of every map (Ioffe and Szegedy, arXiv 1502.03167, algorithm 1).
+
+    y = scale · (x − mean) ÷ √(variance + epsilon) + bias. Scale and bias are learned. Mean and
+    variance are those of the map in the batch, over all devices; in tests, running averages.
+
+    Attributes:
+      decay: factor of the running averages at each step; the batch's moments have the rest.
+    """
+
+    name: str
+    epsilon: float = 1e-5
+    decay: float = 0.9
+
+    weights: ClassVar[str] = "scale"
+    bias: ClassVar[float] = 0.0
+    rate: ClassVar[float] = 1.0
+    weight_decay: ClassVar[float] = 0.0
+
+
+@dataclass(frozen=True)
 class Pool:
     """Pooling over square windows.
 
@@ -174,7 +196,9 @@ class Exchange:
 
 Window = Conv | Local | Pool
 Norm = LRN | MapLRN
-Layer = Weighted | Norm | StraightThrough | Pool | Activation | Dropout | Exchange
+Learned = Weighted | BatchNorm  # layers with parameters
+STATISTICS = ("mean", "variance")  # parameters of BatchNorm that no gradient moves
+Layer = Learned | Norm | StraightThrough | Pool | Activation | Dropout | Exchange
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,30 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import WindowTooLargeError, layer_shapes, smallest_crop
-from alexnet_jax.nets.spec import Activation, Dropout, Exchange, Layer, Net, Norm, Pool, Weighted
+from alexnet_jax.nets.spec import (
+    Activation,
+    Dropout,
+    Exchange,
+    Layer,
+    Learned,
+    Net,
+    Norm,
+    Pool,
+    Weighted,
+)
 from alexnet_jax.nets.zoo import NETS
 
 ACTIVATIONS = ("relu", "tanh")  # to train with
 
 
 def weighted_layers(net: Net) -> dict[str, Weighted]:
-    """Returns the layers that have parameters, by name."""
+    """Returns the layers that have weights, by name."""
     return {layer.name: layer for layer in net.layers if isinstance(layer, Weighted)}
+
+
+def learned_layers(net: Net) -> dict[str, Learned]:
+    """Returns the layers that have parameters, by name: those with weights, and BatchNorm."""
+    return {layer.name: layer for layer in net.layers if isinstance(layer, Learned)}
 
 
 def _without(net: Net, names: tuple[str, ...]) -> Net:

@@ -4,10 +4,13 @@ A comment behind a layer is its output at the published crop, height × width ×
 towers. README.md says where the sources disagree.
 """
 
+from typing import Any
+
 from alexnet_jax.nets.spec import (
     LRN,
     Activation,
     AvgPool,
+    BatchNorm,
     Conv,
     Dense,
     Dropout,
@@ -89,6 +92,28 @@ _ALEXNET_HALF = (
     Conv("conv4", 192, 3, padding=1, bias=1.0),  # 13×13×192
     # The paper keeps the last convolution at full size, and so about the number of parameters.
     Conv("conv5", 256, 3, padding=1, bias=1.0),  # 13×13×256
+    MaxPool("pool5"),  # 6×6×256
+)
+
+
+def _normalised(number: int, features: int, size: int, **window: Any) -> tuple[Layer, ...]:
+    """Returns a convolution, its batch normalisation and its rectifier."""
+    return (
+        Conv(f"conv{number}", features, size, activation=None, bias=None, **window),
+        BatchNorm(f"norm{number}"),
+        Activation(f"relu{number}"),
+    )
+
+
+_ALEXNET_BATCH_NORM = (
+    *_normalised(1, 96, 11, stride=4, ceil=True),  # 224 → 55×55×96
+    MaxPool("pool1"),  # 27×27×96
+    *_normalised(2, 256, 5, padding=2),  # 27×27×256
+    MaxPool("pool2"),  # 13×13×256
+    Exchange(),
+    *_normalised(3, 384, 3, padding=1),  # 13×13×384
+    *_normalised(4, 384, 3, padding=1),  # 13×13×384
+    *_normalised(5, 256, 3, padding=1),  # 13×13×256
     MaxPool("pool5"),  # 6×6×256
 )
 
@@ -217,6 +242,13 @@ NETS: dict[str, Net] = {
         towers=2,
         about='a sixth convolution: the paper\'s "1 CNN*"',
         source=f"{PAPER}, §6; {RELEASED}, layers/layers-146-2012-2011.cfg",
+    ),
+    "alexnet_batch_norm": Net(
+        (*_ALEXNET_BATCH_NORM, *_fully_connected()),
+        crop=224,
+        towers=2,
+        about="the paper with batch normalisation in each convolution instead of LRN",
+        source="our choice; Ioffe and Szegedy, arXiv 1502.03167",
     ),
     "caffe_alexnet": Net(
         _caffe(norm_before_pool=True, bias=0.1),

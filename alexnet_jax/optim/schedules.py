@@ -8,10 +8,11 @@ import optax
 from ml_collections import ConfigDict
 
 from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.variants import weighted_layers
+from alexnet_jax.nets.variants import learned_layers
 
 Array = jax.Array
 Schedule = Callable[[Array], Array]
+SMOOTH = ("linear", "cosine")  # schedules whose rate changes at every step
 
 
 def listed(first: float, changes: Sequence[tuple[float, float]], steps_per_epoch: int) -> Schedule:
@@ -42,7 +43,19 @@ def dexp(first: float, target: float, steps: int, total_steps: int) -> Schedule:
 
 def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
     """Returns the weights' learning rate as a function of the step, before any plateau drops."""
+    after = _after_warmup(optim, steps_per_epoch, total_steps)
+    steps = round(optim.warmup_epochs * steps_per_epoch)
+    if steps < 2:
+        return after
+    # The rate is never 0, which would freeze: it rises by the same amount at every step.
+    rise = optax.linear_schedule(1 / steps, 1.0, steps - 1)
+    return lambda step: rise(step) * after(step)
+
+
+def _after_warmup(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
     rate = optim.learning_rate
+    if optim.schedule == "linear":
+        return optax.linear_schedule(rate, 0.0, total_steps)
     if optim.schedule == "cosine":
         return optax.cosine_decay_schedule(rate, total_steps)
     if optim.schedule == "dexp":
@@ -64,30 +77,40 @@ def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     )
 
 
+def layer_factors(optim: ConfigDict, net: Net) -> dict[str, float]:
+    """Returns the factor on the learning rates of each layer's parameters.
+
+    It is the layer's own rate times its factor in optim.layer_factors; 0 freezes the layer.
+    """
+    given = dict(optim.layer_factors)
+    return {name: layer.rate * given.get(name, 1.0) for name, layer in learned_layers(net).items()}
+
+
 def learning_rates(
     optim: ConfigDict, net: Net, steps_per_epoch: int, total_steps: int
 ) -> Callable[[Array, Array], dict[str, dict[str, Array]]]:
     """Returns the learning rate of every parameter as a function of the step and the plateau scale.
 
-    The function's result is {layer: {"kernel": rate, "bias": rate}}. A layer in optim.listed_layers
+    The function's result is {layer: {"kernel": rate, "bias": rate}}; the scale of BatchNorm has the
+    rate of a kernel. The common rates are times the layer's factor. A layer in optim.listed_layers
     leaves the common schedule at the first epoch listed for it. At a rate of 0 both its weights and
     its biases are frozen.
     """
-    common = schedule(optim, steps_per_epoch, total_steps)
+    common, factors = schedule(optim, steps_per_epoch, total_steps), layer_factors(optim, net)
     first_bias = optim.learning_rate * optim.bias_multiplier
 
     def at(step: Array, scale: Array) -> dict[str, dict[str, Array]]:
         weight = common(step) * scale
         bias = weight * optim.bias_multiplier if optim.bias_follows else jnp.float32(first_bias)
         result = {}
-        for name, layer in weighted_layers(net).items():
+        for name, layer in learned_layers(net).items():
+            factor = factors[name]
             own = [(epoch, rate) for other, epoch, rate in optim.listed_layers if other == name]
             kernel = listed(-1.0, own, steps_per_epoch)(step)  # −1 until its first epoch
-            kernel = jnp.where(kernel < 0, weight * layer.rate, kernel)
-            result[name] = {
-                "kernel": kernel,
-                "bias": jnp.where(kernel > 0, bias * layer.rate, 0.0),
-            }
+            kernel = jnp.where(kernel < 0, weight * factor, kernel)
+            result[name] = {layer.weights: kernel}
+            if layer.bias is not None:
+                result[name]["bias"] = jnp.where(kernel > 0, bias * factor, 0.0)
         return result
 
     return at

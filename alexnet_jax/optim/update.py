@@ -1,5 +1,7 @@
-"""The paper's update rule, with rates and weight decay by layer."""
+"""The paper's update rule, optax.sgd's and LARS, with rates and weight decay by layer."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -7,8 +9,10 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from alexnet_jax.nets.spec import Net
-from alexnet_jax.nets.variants import weighted_layers
+from alexnet_jax.nets.placement import kernel_norms
+from alexnet_jax.nets.spec import Learned, Net
+from alexnet_jax.nets.variants import learned_layers
+from alexnet_jax.parallel import Layout
 
 Array = jax.Array
 
@@ -25,13 +29,12 @@ class MomentumState(NamedTuple):
 
 def decays(optim: ConfigDict, net: Net) -> dict[str, dict[str, float]]:
     """Returns every parameter's weight decay: the layer's own or the config's, 0 for biases."""
-    return {
-        name: {
-            "kernel": optim.weight_decay if layer.weight_decay is None else layer.weight_decay,
-            "bias": 0.0,
-        }
-        for name, layer in weighted_layers(net).items()
-    }
+
+    def of_layer(layer: Learned) -> dict[str, float]:
+        decay = optim.weight_decay if layer.weight_decay is None else layer.weight_decay
+        return {layer.weights: decay, **({} if layer.bias is None else {"bias": 0.0})}
+
+    return {name: of_layer(layer) for name, layer in learned_layers(net).items()}
 
 
 def momentum_rule(
@@ -75,6 +78,51 @@ def momentum_rule(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def make_optimizer(optim: ConfigDict, net: Net) -> optax.GradientTransformationExtraArgs:
-    """Returns the config's update rule for this net."""
+def lars_rule(
+    weight_decays: Any, momentum: float, trust: float, norms: Callable[[Any], dict[str, Array]]
+) -> optax.GradientTransformationExtraArgs:
+    """Returns LARS (You et al., arXiv 1708.03888, algorithm 1).
+
+    f = g + d·w,  v ← m·v − ε·(trust ‖w‖ ÷ ‖f‖)·f,  w ← w + v.
+
+    The factor of f is 1 for all but kernels, and where one of the norms is 0. That is optax.lars,
+    with all but kernels masked. But optax would take the norms of the part that one device holds.
+
+    Args:
+      weight_decays: d of every parameter, as `decays` returns them.
+      momentum: m.
+      trust: the coefficient.
+      norms: returns the Euclidean norm of every layer's kernel, over the shares of all devices.
+
+    Returns:
+      A transformation like that of `momentum_rule`.
+    """
+    rule = momentum_rule(jax.tree.map(lambda _: 0.0, weight_decays), momentum, rate_inside=True)
+
+    def scaled(f: Array, w_norm: Array, f_norm: Array) -> Array:
+        known = (w_norm > 0) & (f_norm > 0)
+        return f * jnp.where(known, trust * w_norm / jnp.where(known, f_norm, 1.0), 1.0)
+
+    def update(
+        grads: Any, state: MomentumState, params: Any, *, rates: Any, **_: Any
+    ) -> tuple[Any, MomentumState]:
+        forces = jax.tree.map(lambda g, w, d: g + d * w, grads, params, weight_decays)
+        w_norms, f_norms = norms(params), norms(forces)
+        kernels = {
+            name: {"kernel": scaled(forces[name]["kernel"], w_norms[name], f_norms[name])}
+            for name in w_norms
+        }
+        forces = {name: {**f, **kernels.get(name, {})} for name, f in forces.items()}
+        return rule.update(forces, state, params, rates=rates)
+
+    return optax.GradientTransformationExtraArgs(rule.init, update)
+
+
+def make_optimizer(
+    optim: ConfigDict, net: Net, layout: Layout
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the config's update rule for this net, as one device of the layout computes it."""
+    if optim.name == "lars":
+        norms = partial(kernel_norms, net=net, layout=layout)
+        return lars_rule(decays(optim, net), optim.momentum, optim.trust_coefficient, norms)
     return momentum_rule(decays(optim, net), optim.momentum, optim.name == "paper")

@@ -2,7 +2,7 @@
 
 import math
 
-from alexnet_jax.nets.placement import place, weighted
+from alexnet_jax.nets.placement import place, with_parameters
 from alexnet_jax.nets.spec import Net
 from alexnet_jax.parallel import Layout
 
@@ -13,8 +13,8 @@ def parameter_bytes(net: Net, layout: Layout) -> int:
     """Returns the bytes of one device's parameters. Gradients and velocities take the same each."""
     return FLOAT * sum(
         math.prod(placed.shard_shape(array))
-        for placed in weighted(net, layout).values()
-        for array in (placed.shape.kernel, placed.shape.bias)
+        for placed in with_parameters(net, layout).values()
+        for array in placed.shape.arrays.values()
     )
 
 

@@ -8,8 +8,9 @@ the compiled program.
 from collections import Counter
 from collections.abc import Iterable
 
-from alexnet_jax.nets.placement import BATCH, param_specs, place, weighted
-from alexnet_jax.nets.spec import Dropout, Net
+from alexnet_jax.nets.placement import BATCH, param_specs, place, with_parameters
+from alexnet_jax.nets.shapes import without_statistics
+from alexnet_jax.nets.spec import BatchNorm, Dropout, Net
 from alexnet_jax.parallel import DATA, TOWER, Layout
 from alexnet_jax.plan.hlo import Transfer
 
@@ -26,6 +27,7 @@ def expected_transfers(net: Net, layout: Layout, batch: int, parts: int = 1) -> 
     return [
         *activation_transfers(net, layout, batch // parts) * parts,
         *index_transfers(net, layout, batch // parts) * parts,
+        *moment_transfers(net, layout),
         *gradient_transfers(net, layout),
         *sum_transfers(net, layout, batch),
     ]
@@ -59,6 +61,23 @@ def index_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
     return [Transfer("all-gather", layout.data, (batch,), what="places in the batch")]
 
 
+def moment_transfers(net: Net, layout: Layout) -> list[Transfer]:
+    """Returns the all-reduces of batch normalisation: the batch's moments and their gradients.
+
+    The mean has two gradients: it is subtracted in the normalisation and in the variance.
+    """
+    sums = ("mean", "variance", "mean gradient", "mean gradient", "variance gradient")
+    found = []
+    for placed in place(net, layout):
+        if isinstance(placed.shape.layer, BatchNorm) and placed.batch_split:
+            maps, name = (placed.shape.per_tower,), placed.shape.layer.name
+            of_tower = [Transfer("all-reduce", layout.data, maps, what=f"{name} {x}") for x in sums]
+            found += of_tower * (net.towers // layout.tower)
+    if found and layout.hybrid:  # otherwise it is the number that the loss is divided by
+        found.append(Transfer("all-reduce", layout.data, (), what="images of the batch"))
+    return found
+
+
 def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
     """Returns the all-reduces of the gradients of parameters that "data" devices have in common.
 
@@ -67,10 +86,10 @@ def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
     if layout.data == 1:
         return []
     found = []
-    for name, placed in weighted(net, layout).items():
+    for name, placed in with_parameters(net, layout).items():
         if placed.units_split:
             continue
-        for what, array in (("kernel", placed.shape.kernel), ("bias", placed.shape.bias)):
+        for what, array in placed.shape.learned.items():
             shard = placed.shard_shape(array)
             found.append(Transfer("all-reduce", layout.data, shard, what=f"{name} {what} gradient"))
     return found
@@ -85,7 +104,8 @@ def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
         sums = ("examples", "loss", "errors")
         found = [Transfer("all-reduce", layout.data, (), what=x) for x in sums]
     sizes = {DATA: layout.data, TOWER: layout.tower}
-    specs = (spec for layer in param_specs(net, layout).values() for spec in layer.values())
+    learned = without_statistics(param_specs(net, layout))
+    specs = (spec for layer in learned.values() for spec in layer.values())
     # Parameters that are divided along the same axes share one sum of squares.
     for axes in sorted({tuple(axis for axis in spec if axis) for spec in specs} - {()}):
         group = 1

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from alexnet_jax.cli.evaluation import split_of
-from alexnet_jax.data import Split, open_dataset
 from alexnet_jax.data.records import read_images
 from alexnet_jax.errors import UserError
 from alexnet_jax.report import mistakes
 from alexnet_jax.report.embedded_images import png_uri, thumbnail_uri
-from alexnet_jax.runs.predictions import Predictions
+from alexnet_jax.runs.predictions import Predictions, open_split
 
 MOST_IN_TABLE = 20  # classes; more are drawn as a heat map
 MOST_CLASSES = 10  # best and worst ones, if not all are listed
@@ -164,14 +162,6 @@ def worst_pictures(
         return (), str(error)
     pairs = zip(indices, images, strict=True)
     return tuple(picture_view(predictions, names, index, image) for index, image in pairs), ""
-
-
-def open_split(predictions: Predictions) -> Split:
-    """Opens the split that was evaluated; raises UserError if it is gone or has changed."""
-    dataset = open_dataset(ConfigDict(dict(predictions.data)))
-    if dataset.checksum != predictions.checksum:
-        raise UserError("the data set has changed since the evaluation; evaluate the run again")
-    return dataset.splits[split_of(predictions.numbers)]
 
 
 def picture_view(

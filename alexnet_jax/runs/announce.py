@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from alexnet_jax.data import Dataset
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.spec import Net
 from alexnet_jax.parallel import Devices
 from alexnet_jax.runs.metrics import FILE, best_validation
@@ -17,7 +18,7 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 def net_line(name: str, net: Net, params: Any) -> str:
     """Returns the net's name, its number of parameters, its towers and its input."""
-    parameters = sum(x.size for x in jax.tree.leaves(params))
+    parameters = sum(x.size for x in jax.tree.leaves(without_statistics(params)))
     towers = f"{net.towers} towers" if net.towers > 1 else "1 tower"
     return f"net: {name}, {parameters:,} parameters, {towers}, {net.crop}×{net.crop} pixels"
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from alexnet_jax.data import Split, open_dataset
 from alexnet_jax.disk.durable import write_bytes
 from alexnet_jax.errors import UserError
 
@@ -58,6 +60,19 @@ class Predictions:
     def wrong(self) -> np.ndarray:
         """Returns bool [N]: the pictures whose likeliest class is not the true one."""
         return self.classes[:, 0] != self.labels
+
+    @property
+    def split(self) -> str:
+        """Returns the name of the evaluated split."""
+        return next(key.partition("/")[0] for key in self.numbers if "/" in key)
+
+
+def open_split(predictions: Predictions) -> Split:
+    """Opens the split that was evaluated; raises UserError if it is gone or has changed."""
+    dataset = open_dataset(ConfigDict(dict(predictions.data)))
+    if dataset.checksum != predictions.checksum:
+        raise UserError("the data set has changed since the evaluation; evaluate the run again")
+    return dataset.splits[predictions.split]
 
 
 def write_predictions(workdir: Path, predictions: Predictions) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from alexnet_jax.disk import full_disk
 from alexnet_jax.errors import UserError
+from alexnet_jax.optim.schedules import SMOOTH
 from alexnet_jax.runs import chance
 from alexnet_jax.runs.finite import check_step
 from alexnet_jax.runs.metrics import Metrics
@@ -84,7 +85,9 @@ class Reporter:
         self._metrics, self._train, self._lag = metrics, config.train, lag
         self._steps_per_epoch, self._total = steps_per_epoch, total_steps
         self._classes, self._steps_at_chance = config.model.num_classes, 0
-        self._rate_has_drops = config.optim.schedule != "cosine"
+        warmup = round(config.optim.warmup_epochs * steps_per_epoch)
+        # Until this step the rate changes at each one, which is not worth a line.
+        self._rate_is_smooth_to = total_steps if config.optim.schedule in SMOOTH else warmup
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -190,7 +193,8 @@ class Reporter:
     def _announce(self, step: int, values: Mapping[str, float]) -> None:
         """Prints the first learning rate and its drops, and once that the loss is at chance."""
         rate = values["learning_rate"]
-        if math.isnan(self._rate) or (self._rate_has_drops and rate != self._rate):
+        changed = rate != self._rate and step > self._rate_is_smooth_to
+        if math.isnan(self._rate) or changed:
             self.say(f"learning rate {rate:g} from step {step} on")
         self._rate = rate
         before, classes = self._steps_at_chance, self._classes

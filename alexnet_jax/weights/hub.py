@@ -1,7 +1,7 @@
 """A net as a folder in the layout of Hugging Face's model hub.
 
     config.json          the run's config, and the class names as id2label
-    model.safetensors    LAYER.kernel and LAYER.bias of every layer in our shapes, and input.mean
+    model.safetensors    LAYER.kernel, LAYER.bias and so on in our shapes, and input.mean
     README.md            the model card
 
 Unlike the layouts of other programs it holds every kind of layer, the net's input and its crop.
@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.runs.workdir import CONFIG, read_config
 from alexnet_jax.weights import readers
-from alexnet_jax.weights.layouts import Params, weighted_shapes
+from alexnet_jax.weights.layouts import Params
 from alexnet_jax.weights.model_card import model_card
 from alexnet_jax.weights.trained_net import TrainedNet
 
@@ -76,8 +77,8 @@ def load_hub(directory: Path) -> TrainedNet:
     tensors = readers.read(directory / WEIGHTS)
     expected = {
         f"{shape.layer.name}.{name}": sides
-        for shape in weighted_shapes(net)
-        for name, sides in (("kernel", shape.kernel), ("bias", shape.bias))
+        for shape in layer_shapes(net, net.crop)
+        for name, sides in shape.arrays.items()
     }
     mean = tensors.pop(MEAN, np.zeros(0))
     _check(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)

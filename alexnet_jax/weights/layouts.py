@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from alexnet_jax.nets.shapes import LayerShape, layer_shapes
-from alexnet_jax.nets.spec import Dense, Exchange, Layer, Local, Net, Weighted
+from alexnet_jax.nets.spec import BatchNorm, Dense, Exchange, Layer, Local, Net, Weighted
 
 Arrays = dict[str, np.ndarray]
 Params = dict[str, dict[str, np.ndarray]]
@@ -84,13 +84,14 @@ def weighted_shapes(net: Net) -> Iterator[LayerShape]:
 def unnamed_layers(layout: WeightLayout, net: Net) -> list[str]:
     """Returns the layers that a file in this layout cannot hold; empty = it can hold the net.
 
-    Neither program has unshared convolutions, or dense layers that are divided into groups.
+    Neither program's net has batch normalisation, unshared convolutions, or dense layers that are
+    divided into groups.
     """
 
     def unnamed(previous: Layer, layer: Layer) -> bool:
         divided = isinstance(layer, Dense) and net.towers > 1 and layer.divided
         return (
-            isinstance(layer, Local)
+            isinstance(layer, Local | BatchNorm)
             or (divided and not isinstance(previous, Exchange))
             or (
                 isinstance(layer, Weighted)

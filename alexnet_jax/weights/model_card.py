@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.weights.layouts import Params
 
@@ -34,7 +35,8 @@ logits, endpoints = model.apply(variables, images)
 to {image_size} pixels, the centre.
 
 `model.safetensors` holds `LAYER.kernel` (`[towers, rows, columns, in, out]` or
-`[towers, in, out]`), `LAYER.bias` and `input.mean`; `config.json` every setting of the run.
+`[towers, in, out]`), `LAYER.bias` and `input.mean`, of batch normalisation `LAYER.scale`, `mean`
+and `variance` too; `config.json` every setting of the run.
 """
 
 
@@ -42,7 +44,7 @@ def model_card(
     config: ConfigDict, params: Params, evaluation: Mapping[str, Any], license_name: str
 ) -> str:
     """Returns the card's Markdown. `evaluation` is the content of eval.json, or empty."""
-    net = NETS[config.model.name]
+    net, learned = NETS[config.model.name], without_statistics(params)
     return CARD.format(
         metadata="\n".join(
             # JSON is YAML, too.
@@ -54,7 +56,7 @@ def model_card(
         about=net.about[:1].upper() + net.about[1:],
         source=net.source,
         width=config.model.width,
-        parameters=sum(x.size for layer in params.values() for x in layer.values()),
+        parameters=sum(x.size for leaves in learned.values() for x in leaves.values()),
         classes=config.model.num_classes,
         crop=config.data.crop_size,
         image_size=config.data.image_size,

@@ -20,6 +20,7 @@ from alexnet_jax.nets.spec import (
     LRN,
     Activation,
     AvgPool,
+    BatchNorm,
     Conv,
     Dense,
     Dropout,
@@ -137,11 +138,12 @@ def _layer(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
 def _conv(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
     layer = shape.layer
     kernel = channels_first(weights["kernel"], shape)
+    bias = weights.get("bias", np.zeros(len(kernel)))
     return graph.add(
         "Conv",
         x,
         graph.constant(f"{layer.name}.weight", kernel),
-        graph.constant(f"{layer.name}.bias", np.ravel(weights["bias"])),
+        graph.constant(f"{layer.name}.bias", np.ravel(bias)),
         group=shape.reads[-1] // kernel.shape[1],  # 1, or the towers if each reads its own maps
         kernel_shape=[layer.size] * 2,
         strides=[layer.stride] * 2,
@@ -242,6 +244,13 @@ def _map_lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> s
     return graph.add("Div", x, power)
 
 
+def _batch_norm(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
+    """Adds batch normalisation by the running averages."""
+    layer, names = shape.layer, ("scale", "bias", "mean", "variance")  # in ONNX's order
+    arrays = (graph.constant(f"{layer.name}.{name}", np.ravel(weights[name])) for name in names)
+    return graph.add("BatchNormalization", x, *arrays, epsilon=layer.epsilon)
+
+
 def _pool(operator: str, **attributes: int) -> Callable[..., str]:
     """Returns the function that adds a kind of pooling; what hangs over does not count."""
 
@@ -277,6 +286,7 @@ LAYERS: dict[type, Callable[..., str]] = {
     Dense: _dense,
     LRN: _lrn,
     MapLRN: _map_lrn,
+    BatchNorm: _batch_norm,
     MaxPool: _pool("MaxPool"),
     AvgPool: _pool("AveragePool", count_include_pad=0),
     Activation: _activation,

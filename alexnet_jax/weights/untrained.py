@@ -18,7 +18,8 @@ def random_layers(params: Params) -> list[str]:
     Args:
       params: {layer: {"kernel": [towers, …, in, units], "bias": …}}.
     """
-    return [name for name, layer in params.items() if _looks_random(np.asarray(layer["kernel"]))]
+    kernels = {name: layer["kernel"] for name, layer in params.items() if "kernel" in layer}
+    return [name for name, kernel in kernels.items() if _looks_random(np.asarray(kernel))]
 
 
 def untrained_warning(params: Params) -> str:

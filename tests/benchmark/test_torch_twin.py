@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from alexnet_jax.benchmark.pytorch.twin import load, make_step, twin  # noqa: E402
 from alexnet_jax.nets.model import build_model  # noqa: E402
+from alexnet_jax.nets.shapes import without_statistics  # noqa: E402
 from alexnet_jax.nets.spec import Dropout  # noqa: E402
 from alexnet_jax.nets.zoo import NETS  # noqa: E402
 from alexnet_jax.optim.schedules import learning_rates  # noqa: E402
@@ -38,15 +39,18 @@ def ours(config):
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     rng = np.random.default_rng(0)
 
-    def drawn(leaf):
-        return rng.normal(0, 1.5 / np.prod(leaf.shape[1:-1]) ** 0.5, leaf.shape)
+    def drawn(name, shape):
+        if name == "kernel":
+            return rng.normal(0, 1.5 / np.prod(shape[1:-1]) ** 0.5, shape)
+        return (
+            rng.uniform(0.5, 2, shape)
+            if name in ("scale", "variance")
+            else rng.normal(0, 0.1, shape)
+        )
 
     return model, {
-        name: {
-            "kernel": drawn(x["kernel"]).astype(np.float32),
-            "bias": rng.normal(0, 0.1, x["bias"].shape).astype(np.float32),
-        }
-        for name, x in shapes.items()
+        layer: {name: drawn(name, x.shape).astype(np.float32) for name, x in leaves.items()}
+        for layer, leaves in shapes.items()
     }
 
 
@@ -83,7 +87,9 @@ def test_logits_are_equal(name, changes):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "one_weird_trick", "cuda_convnet_11pct"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "alexnet_batch_norm", "one_weird_trick", "cuda_convnet_11pct"]
+)
 def test_two_steps_give_the_same_losses(name):
     """Gradients, rates and weight decay by layer, and momentum."""
     config = small(name)
@@ -91,11 +97,11 @@ def test_two_steps_give_the_same_losses(name):
     config.optim.learning_rate, config.optim.weight_decay = 0.003, 0.1
     model, params = ours(config)
     images, labels = images_for(model.net), np.arange(NUMBER)
-    optimizer = make_optimizer(config.optim, model.net)
+    optimizer = make_optimizer(config.optim, model.net, model.layout)
     rates = learning_rates(config.optim, model.net, 1000, 1000)(jnp.int32(0), jnp.float32(1))
 
     def loss_of(params):
-        logits, _ = model.apply({"params": params}, images)
+        logits, _ = model.apply({"params": params}, images, train=True)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @jax.jit
@@ -105,6 +111,7 @@ def test_two_steps_give_the_same_losses(name):
         return optax.apply_updates(params, changes), state, loss
 
     their_step = make_step(config, model.net, params, "cpu")
+    params = without_statistics(params)
     state, losses = optimizer.init(params), []
     for _ in range(3):
         params, state, loss = our_step(params, state)

@@ -20,6 +20,7 @@ from configs.base import get_config
 
 BASE = f"--config={TOP / 'configs' / 'base.py'}"
 IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
+FINETUNE = f"--config={TOP / 'configs' / 'finetune.py'}"
 RUN = "--workdir=run"
 FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
@@ -92,6 +93,10 @@ VALUES = [
     ("optim.weight_decay", "-0.1", "optim.weight_decay=-0.1 has to be 0 or more"),
     ("optim.weight_decay", "inf", "optim.weight_decay=inf has to be a finite number"),
     ("optim.schedule", "step", "optim.schedule='step' has to be one of 'plateau', 'listed'"),
+    ("optim.trust_coefficient", "0", "optim.trust_coefficient=0.0 has to be more than 0"),
+    ("optim.warmup_epochs", "-1", "optim.warmup_epochs=-1.0 has to be 0 or more"),
+    ("train.label_smoothing", "1", "train.label_smoothing=1.0 has to be at least 0 and less than"),
+    ("train.ema_decay", "1", "train.ema_decay=1.0 has to be at least 0 and less than 1"),
     ("optim.plateau_factor", "1.0", "optim.plateau_factor=1.0 has to be between 0 and 1"),
     ("optim.plateau_factor", "0.0", "optim.plateau_factor=0.0 has to be between 0 and 1"),
     ("optim.plateau_patience", "0", "optim.plateau_patience=0 has to be at least 1"),
@@ -108,6 +113,14 @@ VALUES = [
         "(layer, epoch, rate) tuples, epochs rising",
     ),
     ("optim.listed_layers", "(('conv9', 1, 0.1),)", "names 'conv9'; layers with weights are"),
+    ("optim.layer_factors", "(('conv1', -1.0),)", "a tuple of (layer, factor) tuples"),
+    ("optim.layer_factors", "(('conv1', 0, 0.1),)", "a tuple of (layer, factor) tuples"),
+    ("optim.layer_factors", "(('conv1', 0), ('conv1', 1))", "tuples, each layer once, factors"),
+    (
+        "optim.layer_factors",
+        "(('conv9', 0),)",
+        "layer_factors names 'conv9'; layers with weights are",
+    ),
     ("optim.dexp_target", "0.0", "optim.dexp_target=0.0 has to be more than 0"),
     ("optim.dexp_steps", "1", "optim.dexp_steps=1 has to be at least 2"),
     ("train.epochs", "-1", "train.epochs=-1.0 has to be 0 or more"),
@@ -136,6 +149,18 @@ VALUES = [
 
 TABLE = [
     *(("main", (BASE, RUN, f"--config.{key}={value}"), said) for key, value, said in VALUES),
+    (
+        "main",
+        (BASE, RUN, "--config.optim.layer_factors=(('conv1', 0),)",
+         "--config.optim.listed_layers=(('conv1', 5, 0.1),)"),
+        "optim.listed_layers and optim.layer_factors both name 'conv1'",
+    ),
+    (
+        "main",
+        (BASE, RUN, "--config.model.name=alexnet_batch_norm", "--config.train.accumulate_steps=2"),
+        "batch normalisation needs the whole batch at once; use 1, more devices",
+    ),
+    ("main", (FINETUNE, RUN, "--config.data.name=digits"), "no checkpoint in runs/pretrained"),
     ("main", (BASE, RUN, "--config.data.batchsize=3"), "batchsize"),
     ("main", (BASE, RUN, "--config.dta.batch_size=3"), "dta"),
     ("main", (BASE, RUN, "--mode=test"), "--mode=test"),

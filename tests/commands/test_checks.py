@@ -60,9 +60,11 @@ def test_the_default_config_is_accepted(tmp_path):
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", ["base", "cifar10", "imagenet", "imagenet_original"])
+@pytest.mark.parametrize(
+    "name", sorted(str(x.relative_to(TOP / "configs")) for x in (TOP / "configs").rglob("*.py"))
+)
 def test_every_config_holds_values_that_are_accepted(name):
-    config = TOP / "configs" / f"{name}.py"
+    config = TOP / "configs" / name
     assert checked(f"--config={config}", "--mode=describe", "--config.model.num_classes=10")
 
 
@@ -250,18 +252,43 @@ def test_a_resumed_run_keeps_the_input_that_init_from_brought(first):
     assert checked(BASE, RUN, "--config.init_from=gone").config.data.input_mean == MEAN
 
 
-def test_init_from_says_in_what_its_net_differs():
-    """caffe_alexnet has the shapes of alexnet: only its LRN, dropout and crop tell them apart."""
-    caffe = imagenet.get_config()
-    caffe.model.name, caffe.data.crop_size = "caffe_alexnet", 227
-    save_run(Path("caffe"), caffe)
+@pytest.fixture
+def caffe():
+    """A checkpoint of caffe_alexnet with 7 classes; it has the shapes of alexnet."""
+    config = imagenet.get_config()
+    config.model.name, config.data.crop_size, config.model.num_classes = "caffe_alexnet", 227, 7
+    save_run(Path("caffe"), config)
+
+
+def test_init_from_brings_its_net_but_not_its_classes(caffe):
     config = imagenet.get_config()
     config.init_from = "caffe"
-    (line,) = restore_checks.check_init_from(config, {})
+    assert restore_checks.check_init_from(config, {}) == [
+        "init_from caffe: data.crop_size is the checkpoint's, 227",
+        "init_from caffe: model.name is the checkpoint's, 'caffe_alexnet'",
+    ]
+    assert (config.model.name, config.model.num_classes) == ("caffe_alexnet", 1000)
+
+
+def test_the_command_line_may_ask_for_another_net_which_is_said(caffe):
+    """Only its LRN, dropout and crop tell caffe_alexnet from alexnet."""
+    config = imagenet.get_config()
+    config.init_from = "caffe"
+    given = {"model.name": "alexnet_released_std", "data.crop_size": 224}
+    (line,) = restore_checks.check_init_from(config, given)
     assert line.startswith(
         "init_from caffe is of another net: caffe_alexnet → alexnet_released_std (crop: 227"
     )
     assert "norm1.k: 1.0 → 2.0" in line
+
+
+def test_the_same_command_resumes_a_run_with_the_net_that_init_from_brought(caffe):
+    arguments = (BASE, RUN, "--config.init_from=caffe", "--config.data.image_size=256")
+    begun = checked(*arguments).config
+    assert (begun.model.name, begun.data.crop_size) == ("caffe_alexnet", 227)
+    assert begun.model.num_classes == 10
+    save_run(Path("run"), begun)
+    assert checked(*arguments).config.model.name == "caffe_alexnet"
 
 
 def differences(old, new, **changes):

@@ -8,12 +8,16 @@ import pytest
 from commands import SMALL, error_line, run
 from PIL import Image
 
+from alexnet_jax.data import open_dataset
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
-from alexnet_jax.figures.kernels import mosaic, to_pictures
+from alexnet_jax.figures.kernels import colour_fraction, mosaic, to_pictures
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
+from alexnet_jax.figures.predictions import chosen, draw_predictions
 from alexnet_jax.nets.variants import published
 from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.runs.predictions import Predictions
+from configs import base
 
 
 def test_series_takes_only_lines_that_have_the_key():
@@ -34,6 +38,43 @@ def test_zero_weights_are_mid_grey_and_the_largest_is_white():
     assert pictures.shape == (2, 2, 2, 3)
     assert pictures[0, 0, 1, 2] == 1.0
     assert pictures[0, 0, 0, 0] == pictures[1, 1, 1, 1] == 0.5
+
+
+def test_colour_is_what_a_grey_picture_does_not_meet():
+    kernels = np.zeros((2, 2, 3, 3))
+    kernels[0, 0, :, 0] = 2.0, 2.0, 2.0
+    kernels[1, 0, :, 1] = 1.0, -1.0, 0.0
+    kernels[1, 1, :, 2] = 3.0, 0.0, 0.0  # grey 1, 1, 1 and colour 2, −1, −1: 6 of 9
+    np.testing.assert_allclose(colour_fraction(kernels), [0.0, 1.0, 2 / 3])
+    random = np.random.default_rng(0).normal(size=(11, 11, 3, 500))
+    assert colour_fraction(random).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_the_true_class_has_its_own_colour_and_every_bar_its_probability():
+    dataset = open_dataset(base.get_config().data)
+    labels = np.asarray(dataset.splits["test"].labels)
+    ranks = np.arange(10)[None, :5] + labels[:, None] - 1
+    predictions = Predictions(
+        names=np.arange(len(labels)).astype(str),
+        labels=labels,
+        classes=ranks % 10,
+        probabilities=np.tile(np.array([0.5, 0.2, 0.1, 0.05, 0.02], np.float32), (len(labels), 1)),
+        label_probabilities=np.full(len(labels), 0.2, np.float32),
+        class_names=np.array([f"digit {i}" for i in range(10)]),
+        numbers={"test/top1_error": 1.0},
+        data=base.get_config().data.to_dict(),
+        checksum=dataset.checksum,
+    )
+    figure = draw_predictions(predictions)
+    bars = [axes for axes in figure.axes if axes.patches]
+    assert len(bars) == 8
+    for axes, position in zip(bars, chosen(len(labels)), strict=True):
+        widths = [bar.get_width() for bar in axes.patches]
+        np.testing.assert_allclose(widths, [0.5, 0.2, 0.1, 0.05, 0.02])
+        colours = [bar.get_facecolor() for bar in axes.patches]
+        assert [colours.count(colour) for colour in colours] == [4, 1, 4, 4, 4]
+        words = [text.get_text() for text in axes.texts]
+        assert words[1] == f"digit {labels[position]}"
 
 
 def test_mosaic_lays_pictures_out_row_by_row_with_white_gaps():
@@ -93,10 +134,11 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_gets_curves_kernels_and_its_net(tmp_path):
+def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
     run("main", *SMALL, "--config.train.steps=9", f"--workdir={tmp_path}")
+    run("main", f"--workdir={tmp_path}", "--mode=eval")
     run("figures", f"--workdir={tmp_path}")
-    names = ["curves", "kernels", "net"]
+    names = ["curves", "kernels", "net", "predictions"]
     written = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert written == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))
     for name in names:

@@ -39,11 +39,11 @@ def command(module, *arguments):
     return [sys.executable, "-m", f"alexnet_jax.{module}", *map(str, arguments)]
 
 
-def run(module, *arguments, code=0, env=None):
+def run(module, *arguments, code=0, env=None, cwd=TOP):
     """Runs to the end and insists on the exit code; `env` is added to the environment."""
     done = subprocess.run(
         command(module, *arguments),
-        cwd=TOP,
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},

@@ -205,6 +205,10 @@ ENDPOINTS = {
     | {"conv3": (13, 13, 192), "conv4": (13, 13, 192)}
     | HEAD,
     "alexnet_conv6": CONV1_TO_POOL5 | {"conv6": (6, 6, 256)} | HEAD,
+    "alexnet_batch_norm": CONV1_TO_POOL5
+    | {f"relu{i}": CONV1_TO_POOL5[f"conv{i}"] for i in range(1, 6)}
+    | {f"norm{i}": CONV1_TO_POOL5[f"conv{i}"] for i in range(1, 6)}
+    | HEAD,
     "caffe_alexnet": CONV1_TO_POOL5 | HEAD,
     "caffenet": CONV1_TO_POOL5 | {"norm1": (27, 27, 96), "norm2": (13, 13, 256)} | HEAD,
     "one_weird_trick": {

@@ -17,7 +17,7 @@ from alexnet_jax.nets.placement import (
     global_norm,
     param_specs,
     place,
-    weighted,
+    with_parameters,
 )
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.nets.zoo import NETS
@@ -37,7 +37,8 @@ AXES = {UNITS: DATA, TOWERS: TOWER, BATCH: DATA}
 ONE, DATA_ONLY = Layout(), Layout(data=2)
 TOWER_ONLY, BOTH = Layout(tower=2), Layout(data=4, tower=2)
 HYBRID, HYBRID_BOTH = Layout(data=4, hybrid=True), Layout(data=2, tower=2, hybrid=True)
-DIVIDED = ("alexnet", "alexnet_original", "alexnet_conv6")  # towers that can lie on two devices
+# Nets whose towers can lie on two devices:
+DIVIDED = ("alexnet", "alexnet_original", "alexnet_conv6", "alexnet_batch_norm")
 CASES = [
     pytest.param(name, layout, id=f"{name}-{layout.data}x{layout.tower}{'h' * layout.hybrid}")
     for name in NETS
@@ -166,16 +167,16 @@ def test_the_model_gathers_what_its_placement_lists_and_computes_its_share(name,
 def test_a_device_holds_the_share_of_each_parameter_that_its_spec_says(name, layout):
     devices, net = make_devices(layout), published(name)
     specs = param_specs(net, layout)
-    for layer, placed in weighted(net, layout).items():
-        for part in ("kernel", "bias"):
-            shape = getattr(placed.shape, part)
+    for layer, placed in with_parameters(net, layout).items():
+        assert specs[layer].keys() == placed.shape.arrays.keys()
+        for part, shape in placed.shape.arrays.items():
             shard = devices.sharding(specs[layer][part]).shard_shape(shape)
             assert placed.shard_shape(shape) == shard, (layer, part)
 
 
 def test_shares_of_the_papers_parameters_by_hand():
     def held(layout):
-        shapes = weighted(published("alexnet"), layout)
+        shapes = with_parameters(published("alexnet"), layout)
         return {
             name: math.prod(placed.shard_shape(placed.shape.kernel))
             for name, placed in shapes.items()

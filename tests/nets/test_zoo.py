@@ -55,6 +55,8 @@ PARAMETERS = {
     "alexnet_original": 60_965_224,
     "alexnet_half": 59_798_312,
     "alexnet_conv6": 61_555_304,
+    # Of each of 1,376 maps the bias goes, and a scale and another bias come.
+    "alexnet_batch_norm": 60_965_224 + 1_376,
     "caffe_alexnet": 60_965_224,
     "caffenet": 60_965_224,
     "one_weird_trick": 61_100_840,
@@ -69,6 +71,7 @@ MULTIPLY_ADDS = {
     "alexnet_original": 724_406_816,
     "alexnet_half": 391_514_384,
     "alexnet_conv6": 745_640_480,
+    "alexnet_batch_norm": 724_406_816,
     "caffe_alexnet": 724_406_816,
     "caffenet": 724_406_816,
     "one_weird_trick": 714_188_480,
@@ -82,7 +85,7 @@ MULTIPLY_ADDS = {
 }
 
 
-def test_there_are_eleven_nets():
+def test_these_are_all_nets():
     assert sorted(NETS) == sorted(PARAMETERS)
 
 

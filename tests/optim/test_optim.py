@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.optim import schedules, update
+from alexnet_jax.optim.average import moving_average
+from alexnet_jax.parallel import Layout
 from configs.base import get_config
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
@@ -120,7 +122,7 @@ def test_a_config_takes_the_rule_of_its_name():
     for name, drop in (("paper", 0.1003875), ("sgd", 0.4061625)):
         config = config_of(name=name, weight_decay=0.5)
         with jax.enable_x64(True):
-            rule = update.make_optimizer(config.optim, net_of(config))
+            rule = update.make_optimizer(config.optim, net_of(config), Layout())
             ones = {
                 layer: {"kernel": jnp.float64(1), "bias": jnp.float64(1)}
                 for layer in update.decays(config.optim, net_of(config))
@@ -129,6 +131,81 @@ def test_a_config_takes_the_rule_of_its_name():
             rates = [jax.tree.map(lambda x, f=f: f * x, ones) for f in (0.1, 0.1, 0.01)]
             kernel = run(rule, ones, scaled, rates)[-1][0]["conv2"]["kernel"]
         np.testing.assert_allclose(kernel, drop, **EXACT)
+
+
+def test_lars_is_optax_lars_with_the_biases_masked():
+    params, grads, rates = random_training()
+    params = {name: {**leaves, "bias": np.ones(3)} for name, leaves in params.items()}
+    grads = [{name: {**g, "bias": np.full(3, 0.1)} for name, g in both.items()} for both in grads]
+    decays = {name: {"kernel": 0.05, "bias": 0.0} for name in params}
+    with jax.enable_x64(True):
+        rule = update.lars_rule(decays, 0.9, 0.02, norms_of_kernels)
+        everywhere = [jax.tree.map(lambda _, r=r: jnp.float64(r), params) for r in rates]
+        ours = run(rule, params, grads, everywhere)
+        kernels = {name: {"kernel": True, "bias": False} for name in params}
+        theirs = optax.lars(
+            optax.piecewise_constant_schedule(0.1, {4: 0.1, 8: 0.1}),
+            weight_decay=0.05,
+            weight_decay_mask=kernels,
+            trust_coefficient=0.02,
+            trust_ratio_mask=kernels,
+            momentum=0.9,
+        )
+        state = theirs.init(params)
+        for grad, (expected, _) in zip(grads, ours, strict=True):
+            steps, state = theirs.update(grad, state, params)
+            params = optax.apply_updates(params, steps)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params, expected)
+
+
+def norms_of_kernels(tree):
+    return {name: jnp.sqrt((leaves["kernel"] ** 2).sum()) for name, leaves in tree.items()}
+
+
+def test_lars_by_hand():
+    # ‖w‖ = 5, f = g + 0.5 w = (3, 4), ‖f‖ = 5, factor 0.1·5/5, rate 0.2: w ← w − 0.02 (3, 4)
+    params = {"a": {"kernel": np.array([3.0, 4.0]), "bias": np.array([1.0])}}
+    grads = {"a": {"kernel": np.array([1.5, 2.0]), "bias": np.array([2.0])}}
+    rates = jax.tree.map(lambda _: 0.2, params)
+    decays = {"a": {"kernel": 0.5, "bias": 0.0}}
+    with jax.enable_x64(True):
+        rule = update.lars_rule(decays, 0.9, 0.1, norms_of_kernels)
+        ((after, _),) = run(rule, params, [grads], [rates])
+    np.testing.assert_allclose(after["a"]["kernel"], [2.94, 3.92], **EXACT)
+    np.testing.assert_allclose(after["a"]["bias"], [0.6], **EXACT)
+
+
+def test_lars_leaves_a_kernel_of_zeros_its_plain_step():
+    params = {"a": {"kernel": np.zeros(2), "bias": np.zeros(1)}}
+    grads = {"a": {"kernel": np.array([1.0, 2.0]), "bias": np.zeros(1)}}
+    rates = jax.tree.map(lambda _: 0.1, params)
+    rule = update.lars_rule({"a": {"kernel": 0.5, "bias": 0.0}}, 0.9, 0.001, norms_of_kernels)
+    ((after, _),) = run(rule, params, [grads], [rates])
+    np.testing.assert_allclose(after["a"]["kernel"], [-0.1, -0.2], rtol=1e-6)
+
+
+# --- the average of the parameters ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_the_average_weighs_each_step_by_the_decay_and_forgets_the_initial_parameters(decay):
+    """Also against optax.ema, whose bias is removed."""
+    rng = np.random.default_rng(0)
+    steps = [{"a": rng.normal(size=4)} for _ in range(6)]
+    average, peer = {"a": np.full(4, 1e6)}, optax.ema(decay)
+    state = peer.init(steps[0])
+    with jax.enable_x64(True):
+        for i, params in enumerate(steps):
+            average = moving_average(decay, params, average, jnp.int32(i))
+            expected, state = peer.update(params, state)
+            weights = decay ** np.arange(i, -1, -1.0)
+            ours = np.average([x["a"] for x in steps[: i + 1]], axis=0, weights=weights)
+            np.testing.assert_allclose(average["a"], ours, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(expected["a"], ours, rtol=1e-3, atol=1e-3)
+
+
+def test_there_is_no_average_without_a_decay():
+    assert moving_average(0.0, {"a": 1.0}, None, jnp.int32(0)) is None
 
 
 # --- decay and rate by layer -----------------------------------------------------------------
@@ -202,6 +279,20 @@ def test_conv1_leaves_the_schedule_and_is_frozen_as_in_the_log_of_net_145():
         assert (*rates["conv1"], *rates["conv2"]) == pytest.approx(values, rel=1e-6), epoch
 
 
+def test_a_layers_rates_are_multiples_of_the_others_through_the_schedule():
+    config = config_of(
+        schedule="listed",
+        listed=((5, 0.001),),
+        layer_factors=(("conv1", 0), ("conv2", 0.1), ("fc8", 10.0)),
+    )
+    for epoch, rate in ((0, 0.01), (5, 0.001)):
+        rates = rates_of(config, epoch * 10)
+        assert rates["conv1"] == (0, 0)
+        assert rates["conv2"] == pytest.approx((0.1 * rate, 0.2 * rate))
+        assert rates["fc8"] == pytest.approx((10 * rate, 20 * rate))
+        assert rates["fc7"] == pytest.approx((rate, 2 * rate))
+
+
 def test_a_frozen_layers_weights_biases_and_velocities_stay_as_they_are():
     config = config_of(
         schedule="constant",
@@ -211,7 +302,7 @@ def test_a_frozen_layers_weights_biases_and_velocities_stay_as_they_are():
     )
     net = net_of(config)
     rule, at = (
-        update.make_optimizer(config.optim, net),
+        update.make_optimizer(config.optim, net, Layout()),
         schedules.learning_rates(config.optim, net, 1, 10),
     )
     params = {
@@ -308,6 +399,25 @@ def test_cosine_by_hand():
     expected = [0.01, 0.01 * (1 + np.cos(np.pi / 4)) / 2, 0.005, 0.01 * (1 - np.cos(np.pi / 4)) / 2]
     assert values_of(config, (0, 25, 50, 75)) == pytest.approx(expected, rel=1e-5)
     assert values_of(config, (100,)) == pytest.approx([0], abs=1e-9)
+
+
+def test_linear_by_hand():
+    config = config_of(schedule="linear")
+    assert values_of(config, (0, 25, 50, 99)) == pytest.approx([0.01, 0.0075, 0.005, 0.0001])
+
+
+def test_a_warm_up_rises_by_equal_steps_up_to_the_schedule():
+    # two epochs of ten steps: step i has (i + 1) / 20 of the schedule's rate
+    for name, rate in (("constant", lambda i: 0.01), ("linear", lambda i: 0.01 * (1 - i / 100))):
+        config = config_of(schedule=name, warmup_epochs=2.0)
+        expected = [rate(i) * min(1, (i + 1) / 20) for i in (0, 1, 9, 18, 19, 20, 60)]
+        assert values_of(config, (0, 1, 9, 18, 19, 20, 60)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [0.0, 0.1])
+def test_a_warm_up_of_at_most_one_step_changes_nothing(epochs):
+    config = config_of(schedule="constant", warmup_epochs=epochs)
+    assert values_of(config, (0, 1)) == pytest.approx([0.01, 0.01])
 
 
 def scales(config, errors):

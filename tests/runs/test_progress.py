@@ -221,11 +221,23 @@ def test_the_learning_rate_and_its_drops_are_printed(tmp_path, capsys, schedule)
     ]
 
 
-def test_a_cosine_rate_which_changes_at_every_step_is_printed_once(tmp_path, capsys):
-    with reporter_in(tmp_path, optim__schedule="cosine", lag=0) as reporter:
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_rate_that_changes_at_every_step_is_printed_once(tmp_path, capsys, schedule):
+    with reporter_in(tmp_path, optim__schedule=schedule, lag=0) as reporter:
         for step in range(1, 5):
             reporter.push(step, scalars(0.5, rate=0.01 / step))
     assert printed(capsys, "learning rate") == ["learning rate 0.01 from step 1 on"]
+
+
+def test_a_warm_up_is_not_printed_step_by_step(tmp_path, capsys):
+    rates = [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.001]
+    with reporter_in(tmp_path, optim__warmup_epochs=2.0, epoch_steps=2, total=9, lag=0) as reporter:
+        for step, rate in enumerate(rates, 1):
+            reporter.push(step, scalars(0.5, rate=rate))
+    assert printed(capsys, "learning rate") == [
+        "learning rate 0.0025 from step 1 on",
+        "learning rate 0.001 from step 6 on",
+    ]
 
 
 def test_a_loss_that_stays_at_chance_is_said_once(tmp_path, capsys):

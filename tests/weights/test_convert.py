@@ -127,9 +127,10 @@ def test_main_trains_on_from_it(tmp_path, workdirs):
     config = checks.check(flags_of_main(*arguments, f"--workdir={tmp_path}")).config
     dataset = open_dataset(config.data)
     with Checkpoints(tmp_path, 1) as checkpoints:
-        state, _ = restore_or_init(open_session(config, dataset), checkpoints, dataset)
+        session, state, _ = restore_or_init(open_session(config, dataset), checkpoints, dataset)
     _, expected, _ = alexnet_jax.load(workdirs["one_weird_trick"])
     jax.tree.map(np.testing.assert_array_equal, state.params, expected["params"])
+    np.testing.assert_array_equal(session.stats.mean, expected["input"]["mean"])
     assert int(state.step) == 0
 
 

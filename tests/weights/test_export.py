@@ -19,6 +19,7 @@ from safetensors import safe_open
 import alexnet_jax
 from alexnet_jax import build_model
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.weights import readers
 from alexnet_jax.weights.hub import is_hub, load_hub
@@ -128,6 +129,31 @@ def test_its_card_says_what_was_measured(hub, trained):
     assert "Measured on the 359 images of the test split of digits, in 1 view(s): " in text
     assert f"{100 * measured['test/top1_error']:.2f} % top-1 error" in text
     assert f"{sum(x.size for x in jax.tree.leaves(params_of(trained))):,} parameters" in text
+
+
+@pytest.mark.slow
+def test_batch_normalisation_goes_into_a_folder_and_onnx_and_nowhere_else(tmp_path):
+    """With the running averages of three steps, in one column."""
+    run, settings = tmp_path / "run", ("towers=1", "name=alexnet_batch_norm", "width=0.0625")
+    run_command(
+        "main", "--config=configs/base.py", *(f"--config.model.{x}" for x in settings),
+        "--config.train.steps=3", f"--workdir={run}",
+    )  # fmt: skip
+    model, variables, _ = alexnet_jax.load(run)
+    norm = variables["params"]["norm1"]
+    assert np.abs(norm["mean"]).min() > 0 and np.abs(norm["variance"] - 1).min() > 0
+    folder = exported(run, tmp_path / "folder")
+    assert_same_params(folder, run)
+    learned = sum(x.size for x in jax.tree.leaves(without_statistics(variables["params"])))
+    assert f"{learned:,} parameters" in (folder / "README.md").read_text()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.float32)
+    expected, _ = jax.jit(model.apply)(variables, pixels - variables["input"]["mean"])
+    session = onnxruntime.InferenceSession(exported(run, tmp_path / "x.onnx"))
+    logits, _ = session.run(None, {"images": pixels.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+    for layout in LAYOUTS:
+        with pytest.raises(UserError, match=r"cannot hold norm1, norm2, .* of alexnet_batch_norm"):
+            exported(run, tmp_path / "x.npz", f"--layout={layout}")
 
 
 def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):

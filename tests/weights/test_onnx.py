@@ -19,6 +19,7 @@ CASES = {
     "alexnet_original": {"crop": 76},
     "caffenet": {"crop": 79},
     "one_weird_trick": {"crop": 79},
+    "alexnet_batch_norm": {"crop": 76},
     "cuda_convnet_18pct": {"crop": 25},
     "cuda_convnet_11pct": {"crop": 24},  # locally connected layers
     "alexnet of four towers": {"crop": 76, "towers": 4, "activation": "tanh"},
@@ -39,6 +40,8 @@ def small_net(name, crop, **changes):
     def draw(path, shape):
         if path[-1].key == "bias":
             return rng.normal(0.1, 0.1, shape.shape).astype(np.float32)
+        if path[-1].key != "kernel":  # of batch normalisation
+            return rng.uniform(0.5, 2, shape.shape).astype(np.float32)
         std = np.sqrt(2 / model_fan_in(shape.shape))
         return (std * rng.normal(size=shape.shape)).astype(np.float32)
 

@@ -19,21 +19,31 @@ from alexnet_jax.nets.shapes import LayerShape, layer_shapes, overhang
 from alexnet_jax.nets.spec import (
     LRN,
     AvgPool,
+    BatchNorm,
     Conv,
     Dense,
     Dropout,
     Exchange,
     Layer,
+    Learned,
     Local,
     MapLRN,
     MaxPool,
     Net,
     Weighted,
 )
-from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.variants import learned_layers, resolve
+from alexnet_jax.optim.schedules import layer_factors
 from alexnet_jax.optim.update import decays
 
 ACTIVATIONS = {"relu": nn.ReLU(inplace=True), "tanh": nn.Tanh()}
+PARAMETERS = {  # PyTorch's names of ours
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
 
 
 class ResponseNorm(nn.Module):
@@ -133,6 +143,8 @@ def _modules(
             module = ResponseNorm(layer, 1 if layer.across_towers else towers)
         case MapLRN():
             module = MapResponseNorm(layer)
+        case BatchNorm():
+            module = nn.BatchNorm2d(read[-1], layer.epsilon, momentum=1 - layer.decay)
         case MaxPool():
             module = nn.MaxPool2d(layer.size, layer.stride, ceil_mode=layer.ceil)
         case AvgPool():
@@ -149,7 +161,8 @@ def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, n
     near, over = layer.padding, overhang(side, layer)
     pad = {f"{layer.name}_pad": nn.ZeroPad2d((near, near + over) * 2)} if over else {}
     padding = 0 if over else near
-    conv = nn.Conv2d(maps, layer.features, layer.size, layer.stride, padding, groups=groups)
+    how = {"stride": layer.stride, "padding": padding, "bias": layer.bias is not None}
+    conv = nn.Conv2d(maps, layer.features, layer.size, groups=groups, **how)
     return {**pad, layer.name: conv}
 
 
@@ -172,37 +185,36 @@ def load(module: nn.Sequential, net: Net, params: Mapping[str, Mapping[str, np.n
     """Copies our weights into the twin: axes are permuted, numbers stay unchanged."""
     read = (net.crop, net.crop, 3)
     for shape in layer_shapes(net, net.crop):
-        if shape.kernel:
-            own, ours = module.get_submodule(shape.layer.name), params[shape.layer.name]
-            both = (np.asarray(ours[x]) for x in ("kernel", "bias"))
-            kernel, bias = _permuted(shape.layer, read, *both)
-            own.weight.data = torch.tensor(kernel).view_as(own.weight)
-            own.bias.data = torch.tensor(bias).view_as(own.bias)
+        for name in shape.arrays:
+            ours = np.asarray(params[shape.layer.name][name])
+            theirs = getattr(module.get_submodule(shape.layer.name), PARAMETERS[name])
+            theirs.data = torch.tensor(_permuted(shape.layer, read, name, ours)).view_as(theirs)
         read = shape.out
 
 
-def _permuted(
-    layer: Conv | Local | Dense, read: tuple[int, ...], kernel: np.ndarray, bias: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns our kernel and bias, tower axis first and maps last, in PyTorch's order of axes."""
-    towers, features = kernel.shape[0], kernel.shape[-1]
+def _permuted(layer: Learned, read: tuple[int, ...], name: str, array: np.ndarray) -> np.ndarray:
+    """Returns our parameter, tower axis first and maps last, in PyTorch's order of axes."""
+    towers, features = array.shape[0], array.shape[-1]
+    if name != "kernel":
+        return np.moveaxis(array, -1, 1).copy()
     if isinstance(layer, Local):
-        places = kernel.shape[1] * kernel.shape[2]
-        windows = kernel.reshape(towers, places, layer.size, layer.size, -1, features)
-        return np.moveaxis(windows, 4, 2).copy(), np.moveaxis(bias, -1, 1).copy()
+        places = array.shape[1] * array.shape[2]
+        windows = array.reshape(towers, places, layer.size, layer.size, -1, features)
+        return np.moveaxis(windows, 4, 2).copy()
     if isinstance(layer, Dense):
-        kernel = kernel.reshape(towers, _side(read), _side(read), -1, features)
-    return kernel.transpose(0, 4, 3, 1, 2).copy(), bias
+        array = array.reshape(towers, _side(read), _side(read), -1, features)
+    return array.transpose(0, 4, 3, 1, 2).copy()
 
 
 def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> torch.optim.SGD:
     """Returns SGD with momentum, and the initial rate and weight decay of every layer."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    weight_decays = decays(settings, net)
-    for name, layer in weighted_layers(net).items():
-        own, rate = module.get_submodule(name), settings.learning_rate * layer.rate
-        groups.setdefault((rate, weight_decays[name]["kernel"]), []).append(own.weight)
-        groups.setdefault((rate * settings.bias_multiplier, 0.0), []).append(own.bias)
+    weight_decays, factors = decays(settings, net), layer_factors(settings, net)
+    for name, layer in learned_layers(net).items():
+        own, rate = module.get_submodule(name), settings.learning_rate * factors[name]
+        groups.setdefault((rate, weight_decays[name][layer.weights]), []).append(own.weight)
+        if own.bias is not None:
+            groups.setdefault((rate * settings.bias_multiplier, 0.0), []).append(own.bias)
     return torch.optim.SGD(
         [{"params": x, "lr": rate, "weight_decay": decay} for (rate, decay), x in groups.items()],
         momentum=settings.momentum,

@@ -1,0 +1,28 @@
+"""The exponential moving average of the parameters."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> Any:
+    """Returns the average of the parameters after each step so far, the newest weighing most.
+
+    The parameters after step i of t weigh decay^(t − i), divided by the sum of these weights, so
+    that those at step 0 have no part in it. It is optax.ema with its bias removed, kept in one
+    array a parameter: a ← a + (w − a) · (1 − decay) ÷ (1 − decay^t).
+
+    Args:
+      decay: from 0 to 1; 0 = there is no average.
+      params: after step t, w.
+      average: after step t − 1, a.
+      step: int32, t − 1.
+    """
+    if not decay:
+        return None
+    # expm1 keeps the digits of 1 − decay^t, which is small at first.
+    weights = -jnp.expm1((step + 1) * math.log(decay))
+    return optax.incremental_update(params, average, (1 - decay) / weights)

@@ -1,0 +1,60 @@
+"""Compares nets on CIFAR-10's test images by the images that they get wrong.
+
+PYTHONPATH=. python results/cifar10/agreement.py PREDICTIONS [PREDICTIONS …]
+
+PREDICTIONS are JSON files of the repository modestyachts/CIFAR-10.1, in its folder
+model_predictions/original_predictions: `cudaconvnet_predictions.json` holds those of 2012.
+Ours are the records in results/. The store is data/cifar10.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+OURS = (
+    "cifar10/11pct_shortened/predictions_10_views.npz",
+    "cifar10/18pct_seed0/predictions_1_views.npz",
+    "lrn/11pct_seed0/predictions_10_views.npz",
+    "lrn/11pct_no_lrn_seed0/predictions_10_views.npz",
+    "lrn/13pct_seed0/predictions_10_views.npz",
+    "baseline/cifar10_kmeans_1600/predictions.npz",
+    "baseline/cifar10_hog/predictions.npz",
+)
+
+
+def likeliest(path: Path) -> np.ndarray:
+    """Returns the likeliest class of each test image: int [10000]."""
+    if path.suffix == ".json":
+        return np.array(json.loads(path.read_text()))
+    with np.load(path) as arrays:
+        return arrays["top5"][:, 0]
+
+
+def kappa(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Returns the images that both get right or both wrong, and Cohen's kappa of it.
+
+    κ = (p − c) ÷ (1 − c): p is the share of such images, and c the share that two nets with the
+    same errors would have if they made them on images chosen at random.
+    """
+    same = float((ours == theirs).mean())
+    a, b = ours.mean(), theirs.mean()
+    chance = float(a * b + (1 - a) * (1 - b))
+    return same, (same - chance) / (1 - chance)
+
+
+results = Path(__file__).resolve().parents[1]
+labels = np.load("data/cifar10/test/labels.npy")
+files = [results / name for name in OURS if (results / name).exists()]
+wrong = {str(x.parent.relative_to(results)): likeliest(x) != labels for x in files}
+published = {Path(x).stem.removesuffix("_predictions"): Path(x) for x in sys.argv[1:]}
+wrong |= {name: likeliest(path) != labels for name, path in published.items()}
+reference = wrong["cudaconvnet"]
+print("| net | error | both wrong | same outcome | kappa with the net of 2012 |")
+print("|---|--:|--:|--:|--:|")
+for name, errors in wrong.items():
+    same, agreement = kappa(errors, reference)
+    both = float((errors & reference).mean())
+    row = f"| {name} | {100 * errors.mean():.2f} % | {100 * both:.2f} % | {100 * same:.2f} % "
+    print(f"{row}| {agreement:.3f} |")

@@ -1,0 +1,120 @@
+"""The queue of launch/evidence.py: records, what is skipped, what needs other runs first."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import claims
+import evidence
+import numpy as np
+import pytest
+from claims import Ensemble, Run
+from commands import SMALL, TOP
+
+from alexnet_jax.data import open_dataset
+from configs import base
+
+SHORT = {key.removeprefix("--config."): value for key, value in (x.split("=") for x in SMALL[1:])}
+
+
+def queue(*arguments, code=0):
+    """Runs launch/evidence.py and returns its last line."""
+    words = [sys.executable, "launch/evidence.py", *arguments]
+    done = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return (done.stdout + done.stderr).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--claim=digits,moon",), "--claim=moon is unknown; choose from digits, cifar10,"),
+        (("--jobs=0",), "--jobs=0 has to be 1 or more"),
+        (("--claim=cifar10", "--data=none"), "there is no store none/cifar10; see docs/data.md"),
+        (("--claim=ablations", "--data=none"), "none/tiny64; give --tiny_imagenet to prepare it"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path):
+    line = queue(*arguments, f"--output={tmp_path}", f"--work={tmp_path}", code=2)
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.slow
+def test_records_hold_what_was_run(monkeypatch, tmp_path):
+    """Two runs, one that starts from the first, one that diverges, and an ensemble."""
+    config = "configs/base.py"
+    settings = {**SHORT, "train.steps": 2}
+    made = [
+        Ensemble("claim", "both", ("one", "two"), views=(1,)),
+        Run("claim", "tuned", config, "", settings, (1,), starts_from="one"),
+        Run("claim", "one", config, "", settings, (1, 10)),
+        Run("claim", "two", config, "", {**settings, "seed": 1}, (1,)),
+        Run(
+            "claim", "wild", config, "", {**settings, "optim.learning_rate": 1e9, "train.steps": 9}
+        ),
+    ]
+    monkeypatch.setitem(claims.CLAIMS, "claim", lambda: iter(made))
+    monkeypatch.chdir(TOP)
+    folders = evidence.Folders(tmp_path / "data", tmp_path / "work", tmp_path / "results")
+    evidence.make_claim("claim", folders, "", jobs=2)
+    found = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (tmp_path / "results" / "claim").glob("*/run.json")
+    }
+    assert found.keys() == {"one", "two", "tuned", "wild", "both"}
+    assert [found[x]["diverged"] for x in ("one", "two", "tuned", "wild")] == [False] * 3 + [True]
+    assert found["both"]["1_views"]["members"] == 2
+    assert "--config.init_from=runs/evidence/claim/one" in found["tuned"]["command"]
+    assert found["two"]["seed"] == 1 and found["one"]["machine"]["devices"].startswith("1 × cpu")
+    labels = np.asarray(open_dataset(base.get_config().data).splits["test"].labels)
+    for views in (1, 10):
+        with np.load(tmp_path / f"results/claim/one/predictions_{views}_views.npz") as arrays:
+            best = arrays["top5"]
+        wrong = float((best[:, 0] != labels).mean())
+        assert wrong == pytest.approx(found["one"][f"{views}_views"]["test/top1_error"])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+    evidence.make_claim("claim", folders, "", jobs=2)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+
+
+def test_thinned_metrics_keep_epochs_validations_and_every_100th_step():
+    lines = [
+        {"step": 50, "train/loss": 1.0},
+        {"step": 90, "train/loss": 1.0, "train/epoch_loss": 2.0},
+        {"step": 95, "val/loss": 1.0},
+        {"step": 100, "train/loss": 1.0},
+    ]
+    kept = [json.loads(x)["step"] for x in evidence.thinned(map(json.dumps, lines))]
+    assert kept == [90, 95, 100]
+
+
+def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
+    for split, count in (("train", 3), ("test", 2)):
+        for name in "abcd":
+            (tmp_path / "all" / split / name).mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / "all" / split / name / f"{i}.png").touch()
+    store = evidence.Store(slice(1, None, 2), pictures=1)
+    evidence.link_pictures(tmp_path / "all", tmp_path / "some", store)
+    found = sorted(
+        str(x.relative_to(tmp_path / "some")) for x in (tmp_path / "some").rglob("*.png")
+    )
+    assert found == [f"test/{c}/{i}.png" for c in "bd" for i in (0, 1)] + [
+        "train/b/0.png",
+        "train/d/0.png",
+    ]
+
+
+def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
+    tmp_path: Path,
+):
+    ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None}
+    for rate, end in ends.items():
+        folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"diverged": end is None}))
+        error, step = end or (0.0, 1)
+        line = {"step": step, "train/epoch_top1_error": error}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert claims.fastest_rate(tmp_path, "relu", "published") == 3e-3
