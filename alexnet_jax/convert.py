@@ -16,14 +16,13 @@ scale of the file; --config.key=value overrides both.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import checks, command, rules
+from alexnet_jax.cli import checks, command, config_flag, rules
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
@@ -31,7 +30,7 @@ from alexnet_jax.weights import matching, readers
 from alexnet_jax.weights.conversion import fill_config, report
 from alexnet_jax.weights.layouts import LAYOUTS, Params, WeightLayout, to_params, unnamed_layers
 
-CONFIG = Path(__file__).parents[1] / "configs" / "imagenet.py"
+CONFIG = "imagenet.py"  # unless --config names another
 FLAGS = {
     "from": ("", "The weights: a .pth, .caffemodel, .npz or .safetensors file."),
     "layout": ("", f"Whose names and order of axes they have: {' or '.join(LAYOUTS)}."),
@@ -49,13 +48,6 @@ def define_flags(values: flags.FlagValues) -> None:
         "Take the layers that fit and draw the others at random, instead of refusing the file.",
         flag_values=values,
     )
-
-
-def with_default_config(argv: Sequence[str]) -> list[str]:
-    """Returns the command line, with the checkout's --config added if it has none."""
-    given = any(x == "--config" or x.startswith("--config=") for x in argv)
-    default = [] if given or not CONFIG.is_file() else [f"--config={CONFIG}"]
-    return [*argv[:1], *default, *argv[1:]]  # absl wants the file before its overrides
 
 
 def main(values: flags.FlagValues) -> int:
@@ -137,5 +129,5 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv = with_default_config(sys.argv)
+    sys.argv = config_flag.with_default(sys.argv, CONFIG)
     command.run(main, define_flags, __doc__, with_config=True)

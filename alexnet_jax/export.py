@@ -99,6 +99,7 @@ def main(values: flags.FlagValues) -> int:
     else:
         content = hub_files(trained, evaluation_of(request.checkpoint), request.license_name)
         input_text = "as config.json and input.mean say; alexnet_jax.load applies them"
+    # Only now: a net that cannot be written so leaves no empty folder behind.
     folder.mkdir(parents=True, exist_ok=True)
     write = writers.write_file if request.kind else writers.write_folder
     write(request.target, content)

@@ -65,6 +65,7 @@ def make_loss(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Array, 
             name: jax.lax.stop_gradient(leaves) if name in frozen else leaves
             for name, leaves in params.items()
         }
+        # Inside the differentiated function, so that gradients and update stay float32.
         params, images = jax.tree.map(lambda x: x.astype(dtype), (params, part.images))
         (logits, _), found = model.apply(
             {"params": params},
@@ -75,9 +76,11 @@ def make_loss(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Array, 
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
+        # bfloat16 has three digits: too few for a logarithm of a sum of exponentials.
         logits = logits.astype(jnp.float32)
         losses = cross_entropy(logits, part.labels, smoothing)
         errors = ((logits.argmax(-1) != part.labels) * part.real).sum()
+        # By all real images of the batch, not of this part: the parts' gradients then add up.
         return (losses * part.real).sum() / count, (errors, found.get("batch_stats", {}))
 
     return loss

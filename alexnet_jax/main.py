@@ -3,7 +3,7 @@
 Train:     python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits
            A workdir that holds a checkpoint is resumed. --config.key=value overrides a setting.
 Evaluate:  python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits --mode=eval
-           --checkpoint=DIR[,DIR…] evaluates others; several are an ensemble.
+           Others with --checkpoint=DIR[,DIR…]; several are an ensemble.
 Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=describe
 """
 

@@ -86,16 +86,19 @@ def make_augment(data: ConfigDict) -> Callable[..., Array]:
     size, style = data.crop_size, data.augment.colour
 
     def augment(image: Array, key: Array, stats: InputStats, colour: Array) -> Array:
+        # All three always: flips off leave the crops as they were.
         crop_key, flip_key, colour_key = jax.random.split(key, 3)
         margin = image.shape[0] - size
         corner = jnp.full(2, margin // 2)
         if data.augment.crop:
+            # 33 offsets for 224 of 256 pixels, as in the code; the paper's 2,048 imply 32.
             corner = jax.random.randint(crop_key, (2,), 0, margin + 1)
         image = crop(image, *corner, size)
         if data.augment.flip:
             image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
         x = image.astype(jnp.float32) - stats.mean
         if style != "none":
+            # One draw for all pixels of an image: the light changes, not the grain (paper §4.1).
             x = x + colour * jax.random.normal(colour_key, (3,)) @ stats.noise
         if style == "code":
             x = x / (1 + colour)  # `convdata_jpeg.py` shrinks the batch while the noise is on

@@ -62,6 +62,8 @@ class Session:
 
     def make_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
         """Returns the step with these statistics. It donates the memory of its argument state."""
+        # The statistics are an argument: as constants they would be in the compiled program, and
+        # every data set would compile, and cache, its own.
         run = self.devices.one_at_a_time(self.compiled_step)
         return lambda state, batch: run(state, batch, self.stats)
 

@@ -62,6 +62,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
             params=params,
             average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
             opt_state=optimizer.init(without_statistics(params)),
+            # optax wants parameters, of which this transform reads nothing but a dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
             validated_step=jnp.int32(-1),
@@ -178,10 +179,12 @@ def make_train_step(
     colour_at = colour_scale(config.data, steps_per_epoch)
 
     def epoch_sums(state: TrainState, new: Scalars) -> Scalars:
+        # Reset in the step itself: no host has to interfere at the end of an epoch.
         first = state.step % steps_per_epoch == 0
         return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
 
     def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
+        # No key is kept in the state: a resumed run draws what the uninterrupted one would have.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = parallel.example_indices(len(batch["image"]), layout)

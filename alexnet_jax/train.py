@@ -79,6 +79,7 @@ def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float, bo
         schedule = state.plateau
         if config.optim.schedule == "plateau" and regular:
             _, schedule = update((), schedule, value=error)
+        # + 0 copies: the step donates its state, and no buffer can be donated twice.
         return state.replace(plateau=schedule, validated_step=state.step + 0)
 
     return after_validation
@@ -255,6 +256,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
         session, state, record = restore_or_init(session, checkpoints, dataset)
         train_step, validation = session.make_step(), make_validation(session, dataset, stop)
         step, finished = int(state.step), is_finished(config, calendar, state)
+        # Before anything is printed or written: a finished run is left as it is.
         if finished and (validation is None or is_validated(state)):
             return step
         print_start(session, dataset, state)

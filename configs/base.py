@@ -53,7 +53,10 @@ def get_config() -> ConfigDict:
     model.dropout = config_dict.placeholder(float)  # probability of dropping a unit; 0 = none
     model.exchange = config_dict.placeholder(tuple)  # layers before which the towers exchange
     model.without = ()  # names of layers to leave out
-    model.initial = ()  # ((layer, std, bias), …): these layers' initial weights and biases
+    # ((layer, std, bias), …): these layers' initial weights and biases in the published net at its
+    # own size. At another width, crop or number of towers each std but conv1's is multiplied by
+    # √(published fan-in ÷ fan-in), as the stds of the net itself are.
+    model.initial = ()
 
     config.optim = optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars

@@ -4,10 +4,12 @@ Command:   python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs
 Data:      python -m alexnet_jax.prepare --name=cifar10, which downloads it, or --source=… for the
            original binary files
 Hardware:  two CPU cores or any GPU.
-Expected:  18 % test error by cuda-convnet's own note, trained on all 50,000 images; here a tenth of
-           them is held out. NOT RUN to the end here.
+Reached:   18.2 % test error on all 50,000 images (--config.data.val_fraction=0.0), one seed, 10
+           minutes on a GPU that other runs shared; cuda-convnet's own note says 18 %. On two CPU
+           cores an epoch takes about 35 seconds. Here a tenth is held out by default.
 Others:    --config.model.name=cuda_convnet_11pct --config.data.crop_size=24
-           --config.data.augment.crop=True --config.data.augment.flip=True
+           --config.data.augment.crop=True --config.data.augment.flip=True: 11.7 % in ten views
+           (docs/claims.md)
 """
 
 from ml_collections import ConfigDict

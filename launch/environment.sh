@@ -25,6 +25,11 @@ fail() {
   return 2
 }
 
+# Insists on a .venv that was made before.
+made_venv() {
+  [ -x .venv/bin/python ] || fail "$PWD has no .venv; make it first: bash launch/quickstart.sh"
+}
+
 # Sets venv to the folder of the virtual environment; makes it if it is not there.
 find_venv() {
   local python

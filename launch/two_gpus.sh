@@ -5,6 +5,8 @@
 # main says so in one line. On four GPUs: --config.parallel.data=2, two by two.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. launch/environment.sh
+made_venv
 
 # JAX takes 75 % of each GPU's memory at its start. Where others use the GPU too, set before this
 # script XLA_PYTHON_CLIENT_MEM_FRACTION=0.4 (a smaller share), or

@@ -2,8 +2,6 @@
 and no soak test unless it is asked for.
 """
 
-from collections.abc import Iterator
-
 import jax
 import pytest
 
@@ -11,13 +9,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 
 @pytest.fixture
-def float64() -> Iterator[None]:
+def float64():
     """Numbers of 64 bits in jax too."""
     with jax.enable_x64(True):
         yield
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Leaves out the long form unless -m asks for it: `-m "not slow"` does not."""
     if "soak" in config.option.markexpr:
         return

@@ -1,7 +1,6 @@
 """A batch worked through in parts: the same training in less memory."""
 
 from functools import cache
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,14 +19,14 @@ LAYOUTS = [
 ]
 
 
-def in_parts(number: int, **layout: Any) -> Any:
+def in_parts(number, **layout):
     config = small(**layout)
     config.train.accumulate_steps = number
     return config
 
 
 @cache
-def compiled(parts: int) -> tuple[Any, Any, Any]:
+def compiled(parts):
     """Returns the step of a shallow net, its initial state, and a batch with statistics.
 
     Of the batch's 32 images 5 are padding.
@@ -42,14 +41,14 @@ def compiled(parts: int) -> tuple[Any, Any, Any]:
     return step, state, (batch, session.stats)
 
 
-def after_a_step(parts: int) -> tuple[Any, dict[str, float]]:
+def after_a_step(parts):
     step, state, arguments = compiled(parts)
     state = jax.tree.map(lambda x: x + 0, state)  # the step takes its memory
     return jax.device_get(step(state, *arguments))
 
 
 @pytest.mark.parametrize("parts", [2, pytest.param(32, marks=pytest.mark.slow)])
-def test_a_step_in_parts_is_the_same_step(parts: int) -> None:
+def test_a_step_in_parts_is_the_same_step(parts):
     """Compares metrics and velocities, with everything random switched on."""
     (undivided, scalars), (ours, our_scalars) = after_a_step(1), after_a_step(parts)
     assert scalars["examples"] == 27
@@ -61,7 +60,7 @@ def test_a_step_in_parts_is_the_same_step(parts: int) -> None:
         assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(a)
 
 
-def test_parts_take_less_memory() -> None:
+def test_parts_take_less_memory():
     """By the memory that XLA reserves for temporaries: nearly all are activations in this net."""
     undivided, parts = (compiled(n)[0].memory_analysis().temp_size_in_bytes for n in (1, 2))
     print(undivided, parts)
@@ -70,5 +69,5 @@ def test_parts_take_less_memory() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_parts_on_many_devices_train_the_same_net(layout: dict) -> None:
+def test_parts_on_many_devices_train_the_same_net(layout):
     assert_same(trained(in_parts(4, **layout), 10), trained(small(), 10))

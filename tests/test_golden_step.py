@@ -29,7 +29,7 @@ ADVICE = (
 )
 
 
-def checksum(params: dict) -> float:
+def checksum(params):
     """Returns the dot product of all parameters with fixed random numbers, in float64."""
     rng = np.random.default_rng(0)
     leaves = jax.tree.leaves(jax.device_get(params))
@@ -37,7 +37,7 @@ def checksum(params: dict) -> float:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_first_steps_give_the_recorded_numbers(name: str) -> None:
+def test_first_steps_give_the_recorded_numbers(name):
     config = base.get_config()
     config.model.num_classes = 10
     if name == "no random numbers":

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,9 +34,7 @@ np.savez(path, losses=losses, platform=jax.devices()[0].platform, **params)
 """
 
 
-def steps_on(
-    platform: dict[str, str], name: str, path: Path, dtype: str = "float32"
-) -> tuple[dict[str, np.ndarray], list[float]]:
+def steps_on(platform, name, path, dtype="float32"):
     """Returns the parameters after four steps and the losses, computed by a process of its own."""
     paths = (str(TOP), f"{TOP}/tests/helpers", os.environ.get("PYTHONPATH", ""))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **platform}
@@ -55,14 +52,14 @@ def steps_on(
 @pytest.mark.parametrize(
     "name", ["alexnet", "alexnet_original", "caffe_alexnet", "one_weird_trick"]
 )
-def test_the_steps_are_those_of_a_cpu(name: str, tmp_path: Path) -> None:
+def test_the_steps_are_those_of_a_cpu(name, tmp_path):
     """In full float32: losses within 1e-5, each parameter within 1e-4 of its norm."""
     exact = {**GPU, "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     ours = steps_on(exact, name, tmp_path / "gpu.npz")
     assert_same(ours, steps_on({"JAX_PLATFORMS": "cpu"}, name, tmp_path / "cpu.npz"))
 
 
-def test_the_losses_of_locally_connected_layers_are_those_of_a_cpu(tmp_path: Path) -> None:
+def test_the_losses_of_locally_connected_layers_are_those_of_a_cpu(tmp_path):
     """Within 1e-4: at ten times its published rate this net makes more of a rounding.
 
     On an H200 the losses of the four steps differ by up to 5e-5, the first two not at all.
@@ -74,7 +71,7 @@ def test_the_losses_of_locally_connected_layers_are_those_of_a_cpu(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-3), ("bfloat16", 3e-2)])
-def test_the_losses_in_lower_precision_are_near(dtype: str, bound: float, tmp_path: Path) -> None:
+def test_the_losses_in_lower_precision_are_near(dtype, bound, tmp_path):
     """float32 products are TF32 by default: 10 bits of mantissa; those of bfloat16 have 7."""
     _, ours = steps_on(GPU, "alexnet", tmp_path / "gpu.npz", dtype)
     _, exact = steps_on({"JAX_PLATFORMS": "cpu"}, "alexnet", tmp_path / "cpu.npz")
@@ -85,7 +82,7 @@ def test_the_losses_in_lower_precision_are_near(dtype: str, bound: float, tmp_pa
     np.testing.assert_allclose(ours, exact, rtol=bound)
 
 
-def test_a_run_in_pieces_is_the_run_in_one_piece_to_the_bit(tmp_path: Path) -> None:
+def test_a_run_in_pieces_is_the_run_in_one_piece_to_the_bit(tmp_path):
     env = {**GPU, "XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     run("main", *SMALL, "--config.train.steps=20", f"--workdir={whole}", env=env)
@@ -97,7 +94,7 @@ def test_a_run_in_pieces_is_the_run_in_one_piece_to_the_bit(tmp_path: Path) -> N
         assert one[name].tobytes() == other[name].tobytes(), name
 
 
-def test_an_evaluation_on_a_gpu_is_that_on_a_cpu(tmp_path: Path) -> None:
+def test_an_evaluation_on_a_gpu_is_that_on_a_cpu(tmp_path):
     """The same checkpoint: equal errors, losses within 1e-4, in one view and in ten."""
     run("main", *SMALL, "--config.train.steps=20", f"--workdir={tmp_path}", env=GPU)
     found = []

@@ -4,20 +4,19 @@ import jax
 import numpy as np
 import pytest
 from devices import small, trained
-from ml_collections import ConfigDict
 
 from alexnet_jax.session import abstract_batch, abstract_session
 from configs import base
 
 
-def of_dtype(name: str) -> ConfigDict:
+def of_dtype(name):
     config = small()
     config.train.compute_dtype = name
     return config
 
 
 @pytest.mark.parametrize(("name", "short"), [("float32", "f32"), ("bfloat16", "bf16")])
-def test_the_nets_products_are_of_this_type(name: str, short: str) -> None:
+def test_the_nets_products_are_of_this_type(name, short):
     """As lowered; XLA turns them into float32 ones for a CPU. The state keeps its types."""
     config = of_dtype(name)
     config.data.augment.colour = "none"  # a product before the net
@@ -35,7 +34,7 @@ def test_the_nets_products_are_of_this_type(name: str, short: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_loss_falls_as_with_float32() -> None:
+def test_the_loss_falls_as_with_float32():
     """On the digits from 2.7 to below 0.2; means of fifteen steps and three seeds agree in 0.15.
 
     A shallow net without dropout: a deep one stays on a plateau first and leaves it by chance. One
@@ -49,7 +48,7 @@ def test_the_loss_falls_as_with_float32() -> None:
     assert max(mean[0] for mean in means) > 2 and max(mean[-1] for mean in means) < 0.2
 
 
-def curve(name: str, seed: int) -> np.ndarray:
+def curve(name, seed):
     """The loss of 150 steps in this type, means of fifteen."""
     config = of_dtype(name)
     config.seed = seed

@@ -34,10 +34,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import command, rules
+from alexnet_jax.cli import command, config_flag, rules
 from alexnet_jax.errors import UserError
 
-DEFAULT_CONFIG = "--config=configs/base.py"
+CONFIG = "base.py"  # unless --config names another
 JPEG_FROM = 256  # pixels, side from which a synthetic store holds JPEGs by default
 NEEDED = {"torch": "torch==2.13.0", "PIL": "pillow"}  # for --against=torch
 
@@ -54,12 +54,6 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("repeats", 3, "Measurements of each rate.", lower_bound=1, **own)
     seconds = "Shortest duration of a measurement in seconds; it has two calls at least."
     flags.DEFINE_float("seconds", 2.0, seconds, **own)
-
-
-def with_default_config(argv: list[str]) -> list[str]:
-    """Returns the command line, with configs/base.py if it names no config file."""
-    named = any(x.lstrip("-").partition("=")[0] == "config" for x in argv)
-    return argv if named else [argv[0], DEFAULT_CONFIG, *argv[1:]]
 
 
 def check_flags(values: flags.FlagValues) -> None:
@@ -171,5 +165,5 @@ def measure(
 
 
 if __name__ == "__main__":
-    sys.argv = with_default_config(sys.argv)
+    sys.argv = config_flag.with_default(sys.argv, CONFIG)
     command.run(main, define_flags, __doc__, with_config=True)

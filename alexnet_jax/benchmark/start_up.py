@@ -100,6 +100,7 @@ def _follow(
         done, now = _lines(metrics), time.perf_counter() - start
         first = first or (now if done else 0.0)
         memory = _private(process)
+        # Several steps can pass between two readings.
         minima += [memory] * (done + 1 - len(minima))
         minima[-1] = min(minima[-1], memory)
         if first and done > MIN_STEPS and now - first >= seconds:

@@ -76,6 +76,7 @@ def matmul_rate(devices: Devices) -> Callable[[float], float]:
         return x
 
     run = devices.compile(products, (REPLICATED, REPLICATED), REPLICATED)
+    # Scaled, so that the product of eight of them neither overflows nor vanishes.
     matrix = jax.random.normal(jax.random.key(0), (SIDE, SIDE)) / SIDE**0.5
     matrix = devices.replicate(matrix)
     amount = devices.mesh.size * PRODUCTS * 2 * SIDE**3 / 1e9

@@ -87,6 +87,7 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     Raises:
       UserError: the config cannot be trained into the workdir.
     """
+    # The data come first: the net's classifier and the division of batches depend on them.
     found = summary(config.data)
     notes = fill_classes(config, found.num_classes, "model.num_classes" not in given)
     notes += check_start(config, workdir, given)
@@ -267,6 +268,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         )
     for path in paths:
         own = read_config(path)
+        # The net is the checkpoint's; how it is evaluated is this command's.
         own.parallel, own.eval = config.parallel, config.eval
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])

@@ -98,6 +98,7 @@ def _with_config_of_run(argv: Sequence[str], define_flags: DefineFlags) -> list[
     Raises:
       UserError: it names no run, or one without a config.json.
     """
+    # --config is not declared yet: its overrides are passed over, and read with the file.
     values = flags.FlagValues()
     define_flags(values)
     values(argv, known_only=True)
@@ -152,13 +153,13 @@ def run(
     """
     # A terminal that lacks a character, such as ×, must not end a run.
     sys.stdout.reconfigure(errors="backslashreplace")
-    if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
-        print(help_text(define_flags, doc, with_config=with_config))
-        sys.exit(0)
     environment.keep_freed_memory()
     # Orbax warns about what is intended, and logs what it also raises.
     logging.set_verbosity(logging.FATAL)
     try:
+        if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
+            print(help_text(define_flags, doc, with_config=with_config), flush=True)
+            sys.exit(0)
         sys.exit(main(parse(sys.argv, define_flags, with_config=with_config)))
     except UserError as error:
         stop(error)

@@ -17,6 +17,7 @@ HELP = (
     "settings."
 )
 EVERY_KEY = "; every key is declared in configs/base.py"
+CONFIGS = Path(__file__).parents[2] / "configs"  # of the checkout; none if it is installed alone
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(.*)")
 # Similarity, from 0 to 1, from which a key is proposed for a name that is none, or for a flag.
 LIKE_A_KEY, LIKE_A_FLAG = 0.7, 0.8
@@ -47,6 +48,7 @@ def overridable(config: ConfigDict) -> ConfigDict:
         if isinstance(value, ConfigDict):
             overridable(value)
         elif value is None:
+            # JSON has lost the type, and without a placeholder no override is taken.
             config[key] = config_dict.placeholder(object)
     return config
 
@@ -62,6 +64,13 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def is_given(argv: Iterable[str]) -> bool:
     """True if the command line has --config."""
     return any(re.match(r"--?config(=|$)", x) for x in argv)
+
+
+def with_default(argv: Sequence[str], file: str) -> list[str]:
+    """Returns the command line, with --config=FILE of the checkout's configs/ if it has none."""
+    if is_given(argv) or not (CONFIGS / file).is_file():
+        return list(argv)
+    return [argv[0], f"--config={CONFIGS / file}", *argv[1:]]  # absl wants it before its overrides
 
 
 def named_run(values: flags.FlagValues) -> Path | None:

@@ -226,6 +226,7 @@ def _bring(
     for key, value in rules.flat(own):
         if key.startswith(keys) and key not in given and ours.get(key) != value:
             changed.append((key, value))
+    # An unset value has no type, so a tuple in its place would be refused.
     with config.ignore_type():
         config.update_from_flattened_dict(dict(changed))
     return changed

@@ -75,6 +75,7 @@ def _are_factors(rows: Any) -> bool:
 
 LISTED = _changes("(epoch, value)")
 RULES: dict[str, Rule] = {
+    # jax keeps 32 bits of a seed, so larger ones would repeat the runs of smaller ones.
     "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4294967295"),
     "data.image_size": AT_LEAST_1,
     "data.crop_size": AT_LEAST_1,

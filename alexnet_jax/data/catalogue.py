@@ -108,6 +108,7 @@ def held_out(num_images: int, fraction: float) -> int:
 
 def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     """Divides a training split into training and validation images, by a fixed random choice."""
+    # Not config.seed: runs with other seeds are compared on the same images.
     order = np.random.default_rng(0).permutation(len(split))
     count = held_out(len(split), fraction)
     return take_rows(split, np.sort(order[count:])), take_rows(split, np.sort(order[:count]))

@@ -50,6 +50,7 @@ def colour_products(image: np.ndarray) -> np.ndarray:
     rows = np.zeros((-(-image.size // (256 * 12)), 256, 12), np.float32)
     rows.reshape(-1)[: image.size] = image.reshape(-1)
     products = (rows.transpose(0, 2, 1) @ rows).sum(0, dtype=np.int64)
+    # Products of a pixel with itself only, not of one of the four with another.
     return products.reshape(4, 3, 4, 3).trace(axis1=0, axis2=2)
 
 
@@ -83,6 +84,8 @@ def colour_components(sums: Sums) -> ColourComponents:
     eigenvalues, vectors = np.linalg.eigh(covariance)
     components = vectors.T[::-1]
     largest = np.abs(components).argmax(axis=1, keepdims=True)
+    # An eigenvector's sign is arbitrary and differs between libraries; the noise is symmetric, its
+    # record should not change.
     components = components * np.sign(np.take_along_axis(components, largest, axis=1))
     stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))
     return ColourComponents(stdevs.astype(np.float32), components.astype(np.float32))

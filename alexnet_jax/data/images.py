@@ -91,6 +91,7 @@ def centre_square(image: np.ndarray, side: int) -> np.ndarray:
     Bilinear with antialiasing, paper §2. Only the part that is kept is computed.
     """
     size = np.array(image.shape[1::-1])  # width, height: Pillow's order
+    # Whole pixels, as if the picture had been resized first and cropped then.
     resized = np.maximum(np.rint(size * (side / size.min())), side)
     start = (resized - side) // 2
     box = np.concatenate([start, start + side]) * np.tile(size / resized, 2)

@@ -60,6 +60,7 @@ def training_batches(
     """
     order = functools.partial(training_indices, len(split), batch_size, seed)
     steps = range(first_step, sys.maxsize)
+    # A process that reads a share cannot mask an image in the batches of the others.
     skip = on_bad_record == "skip" and len(range(batch_size)[share]) == batch_size
     return batches(split, order, steps, batch_size, device_bytes, share, skip)
 
@@ -197,9 +198,11 @@ def streamed(split: Split, records: Records, order: Order, steps: range) -> Iter
     dataset = source.map(
         lambda step: tf.numpy_function(read, [step], tf.uint8),
         num_parallel_calls=READERS,
+        # In order, whichever thread is done first: the batch of a step is a function of the step.
         deterministic=True,
     )
     reading = [dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()]
     images = (next(reading[0]) for _ in steps)
+    # The iterator is in a list, so that clearing the list is enough to collect it.
     weakref.finalize(images, reading.clear)
     return images

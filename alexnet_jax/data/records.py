@@ -66,6 +66,7 @@ class Records:
         except IndexError:
             memory = own_pages(math.prod(shape))
         pixels = np.frombuffer(memory, np.uint8)
+        # `pixels` dies with the last array that is a view of it, wherever jax or tf.data keep one.
         weakref.finalize(pixels, self._free.append, memory).atexit = False
         return pixels.reshape(shape)
 
@@ -83,6 +84,7 @@ class Records:
             content = read_stored(self._split.images, row, image)
             if checksums is not None and crc32(content) != checksums[row]:
                 return "its content has changed since it was prepared"
+            # The checksum is that of the file, so damage is found before a decoder sees it.
             if content is not image and decode_jpeg(content, buffer=image).shape != image.shape:
                 return "it is of another size"
         except FAULTS as error:

@@ -235,6 +235,7 @@ def open_split(directory: Path, manifest: dict, name: str) -> Split:
     if manifest["encoding"] == "jpeg":
         images = JpegRecords(path, shape)
     else:
+        # The images are the file's last bytes, whatever its header has become.
         images = RawRecords(path, shape, header=path.stat().st_size - math.prod(shape))
     names = folder / NAMES if f"{name}/{NAMES}" in manifest["files"] else None
     return Split(images, labels, checksums=checksums, names=names)

@@ -34,5 +34,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     with draft.open("wb") as file:
         file.write(content)
         to_disk(file)
+    # Only once the content is on the disk: otherwise a power cut can leave an empty file.
     draft.replace(path)
     path_to_disk(path.parent)

@@ -65,6 +65,7 @@ def occlusion(
         return probabilities(lax.dynamic_update_slice(images, square, (0, *corner, 0)))
 
     corners = jnp.stack(jnp.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
+    # One position at a time: all of them at once would be a batch of hundreds for each picture.
     drops = probabilities(images) - lax.map(covered, corners)
     return drops.T.reshape(len(images), len(starts), len(starts))
 
@@ -140,6 +141,7 @@ def preferred_pictures(
     def excitement(pictures: Array) -> Array:
         outputs = linear.apply({"params": params}, pictures)[1][layer]
         if outputs.ndim == 4:
+            # Any place would do, but the pattern of the middle one is not cut off by the edge.
             outputs = outputs[:, outputs.shape[1] // 2, outputs.shape[2] // 2]
         return _of_classes(outputs, units).sum()
 

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.data.records import read_images
-from alexnet_jax.figures.style import COLOURS, SETTINGS
+from alexnet_jax.figures.style import SETTINGS
 from alexnet_jax.runs.predictions import Predictions, open_split
 
 PICTURES, CLASSES, COLUMNS = 8, 5, 4
+RIGHT, OTHERS = "#eaa48f", "#b9cfe8"  # of bars, light enough to read a name on them
 LONGEST = 24  # characters of a class name
 
 
@@ -59,7 +60,7 @@ def _draw_bars(
     axes.set_axis_on()
     axes.grid(False)
     places = np.arange(len(names))[::-1]
-    axes.barh(places, probabilities, color=np.where(right, COLOURS[1], "#a9c4e4"), height=0.8)
+    axes.barh(places, probabilities, color=np.where(right, RIGHT, OTHERS), height=0.8)
     for place, name in zip(places, names, strict=True):
         axes.text(0.02, place, shortened(str(name)), va="center", fontsize=8)
     axes.set_xlim(0, 1)

@@ -152,6 +152,7 @@ class AlexNet(nn.Module):
         key = self.make_rng("dropout") if drops else None
         examples = jnp.arange(len(images)) if examples is None else examples
         mask = jnp.ones(len(images)) if mask is None else mask
+        # Every tower reads the image in all three colours; only maps are divided.
         towers = [images] * (self.net.towers // self.layout.tower)
         endpoints = {}
         for placed in place(self.net, self.layout):
@@ -175,6 +176,7 @@ class AlexNet(nn.Module):
             else:
                 towers = _unweighted(layer, towers)
             if layer.name in offsets:
+                # An offset has all maps, side by side as in the endpoints.
                 shares = jnp.split(offsets[layer.name], len(towers), axis=-1)
                 towers = [x + share for x, share in zip(towers, shares, strict=True)]
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
@@ -233,6 +235,7 @@ def _unweighted(layer: Layer, towers: Towers) -> Towers:
     """Computes a layer without weights or random numbers on each tower."""
     if isinstance(layer, StraightThrough):
         outputs = _unweighted(layer.norm, towers)
+        # The value is y, the gradient that of x.
         return [x + lax.stop_gradient(y - x) for x, y in zip(towers, outputs, strict=True)]
     if isinstance(layer, LRN) and layer.across_towers:
         return jnp.split(_single(layer, jnp.concatenate(towers, -1)), len(towers), -1)

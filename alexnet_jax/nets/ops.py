@@ -94,6 +94,7 @@ def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
     """Flattens [N, …] to [N, D], multiplies by kernel [D, F] and adds bias [F]."""
+    # The order is (row, column, map); weights/layouts permutes the (map, row, column) of others.
     return x.reshape(x.shape[0], -1) @ kernel + bias
 
 
@@ -153,6 +154,8 @@ def _response_norm_backward(
     # Only x is kept for the backward pass: computing the denominator again costs less than reading
     # it from memory.
     scale, next_power = _powers(k + alpha * _window_sum(x * x, axes, size), beta)
+    # x_i stands in the denominators of its neighbours, too. Windows are symmetric, so the sum over
+    # all windows that hold i is a window sum again.
     inner = _window_sum(g * x * next_power, axes, size)
     return (g * scale - (2 * alpha * beta) * x * inner,)
 

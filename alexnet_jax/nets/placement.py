@@ -107,6 +107,7 @@ class PlacedLayer:
     def outputs(self, batch: int) -> int:
         """Returns the numbers in its output on one device, for a batch of this many images."""
         rows = batch // self.layout.data if self.batch_split else batch
+        # The classifier's output is whole on every device, so nothing divides it.
         shares = 1 if self.replicated else self.layout.tower * self.unit_shares
         return rows * math.prod(self.shape.out) // shares
 

@@ -163,6 +163,7 @@ def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
     A unit's input then keeps its published variance. With the published std a net of a quarter of
     the width stays at chance level. conv1 reads the same pixels at any width and keeps its own.
     """
+    # PyTorch's own rule follows the fan-in already.
     if layer.std is None:
         return replace(layer, std=math.sqrt(1 / (3 * fan_in)))
     if layer.name == "conv1":
@@ -173,6 +174,7 @@ def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
 def _scaled(net: Net, crop: int, original: Net) -> Net:
     """Returns the net for this crop, every initial std scaled by its layer's fan-in."""
     ours = _fan_ins(net, crop)
+    # The number of classes changes no fan-in, so 1 will do.
     theirs = _fan_ins(_widened(original, 1.0, 1), original.crop)
     layers = (
         _scaled_std(x, ours[x.name], theirs[x.name]) if isinstance(x, Weighted) else x
@@ -205,6 +207,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     _check_classifier_reads_all(net)
     changed = (_changed(layer, model) for layer in net.layers)
     net = replace(net, layers=tuple(layer for layer in changed if layer is not None))
+    # Before the net is made smaller: the given stds are then scaled as the published ones are.
     net = _initialised(net, model.initial)
     net = _widened(net, model.width, model.num_classes)
     try:

@@ -39,6 +39,7 @@ def _fully_connected(
         Dense("fc7", 4096, std=std, bias=bias),
         Dropout("drop7", inverted=inverted),
         Exchange(),
+        # One piece that reads both towers: in the released code fc8 lies on one GPU.
         Dense("fc8", None, activation=None, divided=False),
     )
 
@@ -46,6 +47,7 @@ def _fully_connected(
 def _alexnet(std: float) -> tuple[Layer, ...]:
     """Returns the paper's convolutions with this initial std in conv3 to conv5."""
     return (
+        # (224 − 11) ÷ 4 is no whole number: the code rounds up, and the 55th window hangs over.
         Conv("conv1", 96, 11, stride=4, ceil=True),  # 224 → 55×55×96
         LRN("norm1"),
         MaxPool("pool1"),  # 27×27×96
@@ -64,6 +66,8 @@ _ALEXNET_ORIGINAL = (
     Conv("conv1", 96, 11, stride=4, ceil=True, activation=None),  # 224 → 55×55×96
     LRN("norm1", alpha=1e-4 / 5),  # the code divides alpha by the size of the window
     MaxPool("pool1"),  # 27×27×96
+    # The ReLU is an option of the pooling layer in the file, so it comes after the norm, which
+    # therefore sees the squares of negative outputs too.
     Activation("relu1"),
     Conv("conv2", 256, 5, padding=2, bias=1.0),  # 27×27×256
     LRN("norm2", alpha=1e-4 / 5),
@@ -137,6 +141,7 @@ def _caffe(norm_before_pool: bool, bias: float) -> tuple[Layer, ...]:
         Conv("conv4", 384, 3, padding=1, bias=bias),  # 13×13×384
         Conv("conv5", 256, 3, padding=1, bias=bias),  # 13×13×256
         MaxPool("pool5"),  # 6×6×256
+        # Both prototxt files have 0.005 in fc6 and fc7, and 0.01 in fc8.
         *_fully_connected(std=0.005, bias=bias, inverted=True),
     )
 
@@ -176,6 +181,7 @@ def _cuda_convnet_18pct(norms: bool, decay: float, last_decay: float) -> tuple[L
         *norm(2),
         Conv("conv3", 64, 5, padding=2, weight_decay=decay),  # 8×8×64
         AvgPool("pool3"),  # 4×4×64
+        # A weight decay of 1 is no slip: Caffe's cifar10_full has 250 times 0.004 there, too.
         Dense("fc10", None, activation=None, divided=False, weight_decay=last_decay),
     )
 

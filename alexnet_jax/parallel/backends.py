@@ -16,4 +16,5 @@ def force_cpu_devices(count: int) -> None:
 
 def release_devices() -> None:
     """Releases the devices that this process has counted, so that other processes can use them."""
+    # A process that has counted a GPU holds its memory until its backend is gone.
     clear_backends()

@@ -104,4 +104,7 @@ def psum_batch(x: Array, layout: Layout) -> Array:
 
 
 def _to(replicated: bool) -> str:
+    # shard_map tracks which values may differ between devices. A gather to "invarying" says that
+    # all devices go on alike: its gradient is a slice. To "varying", each goes on by itself: the
+    # gradient is a reduce-scatter, which sums what the devices found.
     return "invarying" if replicated else "varying"

@@ -92,6 +92,7 @@ class Devices:
         sharding = self.sharding(REPLICATED)
 
         def put(x: Any) -> Array:
+            # device_put would first send the values round to compare them between the processes.
             return jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
 
         return jax.tree.map(put, tree)
@@ -132,6 +133,7 @@ class Devices:
         """
         if jax.process_count() == 1:
             return read
+        # One number a device, because an array lies on devices and not on processes.
         own = np.full(len(self.mesh.local_devices), read(), np.int32)
         numbers = jax.make_array_from_process_local_data(
             self.sharding(P((DATA, TOWER))), own, (self.mesh.size,)

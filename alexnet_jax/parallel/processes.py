@@ -34,6 +34,7 @@ def reporting_folder(workdir: Path) -> Path:
     """Returns the folder for this process's metrics: the lead's workdir, or a temporary one."""
     if is_lead_process():
         return workdir
+    # All processes run the same code, so the others write metrics too: where nobody reads them.
     folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

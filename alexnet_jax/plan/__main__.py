@@ -7,7 +7,7 @@ Example:   python -m alexnet_jax.plan --config=configs/imagenet.py --devices=8
 Compiles the step of --config for --devices forced CPU devices, and reads from the program every
 collective, its bytes, and what one device holds. Nothing runs. No data are needed if the config
 sets model.num_classes. parallel.data=1 is raised to use all --devices; any other layout has to use
-them.
+them. The default --config is configs/base.py.
 
 Then forecasts a step for the schemes data, tower and hybrid on 1 to 512 devices, by formulas that
 the tests compare with compiled programs. data.batch_size is that of all devices in the compiled
@@ -16,20 +16,22 @@ with computation.
 
 --table prints another table, and compiles nothing:
   layers   the sizes of every layer: shapes, windows, towers, parameters, multiply-adds, bytes
-  k20      the table of "One weird trick" (2014) beside its forecast; needs no config's net
-  gtx580   the paper's net on one and on two GPUs of 3 GB; needs no config's net
+  k20      the table of "One weird trick" (2014) beside its forecast; needs no --config
+  gtx580   the paper's net on one and on two GPUs of 3 GB; needs no --config
 --format=json prints the plan or the layers as one JSON value on the last line.
 """
 
 import json
 import math
+import sys
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import command, rules
+from alexnet_jax.cli import command, config_flag, rules
 from alexnet_jax.errors import UserError
 
+CONFIG = "base.py"  # unless --config names another
 LINK = 24.0
 TFLOPS = 50.0
 FORMATS = {  # of each --table
@@ -164,4 +166,5 @@ def main(values: flags.FlagValues) -> int:
 
 
 if __name__ == "__main__":
+    sys.argv = config_flag.with_default(sys.argv, CONFIG)
     command.run(main, define_flags, __doc__, with_config=True)

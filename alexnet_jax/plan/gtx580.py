@@ -3,14 +3,15 @@
 from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.nets.flops import flops_per_image, step_flops
 from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.variants import published
 from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.memory import gathered_bytes, output_bytes, parameter_bytes
-from alexnet_jax.plan.published import imagenet_net
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=gtx580"
 BATCH = 128  # images, paper §5
 CAPACITY = 3 * 2**30  # bytes, paper §3.2: 3 GB
 PEAK = 1.58e12  # FLOP/s in float32, as remembered
+CLASSES = 1000
 IMAGES = 90 * 1.2e6  # paper §5: about 90 epochs of 1.2 million images
 DAYS = (5, 6)  # paper §5, on two GPUs
 ONE, TWO = Layout(), Layout(tower=2)
@@ -53,6 +54,7 @@ def memory_parts(net: Net, layout: Layout, batch: int) -> tuple[int, ...]:
 
 def largest_batch(net: Net, layout: Layout) -> int:
     """Returns the number of images in the largest batch that fits into a GPU's memory."""
+    # Parameters and their like do not grow with the batch.
     fixed = sum(memory_parts(net, layout, 0))
     return (CAPACITY - fixed) // (sum(memory_parts(net, layout, 1)) - fixed)
 
@@ -64,7 +66,7 @@ def sustained(net: Net, days: float) -> float:
 
 def gtx580_text() -> str:
     """Returns the answer as Markdown: results/plan/gtx580.md."""
-    net = imagenet_net("alexnet")
+    net = published("alexnet", CLASSES)
     ratio = step_flops(net, ONE, BATCH) / step_flops(net, TWO, BATCH)
     low, high = (sustained(net, days) for days in reversed(DAYS))
     return TEXT.format(

@@ -68,6 +68,7 @@ def read_transfers(text: str) -> list[Transfer]:
     found: list[Transfer] = []
     for line in _INSTRUCTION.finditer(text):
         if line["half"] == "-start":
+            # Attributes stand at the start, the result's shape at the …-done.
             started[line["name"]] = line
             continue
         origin = started[_operand(line["rest"])] if line["half"] else line
@@ -97,6 +98,7 @@ def _arrays(line: re.Match[str], shapes: str, devices: int) -> Iterator[Transfer
     for dtype, dimensions in _SHAPE.findall(shapes):
         shape = [int(x) for x in dimensions.split(",") if x]
         if kind == "reduce-scatter":
+            # HLO states what each device keeps; the wire formula needs the whole array.
             shape[_scattered(rest)] *= group
         yield Transfer(
             kind, group, tuple(shape), _itemsize(dtype), what[1] if what else "", line["name"]

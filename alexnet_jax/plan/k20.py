@@ -5,17 +5,17 @@ Only the FLOP/s of a K20 are fitted, to the row of one GPU.
 
 from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.nets.flops import flops_per_image, step_flops
+from alexnet_jax.nets.variants import published
 from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.forecast import Machine, forecast
-from alexnet_jax.plan.published import imagenet_net
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20"
-EPOCHS, IMAGES, PER_GPU = 90, 1_281_167, 128
+EPOCHS, IMAGES, CLASSES, PER_GPU = 90, 1_281_167, 1000, 128
 ONE_GPU = 98.05  # hours
 # GPUs: hours with the full batch (128 × GPUs) in the dense layers, and with parts of 128.
 PUBLISHED = {2: (50.24, 50.90), 4: (26.20, 26.78), 8: (15.68, 15.91)}
 LINKS = (6.0, 3.0)  # GB/s
-NET = imagenet_net("one_weird_trick")
+NET = published("one_weird_trick", CLASSES)
 TEXT = """\
 # The plan's forecast beside the 2014 table (8×K20)
 

@@ -86,6 +86,7 @@ def communication(found: Sequence[Transfer], expected: Sequence[Transfer]) -> Re
     groups = defaultdict(list)
     for transfer in found:
         unused = names[key(transfer)]
+        # Equal keys are interchangeable, so any order of names will do.
         name = unused.pop(0) if unused else transfer.what
         groups[key(transfer), name].append(transfer)
     return {

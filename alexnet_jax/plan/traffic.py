@@ -106,6 +106,7 @@ def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
     sizes = {DATA: layout.data, TOWER: layout.tower}
     learned = without_statistics(param_specs(net, layout))
     specs = (spec for layer in learned.values() for spec in layer.values())
+    # Parameters that are divided along the same axes share one sum of squares.
     for axes in sorted({tuple(axis for axis in spec if axis) for spec in specs} - {()}):
         group = 1
         for axis in axes:

@@ -63,6 +63,7 @@ def convert(request: Request, builder: "tensorflow_datasets.core.DatasetBuilder"
         needed = imagenet.tar_bytes(source) + store_bytes(images, side, encoding)
         check_disk(request.directory, needed)
     store_writer.begin(request.directory, request.recorded)
+    # TFDS would keep the conversion of the other originals without a word.
     if builder.is_prepared():
         shutil.rmtree(builder.data_path)
     tfds.prepare_builder(builder, source if request.source else None)

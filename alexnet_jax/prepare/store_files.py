@@ -48,11 +48,13 @@ def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path = folder / IMAGE_FILES["jpeg"]
+    # JPEGs do not shrink any further.
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     try:
         yield writer.write
     finally:
         writer.close()
+    # The writer closes its file without flushing it to the disk.
     with path.open("rb+") as file:
         to_disk(file)
 

@@ -159,6 +159,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
         with_products=split == "train",
     )
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
+        # Threads are enough: Pillow and the JPEG encoder release Python's lock.
         results = in_order(work, original.read(split), AHEAD * THREADS)
         for image in tqdm(results, split, size, unit=" images", mininterval=1):
             if image.fault:

@@ -41,6 +41,7 @@ def to_stored(
             )
     except images.BadImageError as error:
         return StoredImage(name, original.label, fault=str(error))
+    # The record is the array's own memory, which a crop shares with the picture it is cut from.
     pixels = np.ascontiguousarray(pixels)
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
     products = image_statistics.colour_products(pixels) if with_products else None

@@ -87,7 +87,9 @@ class Checkpoints:
         self._step = step
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
+            # Apart from the parameters, so that evaluation need not know the optimizer's tree.
             training=ocp.args.StandardSave(state.replace(params=None)),
+            # In a list, because orbax saves trees and refuses a bare array.
             mean=ocp.args.StandardSave([mean]),
         )
         try:
@@ -97,6 +99,8 @@ class Checkpoints:
         except Exception as failure:
             self._failed(failure)
         else:
+            # orbax has copied the state. Its files, our checksums and the rename follow in the
+            # thread, while training goes on.
             self._saving = self._thread.submit(self._finish, step, record, error)
 
     def poll(self) -> None:

@@ -21,6 +21,7 @@ def only_run(workdir: Path) -> Iterator[None]:
     """
     created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
+    # A lock on an open file goes when the process does, however it ends; a file would stay.
     with (workdir / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,6 +31,7 @@ def only_run(workdir: Path) -> Iterator[None]:
                 "another --workdir"
             ) from error
         except OSError as error:
+            # Some network drives have no locks; a run there must go on all the same.
             print(f"{workdir} cannot be locked ({error.strerror}): start no second training in it")
         try:
             yield

@@ -34,6 +34,7 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
             values = json.loads(line)
         except json.JSONDecodeError:
             continue
+        # A run that was stopped at this step by a signal has not validated it yet, and will.
         limit = step if "train/loss" in values or validated_step == step else step - 1
         if values["step"] <= limit:
             kept.append(line)
@@ -114,6 +115,7 @@ class Metrics:
         """Continues the files of a run restored at `step` and validated at `validated_step`."""
         cut_back(workdir / FILE, step, validated_step)
         self._path, self._on_full_disk = workdir / FILE, on_full_disk
+        # Unbuffered: a line that a killed process has written is in the file.
         self._file = self._path.open("ab", buffering=0)
         self._held, self._reported, self.behind = b"", False, False
         self._board = Board(workdir / "tensorboard", step)
@@ -128,6 +130,7 @@ class Metrics:
 
     def _to_file(self) -> None:
         while self._held:
+            # A nearly full disk takes a part of a line; the rest waits for room.
             self._held = self._held[self._file.write(self._held) :]
 
     @contextlib.contextmanager

@@ -116,10 +116,12 @@ class Reporter:
         if self._pending is None:
             return
         (step, scalars), self._pending = self._pending, None
+        # One transfer for all of them: each would wait for the device by itself.
         values = {name: float(x) for name, x in jax.device_get(scalars).items()}
         check_step(values, step, self._steps_per_epoch)
         self._images += values.pop("examples")
         if step % self._steps_per_epoch:
+            # Within an epoch they are of a part of its images.
             del values["epoch_loss"], values["epoch_top1_error"]
         elif values["epoch_top1_error"] <= self._train.stop_at_train_error:
             self._reached_at = step

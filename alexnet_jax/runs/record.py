@@ -92,6 +92,7 @@ def facts_of(dataset: Dataset) -> DataFacts:
 def random_generator() -> str:
     """Returns the name of the implementation that jax.random.key uses."""
     name = str(jax.config.jax_default_prng_impl)
+    # The same generator draws other numbers in its two forms, of which jax has changed the default.
     partitionable = name != "threefry2x32" or jax.config.jax_threefry_partitionable
     return name if partitionable else f"{name}, not partitionable"
 

@@ -20,6 +20,7 @@ def abstract_params(model: AlexNet, devices: Devices) -> Any:
 
     def params() -> Any:
         images = jnp.zeros((1, model.net.crop, model.net.crop, 3))
+        # Traced for its shapes and never run.
         return model.init(jax.random.key(0), images)["params"]
 
     return devices.init(params, param_specs(model.net, devices.layout)).eval_shape()

@@ -25,6 +25,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         reading, writing = os.pipe()
+        # Python insists on it: a handler must never wait for a full pipe.
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing)
         for number in SIGNALS:
@@ -33,6 +34,7 @@ class Stop:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
+        # The second Ctrl-C ends the process even where our thread cannot run.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _watch(self, reading: int) -> None:

@@ -169,7 +169,10 @@ def commit(workdir: Path, step: int, error: float | None, keep: int) -> None:
     write_text(draft / VALIDATION, json.dumps({"step": step, ERROR: error}) + "\n")
     checksums.seal(draft)
     _retire(workdir, step)
+    # A rename onto a folder with files fails, so the older copy was renamed first; a kill between
+    # the two is what `bring_back` mends.
     draft.rename(step_folder(workdir, step))
+    # The rename itself is on the disk only now; older steps may go.
     path_to_disk(workdir / FOLDER)
     _tidy(workdir, keep)
 

@@ -47,6 +47,8 @@ def fill_config(
     config.model.name = model
     if config.model.num_classes is None:
         raise UserError("the file has no classifier; give --config.model.num_classes")
+    # Layers can disagree, where a script has changed one of them. The commonest width that can
+    # be built is taken, and `match` names the layers that do not fit it.
     if "model.width" not in overrides:
         config.model.width = fitting_width(config, matching.widths(layout, published, arrays))
     if config.data.image_size < config.data.crop_size:

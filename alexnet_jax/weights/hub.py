@@ -46,6 +46,7 @@ def hub_files(
         for layer, arrays in trained.params.items()
         for name, array in arrays.items()
     }
+    # The mean image belongs to the net: without it the same weights give other logits.
     tensors[MEAN] = np.ascontiguousarray(trained.mean, np.float32)
     return {
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),

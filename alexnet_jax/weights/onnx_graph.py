@@ -88,6 +88,7 @@ def onnx_model(
     x = graph.add("Mul", x, graph.constant("scale", np.reshape(scale, (3, 1, 1))))
     for shape in layer_shapes(net, net.crop):
         x = _layer(graph, net, shape, x, params.get(shape.layer.name, {}))
+    # A node of its own for the name: that of the last layer is taken.
     graph.add("Identity", x)
     graph.add("Softmax", graph.name_last("logits"), axis=1)
     graph.name_last("probabilities")

@@ -74,4 +74,5 @@ def _between(kernel: np.ndarray, axis: int) -> float:
     ratios = (
         x.mean(1, dtype=np.float64).var() * size / x.var(dtype=np.float64) for x in (table, energy)
     )
+    # A sample variance of n groups has a relative standard deviation of √(2 ÷ n).
     return max((ratio - 1) / (2 / groups) ** 0.5 for ratio in ratios)

@@ -47,7 +47,7 @@ def kappa(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
 results = Path(__file__).resolve().parents[1]
 labels = np.load("data/cifar10/test/labels.npy")
 files = [results / name for name in OURS if (results / name).exists()]
-wrong = {path.parent.name: likeliest(path) != labels for path in files}
+wrong = {str(x.parent.relative_to(results)): likeliest(x) != labels for x in files}
 published = {Path(x).stem.removesuffix("_predictions"): Path(x) for x in sys.argv[1:]}
 wrong |= {name: likeliest(path) != labels for name, path in published.items()}
 reference = wrong["cudaconvnet"]

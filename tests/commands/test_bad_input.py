@@ -24,6 +24,8 @@ FINETUNE = f"--config={TOP / 'configs' / 'finetune.py'}"
 RUN = "--workdir=run"
 FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
+TWO_TOWERS = "--config.parallel.tower=2"
+CLASSES = "--config.model.num_classes=10"
 
 # --- a value that no run can have: the key, the value as typed, and what is said of it -----------
 
@@ -210,6 +212,27 @@ TABLE = [
          "--config.eval.batch_size=64"),
         "needs 64 devices, but there are",
     ),
+    ("main", (BASE, RUN, "--config.parallel.data=3"), "data.batch_size=32 does not divide"),
+    ("main", (BASE, RUN, "--config.parallel.data=32", "--config.eval.batch_size=100"),
+     "eval.batch_size=100"),
+    ("main", (BASE, RUN, "--config.parallel.tower=3"), "does not divide the net's 2 tower(s)"),
+    ("main", (BASE, RUN, TWO_TOWERS, "--config.model.name=one_weird_trick"), "1 tower(s)"),
+    ("main", (BASE, RUN, TWO_TOWERS, "--config.model.name=caffenet"), "over the border"),
+    ("main", (BASE, RUN, "--config.model.towers=5"), "model.towers=5 does not divide"),
+    ("main", (BASE, RUN, "--config.parallel.scheme=hybrid"), "parallel.data, which is 1"),
+    (
+        "main",
+        (BASE, RUN, "--config.parallel.scheme=hybrid", "--config.parallel.data=5",
+         "--config.data.batch_size=160", "--config.eval.batch_size=5",
+         "--config.model.width=0.0625"),
+        "fc6's 128 units a tower do not divide over parallel.data=5",
+    ),
+    ("main", (BASE, RUN, "--coordinator=127.0.0.1:1", "--process_id=3"), "--process_id=3"),
+    *(
+        ("main", (BASE, RUN, f"--coordinator={wrong}", "--num_processes=2"),
+         f"--coordinator={wrong} is no host:port")
+        for wrong in ("localhost", "localhost:", ":29500", "localhost:none")
+    ),
     ("prepare", (), "--name is missing"),
     ("prepare", ("--name=imagenet2021", "--dir=s"), "imagenet2012"),
     ("prepare", ("--name=digits", "--dir=s"), "needs no preparation"),
@@ -231,12 +254,21 @@ TABLE = [
     ("plan", (BASE, "--devices=0"), "--devices=0"),
     ("plan", (BASE, "--devices=two"), "two"),
     ("plan", (BASE, "--devices=2", "--config.parallel.tower=4"), "--devices=2"),
+    ("plan", (BASE, "--devices=6", "--config.parallel.data=4"), "parallel.data=4"),
+    ("plan", (BASE, "--devices=8", "--config.parallel.tower=4"), "parallel.tower=4"),
     ("plan", (BASE, "--devices=8", "--config.data.batch_size=12"), "data.batch_size=12"),
+    ("plan", (BASE, "--devices=8", "--config.train.accumulate_steps=3"), "accumulate_steps=3"),
     ("plan", (BASE, "--devices=1", "--config.parallel.scheme=hybrid"), "'hybrid'"),
     ("plan", (BASE, "--devices=2", "--link_gbps=0"), "--link_gbps=0"),
+    ("plan", (BASE, "--devices=2", "--link_gbps=nan"), "--link_gbps=nan"),
     ("plan", (BASE, "--devices=2", "--device_tflops=-1"), "--device_tflops=-1"),
     ("plan", (BASE, "--config.train.compute_dtype=bfloat16"), "'bfloat16'"),
-    ("plan", (BASE, "--config.data.crop_size=100"), "100"),
+    ("plan", (BASE, "--config.data.crop_size=100"), "data.crop_size 100"),
+    ("plan", (BASE, "--config.data.crop_size=100", CLASSES), "data.crop_size 100"),
+    ("plan", (BASE, "--config.data.name=imagenet2012"), "imagenet2012"),
+    ("plan", (BASE, "--table=k20", "--format=json"), "--format=json is not for --table=k20"),
+    ("plan", (BASE, "--format=csv"), "--format=csv is not for the plan; give --format=text"),
+    ("plan", (BASE, "--table=k40"), "k40"),
     ("report", (), "--workdir is missing"),
     ("report", ("--workdir=gone",), "no checkpoint in gone"),
     ("report", ("--workdir=file",), "no checkpoint in file"),
@@ -254,11 +286,16 @@ TABLE = [
     ("report", ("--workdir=broken_metrics",), "broken_metrics/metrics.jsonl has a broken line"),
     ("benchmark", (BASE, "--against=theano"), "theano"),
     ("benchmark", (BASE, "--encoding=png"), "png"),
-    ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic"),
+    ("benchmark", (BASE, "--encoding=raw"), "--encoding=raw is for data.name=synthetic, not"),
     ("benchmark", (BASE, "--repeats=0"), "--repeats"),
+    ("benchmark", (BASE, "--seconds=-1"), "--seconds"),
     ("benchmark", (BASE, "--seconds=nan"), "--seconds"),
     ("benchmark", (BASE, "--profile=file/x"), "profile file/x is not writable"),
     ("benchmark", (BASE, "--config.data.batch_size=0"), "data.batch_size=0"),
+    ("benchmark", (BASE, "--config.parallel.data=3"), "data.batch_size=32"),
+    ("benchmark", (BASE, "--config.train.accumulate_steps=5"), "accumulate_steps=5"),
+    ("benchmark", (BASE, "--config.data.name=imagenet2012"), "imagenet2012"),
+    ("benchmark", (BASE, "--config.data.val_fraction=0.0"), "optim.schedule='plateau'"),
     ("benchmark", (BASE, SYNTHETIC, "--config.model.num_classes=3"), "model.num_classes=3"),
 ]  # fmt: skip
 # Commands whose arguments are only looked at in a process of their own.

@@ -3,19 +3,17 @@
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import tensorstore
-from absl import flags
 from commands import TOP, error_line
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from alexnet_jax import main
-from alexnet_jax.cli import command, machine_errors, rules
+from alexnet_jax.cli import command, config_flag, machine_errors, rules
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs.workdir import write_config
 from configs import base
@@ -23,19 +21,19 @@ from configs import base
 BASE = f"--config={TOP}/configs/base.py"
 
 
-def parse(*arguments: object) -> flags.FlagValues:
+def parse(*arguments):
     """As main would read this command line."""
     return command.parse(["main", *map(str, arguments)], main.define_flags, with_config=True)
 
 
-def refusal(*arguments: object) -> str:
+def refusal(*arguments):
     """The error line of a command line that main refuses."""
     with pytest.raises(UserError) as error:
         parse(*arguments)
     return str(error.value)
 
 
-def a_run(folder: Path, **changes: object) -> ConfigDict:
+def a_run(folder, **changes):
     """Writes the config.json of a run, as main does, and returns the config."""
     config = base.get_config()
     config.update_from_flattened_dict(changes)
@@ -63,21 +61,21 @@ def a_run(folder: Path, **changes: object) -> ConfigDict:
         ("--seed=3", "--config.seed=3"),
     ],
 )
-def test_the_nearest_key_is_proposed(given: str, meant: str) -> None:
+def test_the_nearest_key_is_proposed(given, meant):
     assert refusal(BASE, given).endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize("given", ["--config.foo.bar=1", "--config.optim.qqq=1"])
-def test_without_a_near_key_the_place_of_all_is_named(given: str) -> None:
+def test_without_a_near_key_the_place_of_all_is_named(given):
     assert refusal(BASE, given).endswith("; every key is declared in configs/base.py")
 
 
-def test_an_unknown_flag_that_is_no_key_is_a_matter_for_help() -> None:
+def test_an_unknown_flag_that_is_no_key_is_a_matter_for_help():
     line = refusal(BASE, "--wrkdir=x")
     assert "wrkdir" in line and line.endswith("see --help")
 
 
-def test_a_misspelt_value_is_not_taken_for_a_misspelt_key() -> None:
+def test_a_misspelt_value_is_not_taken_for_a_misspelt_key():
     line = refusal(BASE, "--config.optim.learning_rate=quick")
     assert "quick" in line and "did you mean" not in line
 
@@ -85,11 +83,25 @@ def test_a_misspelt_value_is_not_taken_for_a_misspelt_key() -> None:
 # --- --config -------------------------------------------------------------------------------------
 
 
-def test_the_config_of_a_run_is_a_config(tmp_path: Path) -> None:
+def test_the_config_of_a_run_is_a_config(tmp_path):
     wanted = a_run(tmp_path / "run", **{"optim.learning_rate": 0.03, "model.exchange": ("fc6",)})
     values = parse(f"--config={tmp_path}/run/config.json")
     assert rules.differences(wanted, values.config) == []
     assert config_flags.get_config_filename(values["config"]) == f"{tmp_path}/run/config.json"
+
+
+def test_a_default_config_is_that_of_the_checkout_and_stands_first():
+    assert config_flag.with_default(["x", "--config.seed=1"], "base.py") == [
+        "x",
+        f"--config={TOP}/configs/base.py",
+        "--config.seed=1",
+    ]
+
+
+@pytest.mark.parametrize("given", [["--config=a.py"], ["--config", "a.py"], ["-config=a.py"], []])
+def test_without_need_or_file_no_default_config_is_added(given):
+    file = "base.py" if given else "none.py"
+    assert config_flag.with_default(["x", *given], file) == ["x", *given]
 
 
 @pytest.mark.parametrize(
@@ -106,16 +118,14 @@ def test_the_config_of_a_run_is_a_config(tmp_path: Path) -> None:
         ("model.exchange", "('fc6',)", ("fc6",)),
     ],
 )
-def test_the_config_of_a_run_takes_overrides(
-    key: str, text: str, value: object, tmp_path: Path
-) -> None:
+def test_the_config_of_a_run_takes_overrides(key, text, value, tmp_path):
     a_run(tmp_path / "run")
     values = parse(f"--config={tmp_path}/run/config.json", f"--config.{key}={text}")
     assert dict(rules.flat(values.config))[key] == value
     assert config_flags.get_override_values(values["config"]) == {key: value}
 
 
-def test_the_config_of_a_run_has_no_other_keys(tmp_path: Path) -> None:
+def test_the_config_of_a_run_has_no_other_keys(tmp_path):
     a_run(tmp_path / "run")
     line = refusal(f"--config={tmp_path}/run/config.json", "--config.optim.lr=1")
     assert line.endswith("did you mean --config.optim.learning_rate=1?")
@@ -124,14 +134,14 @@ def test_the_config_of_a_run_has_no_other_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "flag", ["--workdir={}", "--checkpoint={}", "--checkpoint={}/checkpoints/40,elsewhere"]
 )
-def test_a_run_brings_its_own_config(flag: str, tmp_path: Path) -> None:
+def test_a_run_brings_its_own_config(flag, tmp_path):
     wanted = a_run(tmp_path / "run", seed=5)
     values = parse(flag.format(tmp_path / "run"), "--mode=eval", "--config.eval.views=10")
     wanted.eval.views = 10
     assert rules.differences(wanted, values.config) == []
 
 
-def test_a_config_that_is_given_wins_over_the_run_s(tmp_path: Path) -> None:
+def test_a_config_that_is_given_wins_over_the_run_s(tmp_path):
     a_run(tmp_path / "run", seed=5)
     assert parse(f"--workdir={tmp_path}/run", BASE).config.seed == 0
 
@@ -146,7 +156,7 @@ def test_a_config_that_is_given_wins_over_the_run_s(tmp_path: Path) -> None:
         ("--config={}/broken/config.json", "{}/broken/config.json cannot be read"),
     ],
 )
-def test_a_config_that_cannot_be_had_is_named(flag: str, said: str, tmp_path: Path) -> None:
+def test_a_config_that_cannot_be_had_is_named(flag, said, tmp_path):
     for name in ("other.json", "broken/config.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{")
@@ -168,14 +178,12 @@ def test_a_config_that_cannot_be_had_is_named(flag: str, said: str, tmp_path: Pa
         ("--workdir=runs/a~b/~", "--workdir=runs/a~b/~"),
     ],
 )
-def test_a_path_may_begin_with_the_home_folder(
-    argument: str, wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_may_begin_with_the_home_folder(argument, wanted, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert command.expand_home(argument) == wanted
 
 
-def test_paths_in_a_config_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_config_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     a_run(tmp_path / "run", **{"data.dir": "~/digits"})
     values = parse(f"--workdir={tmp_path}/run", "--config.init_from=~/runs/x")
@@ -185,25 +193,25 @@ def test_paths_in_a_config_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_a_home_folder_that_is_not_known_is_one_line() -> None:
+def test_a_home_folder_that_is_not_known_is_one_line():
     line = refusal(BASE, "--workdir=~no-such-user/x")
     assert line == "no home folder is known for ~no-such-user; write the path in full"
 
 
-def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written() -> None:
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written():
     assert "'--workdir=b\\udce9' is not UTF-8" in refusal(BASE, os.fsdecode(b"--workdir=b\xe9"))
 
 
 # --- the last resort: errors that the system reports ----------------------------------------------
 
 
-def looped(folder: Path) -> Path:
+def looped(folder):
     """A link to itself."""
     (folder / "loop").symlink_to("loop")
     return folder / "loop"
 
 
-def a_file(folder: Path) -> Path:
+def a_file(folder):
     """An empty file."""
     (folder / "file").touch()
     return folder / "file"
@@ -220,23 +228,21 @@ def a_file(folder: Path) -> Path:
     ],
     ids=["missing", "not a folder", "a folder", "too long", "loop"],
 )
-def test_what_the_system_reports_of_a_path_is_one_line(
-    path: Callable[[Path], Path], said: str, tmp_path: Path
-) -> None:
+def test_what_the_system_reports_of_a_path_is_one_line(path, said, tmp_path):
     with pytest.raises(OSError) as error:
         path(tmp_path).read_text()
     assert said in machine_errors.explanation(error.value)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anywhere")
-def test_a_missing_right_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_right_is_one_line(tmp_path):
     a_file(tmp_path).chmod(0)
     with pytest.raises(PermissionError) as error:
         a_file(tmp_path).read_text()
     assert "file: Permission denied; give this user" in machine_errors.explanation(error.value)
 
 
-def test_a_full_disk_is_one_line() -> None:
+def test_a_full_disk_is_one_line():
     with pytest.raises(OSError) as error, open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
@@ -245,7 +251,7 @@ def test_a_full_disk_is_one_line() -> None:
     )
 
 
-def test_an_error_of_tensorstore_names_the_path(tmp_path: Path) -> None:
+def test_an_error_of_tensorstore_names_the_path(tmp_path):
     """It writes checkpoints; its errors have neither a code nor a file name."""
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{a_file(tmp_path)}/x/"}}
     with pytest.raises(Exception) as error:
@@ -254,7 +260,7 @@ def test_an_error_of_tensorstore_names_the_path(tmp_path: Path) -> None:
     assert line.startswith(f"{tmp_path}/file/x") and "Not a directory" in line
 
 
-def test_a_package_that_is_missing_is_one_line() -> None:
+def test_a_package_that_is_missing_is_one_line():
     with pytest.raises(ModuleNotFoundError) as error:
         __import__("no_such_package.part")
     assert machine_errors.explanation(error.value) == (
@@ -262,7 +268,7 @@ def test_a_package_that_is_missing_is_one_line() -> None:
     )
 
 
-def test_a_cause_is_looked_for() -> None:
+def test_a_cause_is_looked_for():
     try:
         raise RuntimeError("it failed") from OSError(errno.EROFS, "Read-only file system", "/x")
     except RuntimeError as error:
@@ -281,7 +287,7 @@ def test_a_cause_is_looked_for() -> None:
     ],
     ids=repr,
 )
-def test_our_own_errors_keep_their_traceback(error: Exception) -> None:
+def test_our_own_errors_keep_their_traceback(error):
     assert machine_errors.explanation(error) is None
 
 
@@ -294,7 +300,7 @@ FILES = (
 )
 
 
-def shell(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def shell(*arguments, **env):
     """Runs Python in the repository's top folder with this environment added."""
     env = {**os.environ, "PYTHONPATH": str(TOP), **env}
     return subprocess.run(
@@ -310,17 +316,24 @@ def shell(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["name too long", "open files"],
 )
-def test_through_the_shell_the_last_resort_is_one_line(arguments: list[str], said: str) -> None:
+def test_through_the_shell_the_last_resort_is_one_line(arguments, said):
     done = shell(*arguments, BASE)
     assert done.returncode == 2 and said in error_line(done)
 
 
 @pytest.mark.parametrize("flag", ["--mode=describe", "--help"])
-def test_a_terminal_without_utf_8_ends_no_run(flag: str) -> None:
+def test_a_terminal_without_utf_8_ends_no_run(flag):
     arguments = (BASE, "--config.model.num_classes=10", flag)
     done = shell("-m", "alexnet_jax.main", *arguments, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\\(xd7|u2026)", done.stdout)  # × and …
+
+
+def test_a_reader_of_the_output_that_is_gone_is_no_error():
+    """As in `… --help | head`; `true` ends before anything is printed."""
+    line = f"{shlex.quote(sys.executable)} -m alexnet_jax.main --help | true"
+    done = subprocess.run(["bash", "-c", line], cwd=TOP, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -330,9 +343,7 @@ def test_a_terminal_without_utf_8_ends_no_run(flag: str) -> None:
         ("café", "ascii", "'caf\\xe9' cannot be written as ascii; run: export PYTHONUTF8=1"),
     ],
 )
-def test_a_text_that_cannot_be_written_is_one_line(
-    text: str, encoding: str, said: str, tmp_path: Path
-) -> None:
+def test_a_text_that_cannot_be_written_is_one_line(text, encoding, said, tmp_path):
     with pytest.raises(UnicodeEncodeError) as error:
         (tmp_path / "file").write_text(text, encoding=encoding)
     assert said in machine_errors.explanation(error.value)

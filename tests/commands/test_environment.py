@@ -12,30 +12,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import TOP, error_line, run
+from commands import ALL, TOP, error_line, run
 
 from alexnet_jax import environment
 from alexnet_jax.errors import UserError
 
 YNN, SCHEDULER = environment.CPU_FLAGS
 OURS = [f"{flag}={value}" for flag, value in environment.CPU_FLAGS.items()]
-COMMANDS = [
-    *(
-        ["-m", ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__main__")]
-        for path in sorted((TOP / "alexnet_jax").rglob("*.py"))
-        if "command.run(" in path.read_text() and path.parent.name != "cli"
-    ),
-    *(
-        [f"launch/{path.name}"]
-        for path in sorted((TOP / "launch").glob("*.py"))
-        if "command.run(" in path.read_text()
-    ),
-]
 MISSING = f"absl, flax, isal and {len(environment.REQUIRED) - 3} more not installed"
 OLD = [f"3.{minor}" for minor in range(6, 11)]
 
 
-def start(*arguments: str, python: str = sys.executable, **env: str) -> subprocess.CompletedProcess:
+def start(*arguments, python=sys.executable, **env):
     """Runs Python in the repository's top folder with this environment added."""
     env = {**os.environ, "PYTHONPATH": "", **env}
     return subprocess.run(
@@ -46,8 +34,8 @@ def start(*arguments: str, python: str = sys.executable, **env: str) -> subproce
 # --- interpreter and packages --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda x: x[-1])
-def test_without_packages_every_command_is_one_line(command: list[str]) -> None:
+@pytest.mark.parametrize("command", ALL, ids=lambda x: x[-1])
+def test_without_packages_every_command_is_one_line(command):
     """A terminal in which .venv is not active: -S leaves out all that was installed."""
     done = start("-S", *command, "--help")
     assert done.returncode == 2 and done.stdout == ""
@@ -56,25 +44,25 @@ def test_without_packages_every_command_is_one_line(command: list[str]) -> None:
     assert "bash launch/quickstart.sh" in line or "source .venv/bin/activate" in line
 
 
-def test_all_commands_were_found() -> None:
-    names = {x[-1] for x in COMMANDS}
+def test_all_commands_were_found():
+    names = {x[-1] for x in ALL}
     assert names >= {"alexnet_jax.main", "alexnet_jax.prepare", "launch/sweep.py"}
 
 
-def test_a_program_that_imports_the_package_gets_an_import_error() -> None:
+def test_a_program_that_imports_the_package_gets_an_import_error():
     done = start("-S", "-c", "import alexnet_jax")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"ImportError: {MISSING}")
 
 
-def old_interpreters() -> list[str]:
+def old_interpreters():
     """Every Python from 3.6 to 3.10 that is on the PATH, or that pyenv keeps, and runs."""
     names = [x for v in OLD if (x := shutil.which(f"python{v}"))]
     names += [str(x) for v in OLD for x in Path.home().glob(f".pyenv/versions/{v}.*/bin/python")]
     return [x for x in names if subprocess.run([x, "-c", ""], capture_output=True).returncode == 0]
 
 
-def test_an_old_interpreter_is_one_line() -> None:
+def test_an_old_interpreter_is_one_line():
     found = old_interpreters()
     if not found:
         pytest.skip("needs a Python from 3.6 to 3.10")
@@ -84,13 +72,13 @@ def test_an_old_interpreter_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "environment.py", "errors.py"])
-def test_an_old_interpreter_can_read_what_it_meets_first(name: str) -> None:
+def test_an_old_interpreter_can_read_what_it_meets_first(name):
     source = (TOP / "alexnet_jax" / name).read_text()
     ast.parse(source, feature_version=(3, 6))
     assert not re.search(r"(->|: )\s*(tuple|list|dict|type)\[", source), "evaluated since 3.9 only"
 
 
-def test_the_packages_that_are_looked_for_are_those_of_requirements() -> None:
+def test_the_packages_that_are_looked_for_are_those_of_requirements():
     """By the names under which pip installs them; TensorFlow is not needed to begin."""
     providers = importlib.metadata.packages_distributions()
     wanted = re.findall(r"^[\w-]+", (TOP / "requirements.txt").read_text(), re.MULTILINE)
@@ -100,13 +88,13 @@ def test_the_packages_that_are_looked_for_are_those_of_requirements() -> None:
     assert "tensorflow" not in environment.REQUIRED
 
 
-def test_optional_packages_are_named_with_the_command_that_installs_them() -> None:
+def test_optional_packages_are_named_with_the_command_that_installs_them():
     environment.check_packages("numpy", "jax")
     with pytest.raises(UserError, match=r"^no_such_a, no_such_b not installed; run: pip install"):
         environment.check_packages("no_such_a", "numpy", "no_such_b")
 
 
-def without_tensorflow(folder: Path) -> dict[str, str]:
+def without_tensorflow(folder):
     """Variables for a Python in which neither TensorFlow nor TFDS can be imported."""
     for name in ("tensorflow", "tensorflow_datasets"):
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError(name={name!r})\n")
@@ -114,7 +102,7 @@ def without_tensorflow(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_run_without_tensorflow(tmp_path: Path) -> None:
+def test_training_and_evaluation_run_without_tensorflow(tmp_path):
     """The evaluation without --config, as the run has its own; a data set that needs TensorFlow
     is one line.
     """
@@ -150,7 +138,7 @@ def test_training_and_evaluation_run_without_tensorflow(tmp_path: Path) -> None:
         ("XLA_FLAGS", "no_such_file", 'Could not open file "no_such_file"'),
     ],
 )
-def test_a_variable_that_jax_or_xla_refuses_is_one_line(name: str, value: str, said: str) -> None:
+def test_a_variable_that_jax_or_xla_refuses_is_one_line(name, value, said):
     done = start("-m", "alexnet_jax.main", "--help", **{name: value})
     assert done.returncode == 2 and done.stdout == ""
     assert said in error_line(done)
@@ -165,14 +153,12 @@ def test_a_variable_that_jax_or_xla_refuses_is_one_line(name: str, value: str, s
         ("XLA_FLAGS", "--xla_force_host_platform_device_count=2"),
     ],
 )
-def test_a_variable_that_they_take_is_taken(name: str, value: str) -> None:
+def test_a_variable_that_they_take_is_taken(name, value):
     done = start("-m", "alexnet_jax.main", "--help", **{name: value})
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_plug_in_of_jax_brings_its_platform(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plug_in_of_jax_brings_its_platform(tmp_path, monkeypatch):
     (tmp_path / "jax_plugins" / "xla_cuda12").mkdir(parents=True)
     (tmp_path / "jax_plugins" / "xla_cuda12" / "__init__.py").touch()
     assert not environment.is_platform("cuda")
@@ -181,7 +167,7 @@ def test_a_plug_in_of_jax_brings_its_platform(
     assert found == dict(cuda=True, gpu=True, cpu=True, rocm=False, metal=False) | {"": False}
 
 
-def test_the_installed_jaxlib_takes_our_flags() -> None:
+def test_the_installed_jaxlib_takes_our_flags():
     """It would abort the process; checked for a version before KNOWN_BELOW is raised."""
     program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
     assert start("-c", program, XLA_FLAGS=" ".join(OURS)).returncode == 0
@@ -200,9 +186,7 @@ def test_the_installed_jaxlib_takes_our_flags() -> None:
         ("flags.txt", "0.10.2", ["flags.txt"]),
     ],
 )
-def test_flags(
-    given: str, version: str, wanted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flags(given, version, wanted, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
     monkeypatch.setenv("XLA_FLAGS", given)
     environment.set_cpu_flags()
@@ -224,15 +208,15 @@ CACHE = "import alexnet_jax, os; print(os.environ.get('JAX_COMPILATION_CACHE_DIR
     ],
 )
 def test_compiled_programs_are_kept_where_that_is_possible(
-    variables: dict[str, str], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    variables, wanted, tmp_path, monkeypatch
+):
     for name in ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     done = start("-c", CACHE, **{k: v.format(tmp_path) for k, v in variables.items()})
     assert done.stdout == wanted.format(tmp_path) + "\n"
 
 
-def test_a_user_without_a_name_and_a_home_can_start() -> None:
+def test_a_user_without_a_name_and_a_home_can_start():
     """As in containers: a number that the system has no name for, and no HOME."""
     nameless = ["unshare", "--user", "--map-user=12345", "env", "-u", "HOME"]
     try:
@@ -246,7 +230,7 @@ def test_a_user_without_a_name_and_a_home_can_start() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc's malloc")
 @pytest.mark.parametrize("keep", [False, True])
-def test_freed_memory_is_kept(keep: bool) -> None:
+def test_freed_memory_is_kept(keep):
     """The system counts the pages that it has to clear for 64 MB, asked for again in a thread."""
     program = (
         "import resource, threading, numpy as np\n"

@@ -18,7 +18,7 @@ from configs import base
 SHORT = {key.removeprefix("--config."): value for key, value in (x.split("=") for x in SMALL[1:])}
 
 
-def queue(*arguments: str, code: int = 0) -> str:
+def queue(*arguments, code=0):
     """Runs launch/evidence.py and returns its last line."""
     words = [sys.executable, "launch/evidence.py", *arguments]
     done = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
@@ -35,13 +35,13 @@ def queue(*arguments: str, code: int = 0) -> str:
         (("--claim=ablations", "--data=none"), "none/tiny64; give --tiny_imagenet to prepare it"),
     ],
 )
-def test_bad_input_is_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(arguments, message, tmp_path):
     line = queue(*arguments, f"--output={tmp_path}", f"--work={tmp_path}", code=2)
     assert line.startswith("error: ") and message in line
 
 
 @pytest.mark.slow
-def test_records_hold_what_was_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_records_hold_what_was_run(monkeypatch, tmp_path):
     """Two runs, one that starts from the first, one that diverges, and an ensemble."""
     config = "configs/base.py"
     settings = {**SHORT, "train.steps": 2}
@@ -78,7 +78,7 @@ def test_records_hold_what_was_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
 
 
-def test_thinned_metrics_keep_epochs_validations_and_every_100th_step() -> None:
+def test_thinned_metrics_keep_epochs_validations_and_every_100th_step():
     lines = [
         {"step": 50, "train/loss": 1.0},
         {"step": 90, "train/loss": 1.0, "train/epoch_loss": 2.0},
@@ -89,7 +89,7 @@ def test_thinned_metrics_keep_epochs_validations_and_every_100th_step() -> None:
     assert kept == [90, 95, 100]
 
 
-def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path: Path) -> None:
+def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
     for split, count in (("train", 3), ("test", 2)):
         for name in "abcd":
             (tmp_path / "all" / split / name).mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path: Path) -> N
 
 def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
     tmp_path: Path,
-) -> None:
+):
     ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None}
     for rate, end in ends.items():
         folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"

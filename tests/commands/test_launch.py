@@ -1,4 +1,4 @@
-"""launch/environment.sh: which Python it takes, and what it leaves if it cannot go on.
+"""The scripts in launch/: which Python they take, and what they leave if they cannot go on.
 
 Where a test needs an interpreter of another version, a script stands for it that prints a version:
 that is all that the search asks.
@@ -8,17 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
-from commands import TOP
+from commands import TOP, error_line
 
 BASH = shutil.which("bash")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def shell(script: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def shell(script, cwd, **env):
     """Runs a script after environment.sh has been read."""
     return subprocess.run(
         [BASH, "-c", f". {TOP}/launch/environment.sh; {script}"],
@@ -29,7 +27,7 @@ def shell(script: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str
     )
 
 
-def interpreters(folder: Path, versions: Mapping[str, str]) -> str:
+def interpreters(folder, versions):
     """A PATH with nothing but interpreters of these names and versions."""
     folder.mkdir()
     for name, version in versions.items():
@@ -38,7 +36,7 @@ def interpreters(folder: Path, versions: Mapping[str, str]) -> str:
     return str(folder)
 
 
-def without_ensurepip(folder: Path) -> str:
+def without_ensurepip(folder):
     """A PYTHONPATH on which ensurepip cannot be imported, as on Debian without python3-venv."""
     (folder / "ensurepip").mkdir()
     (folder / "ensurepip" / "__init__.py").write_text("raise ImportError\n")
@@ -55,9 +53,7 @@ def without_ensurepip(folder: Path) -> str:
         ({"python3": "3.13", "mine": "3.11"}, "mine", "mine"),
     ],
 )
-def test_the_first_python_that_fits_is_taken(
-    found: dict[str, str], named: str, taken: str, tmp_path: Path
-) -> None:
+def test_the_first_python_that_fits_is_taken(found, named, taken, tmp_path):
     path = interpreters(tmp_path / "bin", found)
     done = shell("find_python && echo $python", tmp_path, PATH=path, PYTHON=named)
     assert (done.stdout, done.stderr) == (f"{taken}\n", "")
@@ -73,9 +69,7 @@ def test_the_first_python_that_fits_is_taken(
         ({"python3": "3.13"}, "mine", "there is no mine;"),
     ],
 )
-def test_without_one_that_fits_an_error_line_names_what_is_needed(
-    found: dict[str, str], named: str, said: str, tmp_path: Path
-) -> None:
+def test_without_one_that_fits_an_error_line_names_what_is_needed(found, named, said, tmp_path):
     path = interpreters(tmp_path / "bin", found)
     done = shell("environment requirements.txt", tmp_path, PATH=path, PYTHON=named)
     (line,) = done.stderr.splitlines()
@@ -84,7 +78,7 @@ def test_without_one_that_fits_an_error_line_names_what_is_needed(
     assert not (tmp_path / ".venv").exists()
 
 
-def test_without_python3_venv_no_half_venv_is_left(tmp_path: Path) -> None:
+def test_without_python3_venv_no_half_venv_is_left(tmp_path):
     """The package that Debian keeps apart is named."""
     path = without_ensurepip(tmp_path)
     done = shell("find_venv", tmp_path, PYTHON=sys.executable, PYTHONPATH=path)
@@ -93,7 +87,7 @@ def test_without_python3_venv_no_half_venv_is_left(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_venv_that_fails_midway_is_removed(tmp_path: Path) -> None:
+def test_a_venv_that_fails_midway_is_removed(tmp_path):
     """Its files may not be longer than 20 kB."""
     done = shell("ulimit -f 20; find_venv", tmp_path, PYTHON=sys.executable)
     assert done.returncode == 2
@@ -102,7 +96,7 @@ def test_a_venv_that_fails_midway_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("possible", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_a_venv_without_pip_gets_one(possible: bool, tmp_path: Path) -> None:
+def test_a_venv_without_pip_gets_one(possible, tmp_path):
     """Left by an earlier version or an interrupted start; without ensurepip it is named."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path)
     env = {} if possible else {"PYTHONPATH": without_ensurepip(tmp_path)}
@@ -114,7 +108,7 @@ def test_a_venv_without_pip_gets_one(possible: bool, tmp_path: Path) -> None:
         assert done.returncode == 2 and "rm -r .venv" in done.stderr
 
 
-def test_python_of_another_version_gets_its_own_venv(tmp_path: Path) -> None:
+def test_python_of_another_version_gets_its_own_venv(tmp_path):
     interpreters(tmp_path / ".venv", {})
     interpreters(tmp_path / ".venv/bin", {"python": "3.9"})
     done = shell("make_venv() { :; }; find_venv; echo $venv", tmp_path, PYTHON=sys.executable)
@@ -124,7 +118,7 @@ def test_python_of_another_version_gets_its_own_venv(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_installation_is_not_taken_for_done(tmp_path: Path) -> None:
+def test_a_failed_installation_is_not_taken_for_done(tmp_path):
     """And the command that failed is named after pip's own reason."""
     for name in ("pyproject.toml", "requirements.txt", "tests/requirements.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -135,3 +129,20 @@ def test_a_failed_installation_is_not_taken_for_done(tmp_path: Path) -> None:
     assert "GB on the disk" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("error: pip could not install -r requirements")
     assert not (tmp_path / ".venv/installed").exists()
+
+
+@pytest.mark.parametrize("script", ["two_gpus.sh", "slurm.sbatch"])
+def test_without_a_venv_a_script_is_one_line(script, tmp_path):
+    (tmp_path / "launch").symlink_to(TOP / "launch")
+    done = subprocess.run([BASH, f"launch/{script}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert error_line(done) == (
+        f"error: {tmp_path} has no .venv; make it first: bash launch/quickstart.sh"
+    )
+
+
+def test_a_job_that_is_submitted_from_elsewhere_is_one_line(tmp_path):
+    done = subprocess.run(
+        [BASH, TOP / "launch/slurm.sbatch"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "not the repository's top folder" in error_line(done)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ STEPS = "--config.train.steps=22"
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(tmp_path_factory):
     """A folder with a run of 22 steps, which nothing interrupted, and what it printed."""
     folder = tmp_path_factory.mktemp("begun")
     (folder / "out.txt").write_text(run("main", *SMALL, STEPS, f"--workdir={folder}/run").stdout)
@@ -27,17 +26,17 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(begun: Path) -> Path:
+def finished(begun):
     return begun / "run"
 
 
-def parameters(workdir: Path) -> dict[str, np.ndarray]:
+def parameters(workdir):
     _, variables, _ = alexnet_jax.load(workdir)
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def test_writes_what_the_contract_names(finished: Path) -> None:
+def test_writes_what_the_contract_names(finished):
     written = lines(finished)
     steps = [line["step"] for line in written if "train/loss" in line]
     assert steps == list(range(1, 23))
@@ -59,7 +58,7 @@ def test_writes_what_the_contract_names(finished: Path) -> None:
     assert {x.name for x in (finished / "checkpoints").iterdir()} >= {"18", "22"}
 
 
-def test_epoch_figures_are_those_of_all_its_images(finished: Path) -> None:
+def test_epoch_figures_are_those_of_all_its_images(finished):
     """1,294 images in batches of 160: the ninth has 14, and each image counts the same."""
     epoch = [line for line in lines(finished) if "train/loss" in line][:9]
     sizes = [160] * 8 + [14]
@@ -69,7 +68,7 @@ def test_epoch_figures_are_those_of_all_its_images(finished: Path) -> None:
     np.testing.assert_allclose(epoch[-1]["train/epoch_top1_error"], error, rtol=1e-5)
 
 
-def test_a_training_says_what_it_starts_and_ends_with(begun: Path) -> None:
+def test_a_training_says_what_it_starts_and_ends_with(begun):
     """Devices, net, data, learning rate, best validation, and the next command."""
     out = (begun / "out.txt").read_text().splitlines()
     best = min(
@@ -89,16 +88,14 @@ def test_a_training_says_what_it_starts_and_ends_with(begun: Path) -> None:
         assert line in out
 
 
-def test_a_finished_run_says_so_and_changes_nothing(finished: Path) -> None:
+def test_a_finished_run_says_so_and_changes_nothing(finished):
     before = contents(finished)
     out = run("main", *SMALL, STEPS, f"--workdir={finished}").stdout
     assert "finished at step 22; lowest validation error" in out and "compiling" not in out
     assert contents(finished) == before
 
 
-def test_evaluation_is_of_the_validation_split_that_the_run_held_out(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_evaluation_is_of_the_validation_split_that_the_run_held_out(finished, tmp_path):
     """Also where the config that the command names holds out other images, of another size."""
     config = tmp_path / "other.py"
     config.write_text(
@@ -125,7 +122,7 @@ def test_evaluation_is_of_the_validation_split_that_the_run_held_out(
 
 
 @pytest.mark.slow
-def test_ensemble_averages_probabilities(finished: Path, tmp_path: Path) -> None:
+def test_ensemble_averages_probabilities(finished, tmp_path):
     parts = []
     members = [f"{finished}/checkpoints/18", f"{finished}/checkpoints/22"]
     for i, checkpoint in enumerate([*members, ",".join(members)]):
@@ -150,7 +147,7 @@ def test_ensemble_averages_probabilities(finished: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(submission[:, 0], likeliest + 1)
 
 
-def test_load_gives_a_model_that_classifies(finished: Path) -> None:
+def test_load_gives_a_model_that_classifies(finished):
     """By hand: centre crop of the pixels less the mean that `load` hands out."""
     model, variables, config = alexnet_jax.load(finished)
     split = open_dataset(config.data).splits["val"]
@@ -163,7 +160,7 @@ def test_load_gives_a_model_that_classifies(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_starts_from_another_run_and_is_resumed_without_it(finished: Path, tmp_path: Path) -> None:
+def test_starts_from_another_run_and_is_resumed_without_it(finished, tmp_path):
     """At rate 0 nothing moves: the run ends with the parameters it began with."""
     first, second = tmp_path / "first", tmp_path / "second"
     shutil.copytree(finished, first)
@@ -181,9 +178,7 @@ def test_starts_from_another_run_and_is_resumed_without_it(finished: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_another_number_of_classes_draws_the_classifier_anew(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_another_number_of_classes_draws_the_classifier_anew(finished, tmp_path):
     out = run(
         "main", *SMALL, "--config.data.name=synthetic", "--config.data.synthetic_classes=5",
         "--config.data.synthetic_images=320", "--config.optim.learning_rate=0.0",
@@ -200,7 +195,7 @@ def test_another_number_of_classes_draws_the_classifier_anew(
 
 
 @pytest.mark.slow
-def test_stops_at_a_training_error_and_trains_on_without_it(tmp_path: Path) -> None:
+def test_stops_at_a_training_error_and_trains_on_without_it(tmp_path):
     """Every error is at most 1, so the first epoch ends the run."""
     arguments = (*SMALL, f"--workdir={tmp_path}")
     stopping = (*arguments, "--config.train.stop_at_train_error=0.999")
@@ -212,7 +207,7 @@ def test_stops_at_a_training_error_and_trains_on_without_it(tmp_path: Path) -> N
     assert [x["step"] for x in lines(tmp_path) if "train/loss" in x] == list(range(1, 12))
 
 
-def test_other_random_numbers_are_refused_on_resume(finished: Path) -> None:
+def test_other_random_numbers_are_refused_on_resume(finished):
     before = contents(finished)
     more = (*SMALL, "--config.train.steps=30", f"--workdir={finished}")
     env = {"JAX_DEFAULT_PRNG_IMPL": "rbg"}
@@ -221,7 +216,7 @@ def test_other_random_numbers_are_refused_on_resume(finished: Path) -> None:
     assert contents(finished) == before
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     arguments = (*SMALL, STEPS, f"--workdir={tmp_path}")
     done = run("main", *arguments, "--config.optim.learning_rate=1e6", code=2)
     line = error_line(done)
@@ -231,9 +226,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_nets_checkpoint_is_refused_and_leaves_nothing(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_another_nets_checkpoint_is_refused_and_leaves_nothing(finished, tmp_path):
     """So that the corrected command is the first one of its workdir."""
     wider, workdir = (*SMALL, "--config.model.width=0.125"), tmp_path / "run"
     started = (*wider, f"--config.init_from={finished}", f"--workdir={workdir}")
@@ -246,7 +239,7 @@ def test_another_nets_checkpoint_is_refused_and_leaves_nothing(
     assert "was trained with model.width=0.0625, not 0.125" in line
 
 
-def test_describe_prints_the_papers_table() -> None:
+def test_describe_prints_the_papers_table():
     out = run("main", "--config=configs/imagenet.py", "--mode=describe").stdout
     total = next(line for line in out.splitlines() if line.startswith("total"))
     assert total.split() == ["total", "60,965,224", "724,406,816"]
@@ -255,7 +248,7 @@ def test_describe_prints_the_papers_table() -> None:
 
 
 @pytest.mark.slow
-def test_the_default_run_learns_the_digits(tmp_path: Path) -> None:
+def test_the_default_run_learns_the_digits(tmp_path):
     """The claim of the README: at most 3 % of the test images are misread."""
     run("main", "--config=configs/base.py", f"--workdir={tmp_path}")
     run("main", "--config=configs/base.py", f"--workdir={tmp_path}", "--mode=eval")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ TRAIN = (
 )  # fmt: skip
 
 
-def write_pictures(folder: Path, classes: tuple[str, ...]) -> None:
+def write_pictures(folder, classes):
     """Writes eight training and two test pictures of noise for each class."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 2)):

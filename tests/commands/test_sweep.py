@@ -8,8 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import grid
@@ -35,26 +33,26 @@ TINY = (
 
 
 @pytest.fixture(autouse=True)
-def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_the_top(monkeypatch):
     monkeypatch.chdir(TOP)
 
 
-def called(*arguments: object) -> int:
+def called(*arguments):
     """Returns the exit code of the command, run in this process."""
     words = ["sweep", *map(str, arguments)]
     return sweep.sweep(command.parse(words, sweep.define_flags, with_config=True))
 
 
-def planned(folder: Path, *arguments: object) -> list:
+def planned(folder, *arguments):
     words = ["sweep", *map(str, arguments)]
     return sweep.plan_points(command.parse(words, sweep.define_flags, with_config=True), folder)
 
 
-def words(*arguments: object) -> list[str]:
+def words(*arguments):
     return [sys.executable, str(SCRIPT), *map(str, arguments)]
 
 
-def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments, code=0, **environment):
     """The real command, which has to end with this exit code."""
     done = subprocess.run(
         words(*arguments), cwd=TOP, capture_output=True, text=True, env=os.environ | environment
@@ -82,11 +80,11 @@ def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.Com
         ("a=b,c=d", ["a=b", "c=d"]),
     ],
 )
-def test_split(text: str, values: list[str]) -> None:
+def test_split(text, values):
     assert grid.split(text) == values
 
 
-def test_split_undoes_join_for_any_tuples() -> None:
+def test_split_undoes_join_for_any_tuples():
     atoms = [1, -0.5, "a,b", "(", "it's", (), ("x",), (("fc6", 0, 1e-3), ("]", 2))]
     every = [(a, b) for a in atoms for b in atoms] + [(a,) for a in atoms]
     for i in range(len(every)):
@@ -95,12 +93,12 @@ def test_split_undoes_join_for_any_tuples() -> None:
 
 
 @pytest.mark.parametrize("text", ["(1,2", "'a", "1,,2", "1,", ",1", " ", "(1,[2)", '("a)'])
-def test_split_refuses(text: str) -> None:
+def test_split_refuses(text):
     with pytest.raises(UserError, match=r"empty|not closed"):
         grid.split(text)
 
 
-def test_product_changes_the_last_fastest() -> None:
+def test_product_changes_the_last_fastest():
     points = grid.product(["config.a.b=1,2", "config.c=x,y,z"])
     assert [tuple(point.values()) for point in points] == [
         ("1", "x"), ("1", "y"), ("1", "z"), ("2", "x"), ("2", "y"), ("2", "z"),
@@ -108,8 +106,8 @@ def test_product_changes_the_last_fastest() -> None:
     assert list(points[0]) == ["a.b", "c"]
 
 
-def test_names_are_readable_safe_and_different() -> None:
-    def names(*grids: str) -> list[str]:
+def test_names_are_readable_safe_and_different():
+    def names(*grids):
         return grid.point_names(grid.product(grids))
 
     assert names("config.optim.learning_rate=0.02", "config.model.activation=relu,tanh") == [
@@ -129,7 +127,7 @@ def test_names_are_readable_safe_and_different() -> None:
         assert re.fullmatch(r"x=[A-Za-z0-9+._-]{1,60}", name)
 
 
-def test_a_point_is_mains_command_line(tmp_path: Path) -> None:
+def test_a_point_is_mains_command_line(tmp_path):
     tuples = """--grid=config.model.without=(),("conv3","conv4")"""
     points = planned(
         tmp_path, *TINY[:1], "--config.train.steps=7", "--grid=config.seed=3,4", tuples
@@ -145,13 +143,13 @@ def test_a_point_is_mains_command_line(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def config_with(tmp_path: Path, body: str) -> str:
+def config_with(tmp_path, body):
     path = tmp_path / "own.py"
     path.write_text(f"from configs import base\n\nget_config = base.get_config\n\n{body}\n")
     return f"--config={path}"
 
 
-def test_a_configs_own_sweep(tmp_path: Path) -> None:
+def test_a_configs_own_sweep(tmp_path):
     own = config_with(
         tmp_path,
         "import numpy as np\n\ndef sweep():\n    yield {}\n"
@@ -202,9 +200,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda x: " ".join(x)[:60])
-def test_a_mistake_is_refused_and_nothing_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], says: str
-) -> None:
+def test_a_mistake_is_refused_and_nothing_written(tmp_path, monkeypatch, arguments, says):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as error:
         called(BASE, f"--workdir={tmp_path}/sweep", *arguments)
@@ -223,13 +219,13 @@ def test_a_mistake_is_refused_and_nothing_written(
         ("def sweep():\n    yield {3: 1}", "3"),
     ],
 )
-def test_a_wrong_sweep_function_is_refused(tmp_path: Path, body: str, says: str) -> None:
+def test_a_wrong_sweep_function_is_refused(tmp_path, body, says):
     with pytest.raises(UserError, match=says):
         called(config_with(tmp_path, body), f"--workdir={tmp_path}/sweep")
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds no sweep"):
         called(BASE, f"--workdir={tmp_path}", RATES)
@@ -239,7 +235,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         called(RATES)
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     done = run(
         BASE, f"--workdir={tmp_path}/sweep", RATES, "--grid=config.model.width=1.0,0.0", code=2
     )
@@ -248,25 +244,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_help_has_an_example_and_the_flags() -> None:
-    out = run("--help").stdout
-    assert "--grid=config.optim.learning_rate=0.01,0.02" in out
-    assert "--jobs:" in out
-
-
 # Running, with stand-ins for the runs
 
 
-def points_in(folder: Path, count: int) -> list:
+def points_in(folder, count):
     return [
         sweep.Point(folder / f"seed={i}", {"seed": str(i)}, (), {"seed": i}) for i in range(count)
     ]
 
 
-def stand_in(codes: Sequence[int]) -> Callable:
+def stand_in(codes):
     """Returns a start() of short runs with these exit codes; it records how many run at once."""
 
-    def start(point) -> subprocess.Popen:
+    def start(point):
         point.workdir.mkdir(parents=True, exist_ok=True)
         start.running = [x for x in start.running if x.poll() is None]
         code = codes[point.config["seed"]]
@@ -280,9 +270,7 @@ def stand_in(codes: Sequence[int]) -> Callable:
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
-def test_jobs_run_at_a_time_and_a_failure_stops_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
-) -> None:
+def test_jobs_run_at_a_time_and_a_failure_stops_no_other(tmp_path, monkeypatch, jobs):
     points, start = points_in(tmp_path, 5), stand_in([0, 7, 0, 0, 0])
     monkeypatch.setattr(sweep, "start", start)
     sweep.run_points(points, jobs, SimpleNamespace(signal=None))
@@ -294,16 +282,14 @@ def test_jobs_run_at_a_time_and_a_failure_stops_no_other(
     assert start.started == ["seed=1"], "only the failed one again"
 
 
-def test_a_run_that_a_signal_killed_has_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_a_signal_killed_has_failed(tmp_path, monkeypatch):
     (point,) = points_in(tmp_path, 1)
     monkeypatch.setattr(sweep, "start", stand_in(["0 & kill -9 $$"]))
     sweep.run_points([point], 1, SimpleNamespace(signal=None))
     assert sweep.exit_code(point) == 137
 
 
-def test_a_record_of_another_config_does_not_count(tmp_path: Path) -> None:
+def test_a_record_of_another_config_does_not_count(tmp_path):
     (point,) = points_in(tmp_path, 1)
     point.workdir.mkdir()
     assert sweep.state(point) == "unfinished"
@@ -313,7 +299,7 @@ def test_a_record_of_another_config_does_not_count(tmp_path: Path) -> None:
     assert sweep.state(longer) == "unfinished"
 
 
-def test_table_is_sorted_by_the_last_validation_error(tmp_path: Path) -> None:
+def test_table_is_sorted_by_the_last_validation_error(tmp_path):
     points = points_in(tmp_path, 5)
     for point, errors in zip(points, ([0.9, 0.4], [0.1, 0.5], [], [0.3], [0.4]), strict=True):
         point.workdir.mkdir()
@@ -337,7 +323,7 @@ def test_table_is_sorted_by_the_last_validation_error(tmp_path: Path) -> None:
     assert rows[4] == ["2", "", "", "", "", "", "", "failed", "seed=2"]
 
 
-def test_the_terminal_table_fits_80_columns() -> None:
+def test_the_terminal_table_fits_80_columns():
     """table.csv has full keys and every metric; the terminal has short ones and percentages."""
     keys = ["optim.learning_rate", "model.activation"]
     rows = [
@@ -352,12 +338,12 @@ def test_the_terminal_table_fits_80_columns() -> None:
     assert max(map(len, (header, *body))) <= 80
 
 
-def test_array_of_lists_only_the_points_to_run() -> None:
+def test_array_of_lists_only_the_points_to_run():
     assert slurm_array.array_of([0, 1, 2], total=3, at_a_time=2) == "0-2%2"
     assert slurm_array.array_of([1, 2], total=3, at_a_time=4) == "1,2%4"
 
 
-def test_report_names_the_failed_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_names_the_failed_points(tmp_path, capsys):
     points = points_in(tmp_path, 2)
     for point, code in zip(points, (0, 2), strict=True):
         point.workdir.mkdir()
@@ -374,7 +360,7 @@ def test_report_names_the_failed_points(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def four(tmp_path_factory):
     """Returns the folder and the output of a sweep of four points, two at a time."""
     folder = tmp_path_factory.mktemp("sweeps") / "four"
     grids = (*GRIDS, "--jobs=2")
@@ -382,13 +368,13 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
+def rows_of(folder):
     with (folder / "table.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
-def test_the_table_has_the_values_that_the_runs_wrote(four: tuple[Path, str]) -> None:
+def test_the_table_has_the_values_that_the_runs_wrote(four):
     folder, out = four
     rows = rows_of(folder)
     assert len(rows) == 4
@@ -416,7 +402,7 @@ def test_the_table_has_the_values_that_the_runs_wrote(four: tuple[Path, str]) ->
 
 
 @pytest.mark.slow
-def test_a_second_call_runs_nothing(four: tuple[Path, str]) -> None:
+def test_a_second_call_runs_nothing(four):
     folder, _ = four
     before = {x: (x.read_bytes(), x.stat().st_mtime_ns) for x in folder.glob("*/log.txt")}
     table = (folder / "table.csv").read_text()
@@ -429,7 +415,7 @@ def test_a_second_call_runs_nothing(four: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_point_that_diverges_is_named_and_stops_no_other(four: tuple[Path, str]) -> None:
+def test_a_point_that_diverges_is_named_and_stops_no_other(four):
     folder, _ = four
     wider = "--grid=config.optim.learning_rate=1e6,0.01,0.005"
     activation = "--grid=config.model.activation=relu"
@@ -444,7 +430,7 @@ def test_a_point_that_diverges_is_named_and_stops_no_other(four: tuple[Path, str
 
 
 @pytest.mark.slow
-def test_another_configs_sweep_is_refused(four: tuple[Path, str]) -> None:
+def test_another_configs_sweep_is_refused(four):
     folder, _ = four
     done = run(
         *THREE_STEPS, f"--workdir={folder}", *GRIDS, "--config.data.augment.crop=False", code=2
@@ -454,7 +440,7 @@ def test_another_configs_sweep_is_refused(four: tuple[Path, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_makes_the_runs_save(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_makes_the_runs_save(tmp_path, number, code):
     long = (*TINY[:-1], "--config.train.steps=2000", "--config.train.log_every_steps=1")
     given = (*long, f"--workdir={tmp_path}", "--grid=config.seed=0,1,2", "--jobs=2")
     process = subprocess.Popen(words(*given), cwd=TOP, stdout=subprocess.PIPE, text=True)
@@ -488,7 +474,7 @@ print("4242")
 
 
 @pytest.mark.slow
-def test_slurm_array_runs_every_point(tmp_path: Path) -> None:
+def test_slurm_array_runs_every_point(tmp_path):
     """This tests only our side: sbatch is the replacement above, not SLURM."""
     place = tmp_path / "it's $HOME; a folder"
     place.mkdir()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 TOP = Path(__file__).resolve().parents[2]
 # Nine steps an epoch of a net that compiles in seconds, with all that is random switched on.
@@ -20,19 +19,27 @@ SMALL = (
     "--config.train.log_every_steps=1",
 )
 
+# What follows `python` of every command: of the package, and of launch/.
+ALL = [
+    *(
+        ["-m", ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__main__")]
+        for path in sorted((TOP / "alexnet_jax").rglob("*.py"))
+        if "command.run(" in path.read_text() and path.parent.name != "cli"
+    ),
+    *(
+        [f"launch/{path.name}"]
+        for path in sorted((TOP / "launch").glob("*.py"))
+        if "command.run(" in path.read_text()
+    ),
+]
 
-def command(module: str, *arguments: object) -> list[str]:
+
+def command(module, *arguments):
     """The command line of `python -m alexnet_jax.<module>`."""
     return [sys.executable, "-m", f"alexnet_jax.{module}", *map(str, arguments)]
 
 
-def run(
-    module: str,
-    *arguments: object,
-    code: int = 0,
-    env: dict[str, str] | None = None,
-    cwd: Path = TOP,
-) -> subprocess.CompletedProcess[str]:
+def run(module, *arguments, code=0, env=None, cwd=TOP):
     """Runs to the end and insists on the exit code; `env` is added to the environment."""
     done = subprocess.run(
         command(module, *arguments),
@@ -45,9 +52,7 @@ def run(
     return done
 
 
-def start(
-    module: str, *arguments: object, env: dict[str, str] | None = None
-) -> subprocess.Popen[str]:
+def start(module, *arguments, env=None):
     """Starts and returns at once; `env` is added to the environment."""
     return subprocess.Popen(
         command(module, *arguments),
@@ -59,7 +64,7 @@ def start(
     )
 
 
-def in_process(module: ModuleType, *arguments: object, with_config: bool = False) -> None:
+def in_process(module, *arguments, with_config=False):
     """Runs a command to its good end in the tests' own process, where jax is imported already."""
     from alexnet_jax.cli import command  # it sets variables that commands in a shell inherit
 
@@ -68,27 +73,27 @@ def in_process(module: ModuleType, *arguments: object, with_config: bool = False
     assert module.main(values) == 0
 
 
-def error_line(done: subprocess.CompletedProcess[str]) -> str:
+def error_line(done):
     """The one line on stderr that a user's mistake gets."""
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
 
 
-def lines(workdir: Path) -> list[dict[str, float]]:
+def lines(workdir):
     """metrics.jsonl so far, without a last line that is still being written."""
     path = workdir / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def lasting(workdir: Path) -> list[dict[str, float]]:
+def lasting(workdir):
     """metrics.jsonl without what depends on the clock."""
     clock = ("time", "train/images_per_second")
     return [{k: v for k, v in line.items() if k not in clock} for line in lines(workdir)]
 
 
-def wait_for_step(process: subprocess.Popen[str], workdir: Path, step: int) -> None:
+def wait_for_step(process, workdir, step):
     """Returns once the run has written a line of this step or a later one."""
     for _ in range(12_000):
         if any(line["step"] >= step for line in lines(workdir)):

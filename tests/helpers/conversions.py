@@ -7,7 +7,7 @@ from foreign_nets import BLOBS, STATE
 
 import alexnet_jax
 from alexnet_jax import convert, export
-from alexnet_jax.cli import command
+from alexnet_jax.cli import command, config_flag
 
 # Small random weights of each kind of foreign net: a writer of files, its arrays, the flags.
 CASES = {
@@ -18,7 +18,7 @@ CASES = {
 
 
 def run_convert(*arguments):
-    argv = convert.with_default_config(["convert", *map(str, arguments)])
+    argv = config_flag.with_default(["convert", *map(str, arguments)], convert.CONFIG)
     return convert.main(command.parse(argv, convert.define_flags, with_config=True))
 
 

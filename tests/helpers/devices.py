@@ -1,17 +1,14 @@
 """Trains a small net on forced CPU devices in this process, as train.py does."""
 
-from typing import Any
-
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from alexnet_jax.data import open_dataset
 from alexnet_jax.session import open_session
 from configs import base
 
 
-def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
+def small(name="alexnet", **layout):
     """Returns a config of a sixteenth of the width, with dropout, crops, flips and colour noise."""
     config = base.get_config()
     config.model.name, config.model.width, config.model.num_classes = name, 1 / 16, 10
@@ -21,7 +18,7 @@ def small(name: str = "alexnet", **layout: Any) -> ConfigDict:
     return config
 
 
-def prepared(config: ConfigDict) -> tuple[Any, Any, Any]:
+def prepared(config):
     """Returns the step, the state it starts from, and an endless iterator of its batches."""
     dataset = open_dataset(config.data)
     session = open_session(config, dataset)
@@ -29,7 +26,7 @@ def prepared(config: ConfigDict) -> tuple[Any, Any, Any]:
     return session.make_step(), session.initial_state(), batches
 
 
-def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list[float]]:
+def trained(config, steps):
     """Returns the parameters by name after some steps, and every step's loss."""
     step, state, batches = prepared(config)
     losses = []
@@ -41,9 +38,9 @@ def trained(config: ConfigDict, steps: int) -> tuple[dict[str, np.ndarray], list
 
 
 def assert_same(
-    ours: tuple[dict[str, np.ndarray], list[float]],
-    theirs: tuple[dict[str, np.ndarray], list[float]],
-) -> None:
+    ours,
+    theirs,
+):
     """Compares losses, and the norm of each parameter's difference, to float32 rounding."""
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
     worst = 0.0

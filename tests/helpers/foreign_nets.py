@@ -1,11 +1,12 @@
 """Caffe's and torchvision's AlexNets in NumPy, and small random weights in their own layouts.
 
-Channels first, with groups as Caffe has them; independent of the package's nets.
+Channels first, with groups as Caffe has them; wired independently of the package's nets, of the
+arithmetic in `reference`.
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import correlate
+import reference
+from reference import relu
 
 CLASSES = 7
 OF_CAFFE = {"conv1": 6, "conv2": 16, "conv3": 24, "conv4": 24, "conv5": 16, "fc6": 256, "fc7": 256}
@@ -17,31 +18,33 @@ TORCHVISION_LAYERS = {
 }  # fmt: skip
 
 
-def relu(x):
-    return np.maximum(x, 0)
-
-
 def conv(x, kernel, bias, groups=1, stride=1, pad=0):
-    """[C, H, W] by a kernel [out, in ÷ groups, rows, columns]."""
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    maps, inputs = len(kernel) // groups, len(x) // groups
-    outputs = []
-    for i, (weights, constant) in enumerate(zip(kernel, bias, strict=True)):
-        group = i // maps
-        seen = x[group * inputs : (group + 1) * inputs]
-        outputs.append(correlate(seen, weights, "valid")[0, ::stride, ::stride] + constant)
-    return np.stack(outputs)
+    """Convolves [C, H, W] with a kernel [out, in ÷ groups, rows, columns]."""
+    parts = zip(*(np.split(array, groups) for array in (x, kernel, bias)), strict=True)
+    outputs = [
+        reference.conv(places_first(part), weights.transpose(2, 3, 1, 0), constant, stride, pad)
+        for part, weights, constant in parts
+    ]
+    return maps_first(np.concatenate(outputs, axis=-1))
+
+
+def places_first(x):
+    """[C, H, W] → [1, H, W, C]."""
+    return x.transpose(1, 2, 0)[None]
+
+
+def maps_first(x):
+    """[1, H, W, C] → [C, H, W]."""
+    return x[0].transpose(2, 0, 1)
 
 
 def pool(x):
-    windows = sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2]
-    return windows.max((-1, -2))
+    return maps_first(reference.pool(places_first(x)))
 
 
 def norm(x):
     """Caffe's: k = 1, alpha ÷ 5, over all channels."""
-    squares = np.pad(x**2, ((2, 2), (0, 0), (0, 0)))
-    return x / (1 + 1e-4 / 5 * sliding_window_view(squares, 5, 0).sum(-1)) ** 0.75
+    return reference.response_norm(x, (0,), 5, 1, 1e-4 / 5, 0.75)
 
 
 def caffe(image, blobs, norm_first):

@@ -1,11 +1,8 @@
 """Kills a training again and again and starts it each time by the same command."""
 
 import random
-import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,17 +26,17 @@ class Kill:
     unfinished: list[str]
 
 
-def newest_line(directory: Path) -> int:
+def newest_line(directory):
     """The last step in metrics.jsonl; 0 without one."""
     return max((line["step"] for line in lines(directory)), default=0)
 
 
-def saving(directory: Path) -> list[str]:
+def saving(directory):
     """What a save that is under way has made so far."""
     return workdir.unfinished(directory)
 
 
-def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+def wait(process, until):
     """Returns when the condition holds or the process has ended by itself."""
     deadline = time.monotonic() + 120
     while not until() and process.poll() is None:
@@ -47,9 +44,7 @@ def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def at_a_moment(
-    moment: str, process: subprocess.Popen[str], directory: Path, chance: random.Random
-) -> None:
+def at_a_moment(moment, process, directory, chance):
     """Waits for a moment of this kind, chosen by chance, in a training that was just started."""
     before, left = newest_line(directory), saving(directory)
     if moment == "start":
@@ -75,28 +70,28 @@ def at_a_moment(
         time.sleep(chance.uniform(0, 0.3))
 
 
-def new_steps(directory: Path, before: int) -> list[int]:
+def new_steps(directory, before):
     """The steps that were written after step `before`."""
     return [x["step"] for x in lines(directory) if "train/loss" in x and x["step"] > before]
 
 
-def steps_since(directory: Path, before: int) -> int:
+def steps_since(directory, before):
     """How many there are of them."""
     return len(new_steps(directory, before))
 
 
-def is_boundary(step: int) -> bool:
+def is_boundary(step):
     """Whether a validation follows this step."""
     return step % EPOCH_STEPS == 0
 
 
 def kill_repeatedly(
-    arguments: tuple[str, ...],
-    directory: Path,
-    moments: list[str],
-    seed: int,
-    env: dict[str, str] | None = None,
-) -> list[Kill]:
+    arguments,
+    directory,
+    moments,
+    seed,
+    env=None,
+):
     """Starts and kills a training once for each of the moments."""
     chance, kills = random.Random(seed), []
     for moment in moments:
@@ -112,12 +107,12 @@ def kill_repeatedly(
     return kills
 
 
-def records(kills: list[Kill]) -> list[dict]:
+def records(kills):
     """The kills as they are written to a file."""
     return [asdict(kill) for kill in kills]
 
 
-def whole_state(directory: Path) -> dict[str, np.ndarray]:
+def whole_state(directory):
     """Every array of the newest step: parameters, velocities, schedule, sums, mean image."""
     step, faults = workdir.newest_good(directory)
     assert not faults
@@ -129,7 +124,7 @@ def whole_state(directory: Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(one, other):
     """The same state and metrics, bit for bit; every step in metrics.jsonl once."""
     first, second = whole_state(one), whole_state(other)
     assert first.keys() == second.keys() and len(first) > 30

@@ -1,17 +1,12 @@
 """Workdirs with a checkpoint that holds no net: what the checks before a run look at."""
 
 import json
-from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.record import RunRecord, write_record
 
 
-def save_run(
-    directory: Path, config: ConfigDict, record: RunRecord | None = None, step: int = 7
-) -> None:
+def save_run(directory, config, record=None, step=7):
     """Writes config.json and an intact checkpoint with a record."""
     draft = workdir.draft_folder(directory, step)
     draft.mkdir(parents=True)
@@ -21,7 +16,7 @@ def save_run(
     workdir.write_config(directory, config)
 
 
-def contents(folder: Path) -> dict[str, tuple[int, str]]:
+def contents(folder):
     """Returns the time and the content of every file, and every folder, by its path."""
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -30,7 +25,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path, value):
     """Writes a JSON file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))

@@ -2,7 +2,6 @@
 
 import re
 from functools import cache
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -30,16 +29,17 @@ COLLECTIVE = re.compile(
 
 
 @pytest.fixture(scope="module")
-def alone() -> tuple[dict[str, np.ndarray], list[float]]:
+def alone():
     return trained(small(), STEPS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_any_layout_trains_the_same_net(layout: dict, alone: tuple) -> None:
+def test_any_layout_trains_the_same_net(layout, alone):
     assert_same(trained(small(**layout), STEPS), alone)
 
 
-def test_the_order_of_random_numbers_matters(alone: tuple) -> None:
+@pytest.mark.slow
+def test_the_order_of_random_numbers_matters(alone):
     """The comparison above can fail: another seed gives another net."""
     config = small()
     config.seed = 1
@@ -47,7 +47,7 @@ def test_the_order_of_random_numbers_matters(alone: tuple) -> None:
 
 
 @cache
-def four_towers(**layout: int) -> tuple[dict[str, np.ndarray], list[float]]:
+def four_towers(**layout):
     """Trains a net of four towers for five steps."""
     config = small(**layout)
     config.model.towers, config.model.width = 4, 0.125
@@ -56,7 +56,7 @@ def four_towers(**layout: int) -> tuple[dict[str, np.ndarray], list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [{"tower": 2}, {"tower": 4}, {"data": 2, "tower": 4}], ids=str)
-def test_four_towers_on_one_two_or_four_devices(layout: dict) -> None:
+def test_four_towers_on_one_two_or_four_devices(layout):
     assert_same(four_towers(**layout), four_towers())
 
 
@@ -69,12 +69,12 @@ def test_four_towers_on_one_two_or_four_devices(layout: dict) -> None:
         ("one_weird_trick", {"data": 4, "scheme": "hybrid"}),
     ],
 )
-def test_other_nets_train_the_same(name: str, layout: dict) -> None:
+def test_other_nets_train_the_same(name, layout):
     """One step: later a tie in a max-pool can fall the other way by the last bit of a float."""
     assert_same(trained(small(name, **layout), 1), trained(small(name), 1))
 
 
-def collectives(layout: dict, name: str = "alexnet") -> list[tuple[str, list[int]]]:
+def collectives(layout, name="alexnet"):
     """Returns kind and element counts of every collective in the compiled step, tuples opened."""
     text = abstract_session(small(name, **layout)).lower().compile().as_text()
     found = []
@@ -85,8 +85,11 @@ def collectives(layout: dict, name: str = "alexnet") -> list[tuple[str, list[int
     return found
 
 
-@pytest.mark.parametrize(("name", "exchanges"), [("alexnet", 4), ("alexnet_conv6", 5)])
-def test_towers_talk_only_where_the_paper_draws_it(name: str, exchanges: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "exchanges"),
+    [("alexnet", 4), pytest.param("alexnet_conv6", 5, marks=pytest.mark.slow)],
+)
+def test_towers_talk_only_where_the_paper_draws_it(name, exchanges):
     """Activations before conv3, fc6, fc7, fc8 (and conv6), their gradients, and single numbers.
 
     Every device computes fc8 of the same input, so no gradient returns from it.
@@ -100,7 +103,7 @@ def test_towers_talk_only_where_the_paper_draws_it(name: str, exchanges: int) ->
 
 
 @pytest.mark.slow
-def test_data_parallelism_reduces_each_weight_once() -> None:
+def test_data_parallelism_reduces_each_weight_once():
     found = collectives({"data": 2})
     assert {kind for kind, _ in found} == {"all-reduce"}
     model = build_model(small())
@@ -111,7 +114,7 @@ def test_data_parallelism_reduces_each_weight_once() -> None:
 
 
 @pytest.mark.slow
-def test_hybrid_reduces_no_dense_weight() -> None:
+def test_hybrid_reduces_no_dense_weight():
     """Only convolutions (and a sum) are reduced; fc6 alone has more weights than all of them."""
     found = collectives({"data": 4, "scheme": "hybrid"})
     reduced = sum(sum(sizes) for kind, sizes in found if kind == "all-reduce")
@@ -125,7 +128,7 @@ def test_hybrid_reduces_no_dense_weight() -> None:
     assert convolutions <= reduced <= convolutions + 3
 
 
-def test_each_device_holds_half_of_the_parameters() -> None:
+def test_each_device_holds_half_of_the_parameters():
     """And of the velocities; fc8 aside."""
     _, state, _ = prepared(small(tower=2))
     for tree in (state.params, state.opt_state.velocity):
@@ -136,7 +139,7 @@ def test_each_device_holds_half_of_the_parameters() -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_moves_between_layouts(tmp_path: Path) -> None:
+def test_a_checkpoint_moves_between_layouts(tmp_path):
     """One device → two towers → two towers by two: the run goes on as if nothing had changed."""
     steps = "--config.train.steps"
     run("main", *SMALL, f"{steps}=12", f"--workdir={tmp_path}/one")
@@ -156,33 +159,13 @@ def test_a_checkpoint_moves_between_layouts(tmp_path: Path) -> None:
     np.testing.assert_allclose(one, moved, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (["--config.parallel.tower=2"], "needs 2 devices, but there are 1"),
-        (["--config.parallel.data=4"], "needs 4 devices, but there are 1"),
-        (["--config.parallel.data=3"], "data.batch_size=160 does not divide"),
-        (["--config.parallel.tower=3"], "does not divide the net's 2 tower(s)"),
-        (["--config.parallel.tower=2", "--config.model.name=one_weird_trick"], "1 tower(s)"),
-        (["--config.parallel.tower=2", "--config.model.name=caffenet"], "over the border"),
-        (["--config.parallel.scheme=hybrid"], "parallel.data, which is 1"),
-        (["--config.parallel.scheme=both"], "one of 'plain', 'hybrid'"),
-        (["--config.parallel.data=160", "--config.eval.batch_size=100"], "eval.batch_size=100"),
-        (
-            ["--config.parallel.data=5", "--config.parallel.scheme=hybrid",
-             "--config.eval.batch_size=5"],
-            "fc6's 128 units a tower do not divide over parallel.data=5",
-        ),
-        (["--config.model.towers=5"], "model.towers=5 does not divide"),
-        (["--coordinator=127.0.0.1:1", "--process_id=3"], "--process_id=3"),
-    ],
-)  # fmt: skip
-def test_a_layout_that_cannot_be_is_one_line(wrong: list[str], said: str, tmp_path: Path) -> None:
-    assert said in error_line(run("main", *SMALL, *wrong, f"--workdir={tmp_path}/w", code=2))
+def test_more_devices_than_there_are_is_one_line(tmp_path):
+    arguments = (*SMALL, "--config.parallel.tower=2", f"--workdir={tmp_path}/w")
+    assert "needs 2 devices, but there are 1" in error_line(run("main", *arguments, code=2))
     assert not (tmp_path / "w").exists()
 
 
-def test_the_step_lowers_for_cuda_without_one() -> None:
+def test_the_step_lowers_for_cuda_without_one():
     """The full-size two-tower step, exported for GPUs: no call that only a CPU could answer."""
     config = small(tower=2)
     config.model.width, config.data.crop_size, config.data.image_size = 1.0, 224, 256
@@ -199,7 +182,7 @@ def test_the_step_lowers_for_cuda_without_one() -> None:
     assert "cpu" not in text.lower()
 
 
-def test_a_cpu_does_one_step_at_a_time() -> None:
+def test_a_cpu_does_one_step_at_a_time():
     """The result is ready when the call returns, so that its memory serves the next call."""
     devices = make_devices(Layout())
     square = devices.compile(lambda x: x @ x, REPLICATED, REPLICATED)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,23 +47,21 @@ print(json.dumps([[hashlib.sha256(x).hexdigest() for x in b["image"]] for b in b
       file=sys.stderr)
 """
 
-Processes = list[subprocess.Popen[str]]
 
-
-def coordinator() -> str:
+def coordinator():
     """Returns an address whose port is free."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def pair(*arguments: object, devices: int = 1) -> Processes:
+def pair(*arguments, devices=1):
     """Starts the main command as two processes with this number of devices each."""
     which = (f"--coordinator={coordinator()}", "--num_processes=2")
     env = {"JAX_NUM_CPU_DEVICES": str(devices)}
     return [start("main", *arguments, *which, f"--process_id={i}", env=env) for i in (0, 1)]
 
 
-def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
+def ended(processes, code=0):
     """Returns both outputs, once both have ended with this code."""
     outputs = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [code, code], outputs
@@ -72,7 +69,7 @@ def ended(processes: Processes, code: int = 0) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(tmp_path_factory):
     """Returns the workdir of a single process with one device, trained and evaluated."""
     workdir = tmp_path_factory.mktemp("alone")
     run("main", *TRAIN, f"--workdir={workdir}")
@@ -80,7 +77,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-def assert_same_metrics(one: Path, other: Path) -> None:
+def assert_same_metrics(one, other):
     """Compares every line: losses to float32 rounding, errors exactly."""
     first, second = lines(one), lines(other)
     assert [(x["step"], x.keys()) for x in first] == [(x["step"], x.keys()) for x in second]
@@ -89,7 +86,7 @@ def assert_same_metrics(one: Path, other: Path) -> None:
     assert [x["val/examples"] for x in first if "val/loss" in x] == [144, 144]
 
 
-def assert_same_numbers(ours: dict[str, float], theirs: dict[str, float]) -> None:
+def assert_same_numbers(ours, theirs):
     for name in ours:
         if name.endswith("loss"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (ours, theirs)
@@ -98,9 +95,7 @@ def assert_same_numbers(ours: dict[str, float], theirs: dict[str, float]) -> Non
 
 
 @LAYOUTS
-def test_two_processes_are_the_same_run(
-    devices: int, layout: tuple[str, ...], alone: Path, tmp_path: Path
-) -> None:
+def test_two_processes_are_the_same_run(devices, layout, alone, tmp_path):
     arguments = (*TRAIN, *layout, f"--workdir={tmp_path}")
     (out, _), (silent, _) = ended(pair(*arguments, devices=devices))
     assert "validation at step 12" in out
@@ -115,7 +110,7 @@ def test_two_processes_are_the_same_run(
 
 
 @pytest.mark.slow
-def test_each_process_reads_its_share_only() -> None:
+def test_each_process_reads_its_share_only():
     """The rows of process 0 followed by those of process 1 are what a single process reads."""
     where = coordinator()
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": ".:tests/helpers"}
@@ -134,10 +129,9 @@ def test_each_process_reads_its_share_only() -> None:
         assert first + second == alone
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_signal_to_one_stops_both_at_the_same_step(
-    which: int, alone: Path, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_signal_to_one_stops_both_at_the_same_step(which, alone, tmp_path):
     arguments = (*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}")
     processes = pair(*arguments)
     wait_for_step(processes[0], tmp_path, 3)
@@ -150,7 +144,7 @@ def test_a_signal_to_one_stops_both_at_the_same_step(
     assert_same_metrics(alone, tmp_path)
 
 
-def assert_ended_by_loss(lost: int, code: int, err: str) -> None:
+def assert_ended_by_loss(lost, code, err):
     """One line and exit code 2; when process 0 dies, jax writes lines of its own first.
 
     jax's own check of heartbeats may abort the other process before that line: if process 0 is
@@ -169,9 +163,7 @@ def assert_ended_by_loss(lost: int, code: int, err: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_lost_process_ends_the_other_and_both_resume(
-    which: int, alone: Path, tmp_path: Path
-) -> None:
+def test_a_lost_process_ends_the_other_and_both_resume(which, alone, tmp_path):
     arguments = (
         *TRAIN,
         *TOWERS_APART,
@@ -194,7 +186,7 @@ def test_a_lost_process_ends_the_other_and_both_resume(
 
 
 @pytest.mark.parametrize("arrived", [0, 1])
-def test_a_process_that_never_arrives_is_one_line(arrived: int, tmp_path: Path) -> None:
+def test_a_process_that_never_arrives_is_one_line(arrived, tmp_path):
     done = run(
         "main", *TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", "--num_processes=2",
         f"--coordinator={coordinator()}", f"--process_id={arrived}", "--initialization_timeout=3",
@@ -204,17 +196,11 @@ def test_a_process_that_never_arrives_is_one_line(arrived: int, tmp_path: Path) 
     assert not (tmp_path / "w").exists()
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_one_line(tmp_path):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("main", *TRAIN, f"--coordinator=localhost:{port}", "--num_processes=2", code=2)
     assert f"port {port} cannot be used" in error_line(done)
-
-
-@pytest.mark.parametrize("wrong", ["localhost", "localhost:", ":29500", "localhost:none"])
-def test_an_address_that_is_none_is_one_line(wrong: str) -> None:
-    line = error_line(run("main", *TRAIN, f"--coordinator={wrong}", "--num_processes=2", code=2))
-    assert f"--coordinator={wrong}" in line
 
 
 # A job of two tasks, as SLURM describes it to its processes.
@@ -228,20 +214,20 @@ STEP = JOB | {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_ID": "0"}
     ids=["without srun", "an interactive step of one task"],
 )
 def test_a_process_alone_in_an_allocation_of_two_tasks_waits_for_nobody(
-    env: dict[str, str],
-) -> None:
+    env,
+):
     """It goes on to the next check, of the devices."""
     wrong = ("--config.parallel.tower=2", "--initialization_timeout=3")
     assert "needs 2 devices" in error_line(run("main", *SMALL, *wrong, env=env, code=2))
 
 
-def test_a_process_of_a_step_of_two_tasks_waits_for_the_other() -> None:
+def test_a_process_of_a_step_of_two_tasks_waits_for_the_other():
     env = STEP | {"SLURM_STEP_NUM_TASKS": "2"}
     done = run("main", *SMALL, "--initialization_timeout=3", env=env, code=2)
     assert "not all processes of the SLURM job arrived in 3 s" in error_line(done)
 
 
-def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path: Path) -> None:
+def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path):
     """parallel.data=1 and parallel.tower=1 would leave the second process without a device."""
     for _, err in ended(pair(*TRAIN, f"--workdir={tmp_path}/w"), 2):
         (line,) = err.splitlines()

@@ -337,8 +337,3 @@ def test_a_mistake_is_told_before_anything_is_loaded(tmp_path):
     for module in ("predict", "explain"):
         done = run(module, f"--checkpoint={tmp_path}", "--images=x", "--sheet=x.png", code=2)
         assert f"no checkpoint in {tmp_path}" in error_line(done)
-
-
-@pytest.mark.parametrize("module", ["predict", "explain"])
-def test_help_has_an_example(module):
-    assert f"python -m alexnet_jax.{module} --checkpoint=" in run(module, "--help").stdout

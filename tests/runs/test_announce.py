@@ -1,7 +1,6 @@
 """The lines with which a training starts and ends, and an evaluation's result on the terminal."""
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +106,7 @@ def test_another_kind_of_result_is_not_replaced_without_a_word(tmp_path, capsys,
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"step": 3}'])
-def test_a_damaged_result_is_replaced(tmp_path: Path, content):
+def test_a_damaged_result_is_replaced(tmp_path, content):
     path = tmp_path / "eval.json"
     path.write_text(content)
     evaluation.write_result(path, result())

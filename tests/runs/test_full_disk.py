@@ -8,7 +8,6 @@ import os
 import resource
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from commands import SMALL, error_line, lasting, lines, run, start, wait_for_step
@@ -25,13 +24,13 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 class SmallDisk:
     """A folder on a file system of 16 MB that can be filled, and emptied again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
         mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
         self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
         print("disk:", "tmpfs" if self.mounted else "no mount allowed; RLIMIT_FSIZE stands in")
 
-    def fill(self, process: int) -> None:
+    def fill(self, process):
         """Leaves no room; where nothing is mounted, for this process."""
         if not self.mounted:
             resource.prlimit(process, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -43,13 +42,13 @@ class SmallDisk:
             except OSError as error:
                 assert error.errno == errno.ENOSPC
 
-    def make_room(self, process: int) -> None:
+    def make_room(self, process):
         """Takes back `fill`."""
         if not self.mounted:
             resource.prlimit(process, resource.RLIMIT_FSIZE, UNLIMITED)
         (self.folder / "filler").unlink(missing_ok=True)
 
-    def close(self) -> None:
+    def close(self):
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.folder)], check=True)
 

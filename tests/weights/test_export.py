@@ -280,5 +280,3 @@ def test_through_the_shell(tmp_path, trained):
     done = run_command("export", f"--checkpoint={trained}", f"--to={tmp_path / 'new' / 'x.npz'}")
     assert "exported: 8,002 parameters of" in done.stdout and done.stderr == ""
     assert [x.name for x in (tmp_path / "new").iterdir()] == ["x.npz"]
-    shown = run_command("export", "--help").stdout
-    assert "python -m alexnet_jax.export --checkpoint=runs/digits --to=digits.onnx" in shown

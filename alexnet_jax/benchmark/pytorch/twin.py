@@ -103,6 +103,7 @@ class Dropped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drops units of x; rescales PyTorch's inverted dropout to the paper's."""
+        # In a test PyTorch's does nothing, and ours multiplies by 1 − rate.
         return self.dropout(x) * self.scale
 
 

@@ -145,6 +145,7 @@ def read_picture(name: str, content: bytes) -> np.ndarray:
 
 def to_records(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     """Returns records from uint8 [N, 1024, 3] or [N, 32, 32, 3] pixels and uint8 [N] labels."""
+    # Interleaved colours to planes of red, green and blue, as the original records have them.
     planes = pixels.reshape(len(labels), -1, 3).transpose(0, 2, 1).reshape(len(labels), -1)
     return np.concatenate([labels[:, None], planes], axis=1).tobytes()
 
@@ -168,6 +169,7 @@ def original_of_records(records: Mapping[str, bytes], source: str) -> Original:
 
     def read(split: str) -> Iterator[OriginalImage]:
         for index, record in enumerate(tables[split]):
+            # The file has planes of red, green and blue one after the other.
             image = record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
             yield OriginalImage(f"{split} image {index}", image, int(record[0]))
 
@@ -185,6 +187,7 @@ def open_examples(
     """
     records = {}
     for split, names in (("train", list(sums)[:-1]), ("test", list(sums)[-1:])):
+        # TFDS shuffles; with the original order its records have the original's checksums.
         ordered = sorted(examples(split), key=lambda example: example["id"])
         images = np.stack([example["image"] for example in ordered])
         labels = np.array([example["label"] for example in ordered], np.uint8)

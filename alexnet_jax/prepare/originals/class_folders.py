@@ -55,6 +55,7 @@ def add_class(found: ClassFolders, folder: Path) -> None:
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yields all files below a folder, following links, except hidden ones."""
+    # A link to a folder above would be followed for ever.
     place = folder.resolve()
     if place in above:
         raise UserError(f"{folder} is the same folder as {place}, above it: remove the link")

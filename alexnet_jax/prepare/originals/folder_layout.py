@@ -98,6 +98,7 @@ def read_one_level(source: Path) -> ClassFolders:
             f"or give --source={only} if the classes lie there"
         )
     for name, paths in found.classes.items():
+        # photos_train/CLASS/*.jpg would otherwise be one class by the name of photos_train.
         if any(path.parent != source / name for path in paths) and SPLIT_WORDS & words_of(name):
             raise UserError(
                 f"{source / name} seems to hold a split, not a class: call it train, val or test"

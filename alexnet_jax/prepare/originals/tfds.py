@@ -106,6 +106,7 @@ def original_of_builder(builder: "tfds.core.DatasetBuilder", fingerprint: str) -
     names = {}
     for ours, theirs in SPLITS.items():
         found = [name for name in theirs if name in builder.info.splits]
+        # TFDS gives the images of a split without labels, such as ImageNet's test, the label −1.
         if found and next(examples(builder, found[0]))["label"] >= 0:
             names[ours] = found[0]
     if "train" not in names:
@@ -145,6 +146,7 @@ def examples(
             dict.fromkeys(wanted, True),
             decoders=None if decoded else {"image": tfds.decode.SkipDecoding()},
         ),
+        # One file after the other: interleaved reading has another order on another machine.
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     return dataset.as_numpy_iterator()

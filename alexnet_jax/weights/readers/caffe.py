@@ -103,6 +103,7 @@ def _array(blob: memoryview, name: str) -> np.ndarray:
     shapes = [value for number, value in fields if number == SHAPE]
     if shapes:
         return shaped(flat, _dims(shapes[-1], name), name)
+    # Later fields win, as protobuf prescribes.
     legacy = dict(fields)
     shape = [legacy.get(axis, 1) for axis in LEGACY_AXES]
     while len(shape) > 1 and shape[0] == 1:

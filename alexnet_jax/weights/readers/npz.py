@@ -38,5 +38,6 @@ def _array(content: bytes, name: str) -> np.ndarray:
         raise Broken(f"{quoted(name)} in it has the type {dtype.name}, not little-endian numbers")
     flat = numbers(memoryview(content)[file.tell() :], dtype.name)
     if columns_first:
+        # Fortran's order: the same numbers with the axes the other way round.
         return shaped(flat, shape[::-1], name).T
     return shaped(flat, shape, name)
