@@ -11,13 +11,14 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
+from alexnet_jax.loss import Part, make_loss
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.spec import Net
 from alexnet_jax.nets.variants import learned_layers
 from alexnet_jax.optim.average import moving_average
-from alexnet_jax.optim.schedules import layer_factors, learning_rates, plateau, schedule
+from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
@@ -102,84 +103,43 @@ def computed_after(known: Any, x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(first), first, x)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Returns each image's cross-entropy, float32 [N].
-
-    Args:
-      logits: float32 [N, classes].
-      labels: int32 [N].
-      smoothing: probability that the target gives to all classes in equal parts; the label gets the
-        rest (Szegedy et al., arXiv 1512.00567, section 7).
-    """
-    if not smoothing:
-        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.losses.softmax_cross_entropy(logits, targets)
-
-
-def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any]]:
+def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any, Any]]:
     """Returns the function (params, images, batch, key) → (sums, moments, gradients).
 
-    The loss is the mean cross-entropy over the batch's real images (paper §5), with smoothed labels
-    if the config says so. `sums` are (loss, errors, examples): `errors` counts the misclassified
-    images and `examples` all of them. `moments` are {layer: {"mean", "variance"}} of the batch for
-    batch normalisation. All of these and the gradients are of the whole batch, on every device.
-    `params` and the gradients are without running averages.
-
-    The gradients of frozen layers are zeros, and nothing is computed for them.
+    `sums` are (loss, errors, examples): the mean loss over the batch's real images, and the numbers
+    of misclassified and of all real images. They, the gradients and the moments (see `make_loss`)
+    are of the whole batch, on every device. `params` and gradients are without running averages.
 
     The batch is worked through in train.accumulate_steps parts, one after the other. They are
     unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
     """
-    parts, dtype, layout = config.train.accumulate_steps, config.train.compute_dtype, model.layout
+    parts, layout = config.train.accumulate_steps, model.layout
     own_params = partial(per_device_params, net=model.net, layout=layout)
     shares = layout.data if layout.hybrid else 1  # devices whose rows the logits have
-    frozen = {name for name, x in layer_factors(config.optim, model.net).items() if x == 0}
+    gradients_of = jax.value_and_grad(make_loss(config, model), has_aux=True)
 
     def gradients(
         params: Any, images: jax.Array, batch: Batch, key: jax.Array
     ) -> tuple[Any, Any, Any]:
-        labels, mask = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
-        examples = parallel.psum_batch(mask.sum(), layout)
+        labels, real = (parallel.gather_labels(batch[x], layout) for x in ("label", "mask"))
+        count = parallel.psum_batch(real.sum(), layout)
         indices = parallel.example_indices(len(images), layout)
 
-        def loss_of(params: Any, images: jax.Array, part: parallel.Part) -> tuple[jax.Array, Any]:
-            params = {
-                name: jax.lax.stop_gradient(leaves) if name in frozen else leaves
-                for name, leaves in params.items()
-            }
-            # Inside the differentiated function, so that gradients and update stay float32.
-            params, x = jax.tree.map(
-                lambda x: x.astype(dtype), (params, parallel.part_rows(images, part))
-            )
-            wanted, real = (parallel.part_rows(x, part, shares) for x in (labels, mask))
-            (logits, _), found = model.apply(
-                {"params": params},
-                x,
-                train=True,
-                examples=parallel.part_rows(indices, part),
-                mask=parallel.part_rows(batch["mask"], part),
-                rngs={"dropout": key},
-                mutable=["batch_stats"],
-            )
-            # bfloat16 has three digits: too few for a logarithm of a sum of exponentials.
-            logits = logits.astype(jnp.float32)
-            losses = cross_entropy(logits, wanted, config.train.label_smoothing)
-            errors = ((logits.argmax(-1) != wanted) * real).sum()
-            # By all real images of the batch, not of this part: the parts' gradients then add up.
-            return (losses * real).sum() / examples, (errors, found.get("batch_stats", {}))
+        def part_of(images: jax.Array, part: parallel.Part) -> Part:
+            own = (parallel.part_rows(x, part) for x in (images, indices, batch["mask"]))
+            rows = (parallel.part_rows(x, part, shares) for x in (labels, real))
+            return Part(*own, *rows)
 
-        gradients_of = jax.value_and_grad(loss_of, has_aux=True)
         # The gradients of all parts are summed on the device first, then over the devices once.
         copies, sum_over_devices = jax.vjp(own_params, params)
-        sums = gradients_of(copies, images, (0, parts))
+        sums = gradients_of(copies, part_of(images, (0, parts)), count, key)
         for i in range(1, parts):
             # One part after the other: otherwise XLA holds the activations of several at once.
-            found = gradients_of(copies, computed_after(sums, images), (i, parts))
-            sums = jax.tree.map(jnp.add, sums, found)
+            part = part_of(computed_after(sums, images), (i, parts))
+            sums = jax.tree.map(jnp.add, sums, gradients_of(copies, part, count, key))
         (loss, (errors, moments)), grads = sums
         loss, errors = (parallel.psum_batch(x, layout) for x in (loss, errors))
-        return (loss, errors, examples), moments, sum_over_devices(grads)[0]
+        return (loss, errors, count), moments, sum_over_devices(grads)[0]
 
     return gradients
 

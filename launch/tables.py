@@ -114,12 +114,15 @@ def baseline() -> Rows:
     return rows
 
 
+NAMES = {"hog": "HOG", "kmeans": "{:,} k-means features of patches", "fisher": "Fisher vectors"}
+
+
 def hand_crafted() -> Rows:
     """Returns the errors of fixed features and of learned nets on Tiny-ImageNet's test pictures."""
     rows: Rows = [("method", "top-1 error", "top-5 error")]
     for path in sorted((RESULTS / "baseline").glob("tiny_imagenet_*/result.json")):
         found = json.loads(path.read_text())
-        features = path.parent.name.removeprefix("tiny_imagenet_").replace("_", ", ")
+        features = NAMES[found["method"]].format(found["features"] // 4)
         errors = (percent(found["top1_error"]), percent(found["top5_error"]))
         rows.append((f"hand-crafted: {features}; linear SVM", *errors))
     found = by_seed("tiny_imagenet")

@@ -32,7 +32,7 @@ ONLY_PARSED = {
     "python -m alexnet_jax.prepare --name=imagenet2012 --source=DIR": "needs 150 GB of originals",
     "python -m alexnet_jax.prepare --name=cifar10": "downloads the data",
     "python -m alexnet_jax.prepare --name=folder --source=DIR": "DIR stands for any folder",
-    "python -m alexnet_jax.baseline --config=configs/cifar10.py": "needs CIFAR-10",
+    "python launch/evidence.py": "takes days",
     "python launch/evidence.py --claim=plateau --tiny_imagenet=DIR": "takes hours",
     "python launch/tables.py": "tests/test_pages.py has the same tables made",
     "python launch/tables.py --write": "tests/test_pages.py has the same tables made",
@@ -51,8 +51,10 @@ esac
 """
 
 COMMANDS = list(dict.fromkeys(itertools.chain.from_iterable(map(pages.page_commands, pages.PAGES))))
-NNX = TOP / "docs" / "nnx.md"  # has a test of its own
-RUN = [page for page in pages.PAGES if pages.blocks(page) and page != NNX]
+NNX = TOP / "docs" / "nnx.md"
+# These have tests of their own; that of finetuning.md is tests/commands/test_folder_recipes.py.
+ELSEWHERE = (NNX, TOP / "docs" / "finetuning.md")
+RUN = [page for page in pages.PAGES if pages.blocks(page) and page not in ELSEWHERE]
 KEYS = {key for key, _ in rules.flat(get_config())}
 
 SECTIONS = {part for key in KEYS for part in key.split(".")[:-1]}
@@ -134,9 +136,10 @@ def test_code_of_a_page_is_marked_as_such(page):
 
 @pytest.mark.parametrize("line", [x for x in COMMANDS if x.startswith("python ")])
 def test_the_flags_of_a_command_are_flags_that_it_has(line, tmp_path, monkeypatch):
-    """In a folder with a run, which brings its config to a command without one."""
+    """Where the runs that it names exist: they bring their config to a command without one."""
     (tmp_path / "configs").symlink_to(TOP / "configs")
-    save_run(tmp_path / "runs/digits", get_config())
+    for run in set(re.findall(r"runs/\w+", line)):
+        save_run(tmp_path / run, get_config())
     monkeypatch.chdir(tmp_path)
     values = pages.parsed(shlex.split(line)[1:])
     if "config" in values:
@@ -162,7 +165,7 @@ def test_flags_and_settings_in_the_text_exist(page):
     for span in pages.spans(page):
         if span.startswith("XLA_FLAGS="):
             continue  # XLA's own
-        for flag in re.findall(r"(?<![\w-])--([\w.]+)", span):
+        for flag in re.findall(r"(?<![\w-])--(\w+(?:\.\w+)*)", span):
             key = flag.removeprefix("config.")
             assert key in KEYS if key != flag else flag in known, span
         setting = re.fullmatch(r"(?:config\.)?((?:\w+\.)+\w+)(?:=.*)?", span)

@@ -5,6 +5,8 @@
 
 import json
 
+import nbclient
+import nbformat
 import pytest
 from commands import TOP
 
@@ -30,16 +32,15 @@ def test_the_committed_output_is_that_of_one_run_without_errors():
 @pytest.mark.slow
 def test_every_cell_runs(tmp_path, monkeypatch):
     """With two epochs instead of ten."""
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     (tmp_path / "configs").symlink_to(TOP / "configs")
     monkeypatch.setenv("PYTHONPATH", str(TOP))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (settings,) = (x for x in code_cells(notebook) if "EPOCHS = 10" in x.source)
     settings.source = settings.source.replace("EPOCHS = 10", "EPOCHS = 2")
     client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, startup_timeout=300, resources={"metadata": {"path": str(tmp_path)}}
     )
-    client.execute()  # raises for a cell that fails, but not for a command in it
+    client.execute()  # raises for a cell that fails
     run = tmp_path / "runs/notebook"
     assert json.loads((run / "eval.json").read_text())["test/examples"] == 359
     assert (run / "predicted.png").exists()

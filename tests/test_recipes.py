@@ -11,10 +11,10 @@ from devices import assert_same, prepared, small
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
+from alexnet_jax.loss import cross_entropy
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.signals import Stop
 from alexnet_jax.session import open_session
-from alexnet_jax.step import cross_entropy
 from alexnet_jax.train import train
 from configs import base
 

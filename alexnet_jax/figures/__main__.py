@@ -5,6 +5,8 @@
         evaluated, eight test pictures with their likeliest classes, in runs/digits/figures
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
+    python -m alexnet_jax.figures --activations=results/figure1_rates
+        training error of ReLU and tanh (paper, Figure 1), beside the records
 
 Every figure is written as PNG and as SVG.
 """
@@ -20,6 +22,7 @@ from alexnet_jax.errors import UserError
 FLAGS = {
     "workdir": ("", "Workdir of a run."),
     "plateau": ("", "Folder of the plateau's records."),
+    "activations": ("", "Folder of Figure 1's records."),
 }
 
 
@@ -55,8 +58,8 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
 
 def main(values: flags.FlagValues) -> int:
     """Draws what the flags name and prints the paths; returns the exit code."""
-    if not values.workdir and not values.plateau:
-        raise UserError("nothing to draw; give --workdir or --plateau, see --help")
+    if not (values.workdir or values.plateau or values.activations):
+        raise UserError("nothing to draw; give --workdir, --plateau or --activations, see --help")
     if values.workdir:
         for path in figures_of_run(Path(values.workdir)):
             print(path)
@@ -66,6 +69,14 @@ def main(values: flags.FlagValues) -> int:
 
         folder = Path(values.plateau)
         for path in save(draw_plateau(read_runs(folder)), folder, "plateau"):
+            print(path)
+    if values.activations:
+        from alexnet_jax.figures.activations import draw_activations, read_activation_runs
+        from alexnet_jax.figures.style import save
+
+        folder = Path(values.activations)
+        figure = draw_activations(read_activation_runs(folder))
+        for path in save(figure, folder, "activations"):
             print(path)
     return 0
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import claims
 import evidence
@@ -29,7 +28,7 @@ def queue(*arguments, code=0):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--claim=digits,moon",), "--claim=moon is unknown; choose from digits, cifar10,"),
+        (("--claim=digits,moon",), "--claim=moon is unknown; choose from digits,"),
         (("--jobs=0",), "--jobs=0 has to be 1 or more"),
         (("--claim=cifar10", "--data=none"), "there is no store none/cifar10; see docs/data.md"),
         (("--claim=ablations", "--data=none"), "none/tiny64; give --tiny_imagenet to prepare it"),
@@ -107,7 +106,7 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
 
 
 def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
-    tmp_path: Path,
+    tmp_path,
 ):
     ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None}
     for rate, end in ends.items():

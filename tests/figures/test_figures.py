@@ -9,6 +9,7 @@ from commands import SMALL, error_line, run
 from PIL import Image
 
 from alexnet_jax.data import open_dataset
+from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
 from alexnet_jax.figures.kernels import colour_fraction, mosaic, to_pictures
@@ -100,6 +101,29 @@ def test_a_run_leaves_chance_where_its_averaged_loss_stays_below():
     assert left.left_at == 210
     returned = plateau_run([chance] * 5 + [chance / 2] * 5 + [chance] * 20)
     assert returned.left_at is None
+
+
+def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
+    """The lowest error counts down to 25 %, then the fewest epochs; a diverged run does not."""
+    ends = {
+        "relu_published_0.001": ([0.5, 0.3, 0.24], False),
+        "relu_published_0.003": ([0.4, 0.25], False),
+        "tanh_published_0.001": ([0.6, 0.5, 0.4], False),
+        "tanh_published_0.003": ([0.6, 0.5, 0.3], False),
+        "tanh_published_0.01": ([0.1], True),
+    }
+    for name, (errors, diverged) in ends.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"diverged": diverged}))
+        lines = [{"epoch": i, "train/epoch_top1_error": x} for i, x in enumerate(errors, 1)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    best = fastest(read_activation_runs(tmp_path))
+    rates = {key: run.rate for key, run in best.items()}
+    assert rates == {("published", "relu"): 0.003, ("published", "tanh"): 0.003}
+    (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
+    assert drawn == {"ReLU, rate 0.003": [0.4, 0.25], "tanh, rate 0.003": [0.6, 0.5, 0.3]}
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -1,0 +1,92 @@
+"""Training error against epochs for ReLU and tanh (paper, Figure 1)."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.figures.curves import read_metrics, series
+from alexnet_jax.figures.style import COLOURS, SETTINGS
+
+NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+)")  # activation, initial weights, learning rate
+TARGET = 0.25  # training error at which the paper compares the two
+
+
+@dataclass(frozen=True)
+class ActivationRun:
+    """One record of results/figure1_rates.
+
+    Attributes:
+      activation: relu or tanh.
+      start: name of the initial weights.
+      rate: learning rate.
+      epochs, errors: training error of each whole epoch, as a fraction.
+    """
+
+    activation: str
+    start: str
+    rate: float
+    epochs: Sequence[float]
+    errors: Sequence[float]
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """Returns the error at the end, not below the target, and the epochs it took."""
+        return max(TARGET, self.errors[-1]), self.epochs[-1]
+
+
+def read_activation_runs(folder: Path) -> list[ActivationRun]:
+    """Reads the records of a folder, without those that diverged."""
+    found = []
+    for path in sorted(folder.glob("*/run.json")):
+        name = NAME.fullmatch(path.parent.name)
+        if name is None or json.loads(path.read_text())["diverged"]:
+            continue
+        epochs, errors = series(read_metrics(path.parent), "train/epoch_top1_error")
+        found.append(ActivationRun(name[1], name[2], float(name[3]), epochs, errors))
+    if not found:
+        raise UserError(f"{folder} has no records; make them with launch/evidence.py")
+    return found
+
+
+def fastest(runs: Sequence[ActivationRun]) -> dict[tuple[str, str], ActivationRun]:
+    """Returns the run at the best rate, by (initial weights, activation)."""
+    best: dict[tuple[str, str], ActivationRun] = {}
+    for run in sorted(runs, key=lambda run: run.order):
+        best.setdefault((run.start, run.activation), run)
+    return best
+
+
+def draw_activations(runs: Sequence[ActivationRun]) -> Figure:
+    """Draws a panel for each kind of initial weights, with both activations at their best rates."""
+    best = fastest(runs)
+    starts = sorted({start for start, _ in best}, reverse=True)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(4.2 * len(starts), 3.2), layout="constrained")
+        panels = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
+        for axes, start in zip(panels, starts, strict=True):
+            _draw_panel(axes, start, [run for key, run in best.items() if key[0] == start])
+        panels[0].set_ylabel("training error")
+    return figure
+
+
+def _draw_panel(axes: Axes, start: str, runs: Sequence[ActivationRun]) -> None:
+    axes.axhline(TARGET, color="#999999", lw=0.8, ls=":")
+    for run in sorted(runs, key=lambda run: run.activation):
+        relu = run.activation == "relu"
+        axes.plot(
+            run.epochs,
+            run.errors,
+            color=COLOURS[0] if relu else COLOURS[1],
+            ls="-" if relu else "--",
+            label=f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}",
+        )
+    axes.set_title(f"{start.replace('_', '-')} initial weights", fontsize=9)
+    axes.set_xlabel("epoch")
+    axes.legend()
