@@ -211,6 +211,11 @@ TABLE = [
     ),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=half_store"), "half-written"),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=broken_store"), "broken_store/manifest.json"),
+    (
+        "main",
+        (BASE, RUN, FOLDER, "--config.data.dir=pictures"),
+        "pictures is no store: if it holds your pictures, write a store of them with",
+    ),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=empty"), "prepare --name=folder --source=DIR"),
     ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "prepare --name=imagenet2012 --source=DIR"),
     ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "ILSVRC2012_img_train.tar"),
@@ -344,6 +349,7 @@ def folder(tmp_path, monkeypatch):
     Path("broken_config/config.json").write_text("{")
     Path("file").write_text("mine")
     Path("empty").mkdir()
+    Path("pictures/train/cat").mkdir(parents=True)
     Path("unfinished/checkpoints/7.saving").mkdir(parents=True)
     write_json(Path("half_store/partial.json"), {})
     Path("partial_store").mkdir()
