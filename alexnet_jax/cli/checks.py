@@ -140,7 +140,10 @@ def fill_classes(config: ConfigDict, classes: int, is_default: bool = False) -> 
 
 
 def check_net(config: ConfigDict) -> None:
-    """Raises UserError unless the net can be built and the rates by layer name layers of it."""
+    """Raises UserError unless the net can be built and some of its layers can learn.
+
+    The settings that name layers have to name layers of the net with weights.
+    """
     names = learned_layers(resolve(config.model, config.data.crop_size))
     listed = {name for name, *_ in config.optim.listed_layers}
     multiplied = {name for name, _ in config.optim.layer_factors}
@@ -149,6 +152,11 @@ def check_net(config: ConfigDict) -> None:
             raise UserError(
                 f"optim.{key} names {name!r}; layers with weights are {', '.join(names)}"
             )
+    if {name for name, factor in config.optim.layer_factors if factor == 0} >= names.keys():
+        raise UserError(
+            "optim.layer_factors freezes every layer, so that nothing would be learned; leave out "
+            f"the layers that are to learn, such as {next(reversed(names))!r}"
+        )
     for name in sorted(listed & multiplied):
         raise UserError(
             f"optim.listed_layers and optim.layer_factors both name {name!r}; one layer's rate is "

@@ -89,6 +89,10 @@ def parse(
         raise UserError(_explained(error, argv, with_config)) from error
     if rest[1:]:
         raise UserError(f"argument {rest[1]!r} is not understood; flags start with --")
+    for name in values:
+        if isinstance(values[name].value, list) and "" in values[name].value:
+            given = ",".join(values[name].value)
+            raise UserError(f"--{name}={given} has nothing beside a comma; leave the comma out")
     return values
 
 

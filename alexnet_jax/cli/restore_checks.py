@@ -16,7 +16,7 @@ from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
-from alexnet_jax.runs.workdir import check_restorable, read_config
+from alexnet_jax.runs.workdir import check_restorable, locate, read_config, steps
 
 Overrides = Mapping[str, object]  # the settings that the command line changes, by key
 
@@ -101,6 +101,11 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
       UserError: there is no such checkpoint, or the command line contradicts its input.
     """
     path = Path(config.init_from)
+    if not steps(locate(path)[0]):
+        raise UserError(
+            f"init_from: no checkpoint in {path}; name the workdir of a run, or make one of other "
+            f"weights with `python -m alexnet_jax.convert --from=FILE --workdir={path}`"
+        )
     check_restorable(path)
     old = read_config(path)
     _check_not_contradicted(path, old, INPUT, given)

@@ -17,7 +17,7 @@ from alexnet_jax.errors import UserError
 EMBEDDED = ("digits", "synthetic")
 NEEDS = {  # content of --source=DIR, for data sets that cannot be downloaded
     "imagenet2012": ", DIR holding ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
-    "folder": ", DIR holding train/CLASS/*.jpg and val/CLASS/*.jpg",
+    "folder": ", DIR holding train/CLASS/*.jpg and val/ or test/, or CLASS/*.jpg alone",
 }
 
 
@@ -141,10 +141,21 @@ def find_store(data: ConfigDict) -> Path:
             f"the store in {directory} is half-written: run the same `python -m "
             f"alexnet_jax.prepare --name={data.name} …` again, which completes it"
         )
+    if data.name == "folder" and holds_folders(directory):
+        raise UserError(
+            f"{directory} is no store: if it holds your pictures, write a store of them with "
+            f"`python -m alexnet_jax.prepare --name=folder --source={directory} --dir=STORE`, and "
+            "give --config.data.dir=STORE"
+        )
     raise UserError(
         f"no store of {data.name} in {directory}: set data.dir, or write it with "
         f"`{prepare_command(data)}`{NEEDS.get(data.name, '')}"
     )
+
+
+def holds_folders(path: Path) -> bool:
+    """True if the path is a folder that holds folders, such as one of pictures by class."""
+    return path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
 
 
 def prepare_command(data: ConfigDict) -> str:

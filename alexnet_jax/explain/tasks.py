@@ -45,7 +45,11 @@ def explain_pictures(request: Request) -> None:
         name = net.class_names[int(classes[index])]
         row = [Captioned(seen, f"{name}, {100 * float(probabilities[index]):.0f} %")]
         for method, (maps, draw) in zip(request.methods, columns, strict=True):
-            loss = f"at most {100 * maps[index].max():.0f} % lost" if method == "occlusion" else ""
+            loss = (
+                f"at most {100 * maps[index].max():.0f} points lost"
+                if method == "occlusion"
+                else ""
+            )
             row.append(Captioned(draw(seen, maps[index]), loss))
         rows.append(row)
     titles = [TITLES[method].format(layer=request.layer) for method in request.methods]

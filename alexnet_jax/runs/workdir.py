@@ -75,7 +75,9 @@ def newest_good(workdir: Path) -> tuple[int, list[str]]:
             return step, damages
         damages.append(f"checkpoint {step_folder(workdir, step)} is bad: {damage}")
     if not damages:
-        raise UserError(f"no checkpoint in {workdir}; train with --workdir={workdir} first")
+        raise UserError(
+            f"no checkpoint in {workdir}; check the path, or train with --workdir={workdir} first"
+        )
     raise UserError(
         f"no good checkpoint in {workdir}; nothing was removed; bring one back, or train "
         f"in another --workdir ({'; '.join(damages)})"

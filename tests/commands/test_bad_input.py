@@ -26,6 +26,7 @@ FOLDER = "--config.data.name=folder"
 SYNTHETIC = "--config.data.name=synthetic"
 TWO_TOWERS = "--config.parallel.tower=2"
 CLASSES = "--config.model.num_classes=10"
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 # --- a value that no run can have: the key, the value as typed, and what is said of it -----------
 
@@ -121,6 +122,11 @@ VALUES = [
         "(('conv9', 0),)",
         "layer_factors names 'conv9'; layers with weights are",
     ),
+    (
+        "optim.layer_factors",
+        f"{tuple((name, 0) for name in LAYERS)}",
+        "optim.layer_factors freezes every layer",
+    ),
     ("optim.dexp_target", "0.0", "optim.dexp_target=0.0 has to be more than 0"),
     ("optim.dexp_steps", "1", "optim.dexp_steps=1 has to be at least 2"),
     ("train.epochs", "-1", "train.epochs=-1.0 has to be 0 or more"),
@@ -182,7 +188,8 @@ TABLE = [
     ("main", (BASE, "--workdir=damaged"), "damaged/checkpoints/7"),
     ("main", (BASE, "--workdir=no_config"), "no_config/config.json"),
     ("main", (BASE, "--workdir=broken_config"), "broken_config/config.json cannot be read"),
-    ("main", (BASE, RUN, "--config.init_from=gone"), "no checkpoint in gone"),
+    ("main", (BASE, RUN, "--config.init_from=gone"), "no checkpoint in gone; name the workdir of"),
+    ("main", (BASE, RUN, "--config.init_from=gone"), "alexnet_jax.convert --from=FILE"),
     ("main", (BASE, RUN, "--config.init_from=file"), "no checkpoint in file"),
     ("main", (BASE, RUN, "--config.init_from=empty"), "no checkpoint in empty"),
     ("main", (BASE, RUN, "--config.init_from=unfinished"), "no checkpoint in unfinished"),
@@ -190,11 +197,13 @@ TABLE = [
     ("main", (BASE, RUN, "--config.init_from=saved/checkpoints/8"), "the steps of saved are: 7"),
     ("main", (BASE, RUN, "--config.init_from=no_config"), "no_config has no config.json"),
     ("main", (BASE, "--mode=eval"), "give --workdir or --checkpoint"),
-    ("main", (BASE, "--mode=eval", RUN), "no checkpoint in run; train with --workdir=run first"),
+    ("main", (BASE, "--mode=eval", RUN), "check the path, or train with --workdir=run first"),
     ("main", (BASE, "--mode=eval", "--checkpoint=gone"), "no checkpoint in gone"),
     ("main", (BASE, "--mode=eval", "--workdir=damaged"), "no good checkpoint in damaged"),
     ("main", (BASE, "--mode=eval", "--checkpoint=no_config"), "no_config has no config.json"),
     ("main", (BASE, "--mode=eval", "--checkpoint=saved,gone", RUN), "no checkpoint in gone"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=saved,", RUN), "--checkpoint=saved, has nothing"),
+    ("report", ("--workdir=saved,",), "--workdir=saved, has nothing beside a comma"),
     (
         "main",
         (BASE, "--mode=eval", "--workdir=saved", "--probabilities=file/p.npz"),
@@ -202,6 +211,11 @@ TABLE = [
     ),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=half_store"), "half-written"),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=broken_store"), "broken_store/manifest.json"),
+    (
+        "main",
+        (BASE, RUN, FOLDER, "--config.data.dir=pictures"),
+        "pictures is no store: if it holds your pictures, write a store of them with",
+    ),
     ("main", (BASE, RUN, FOLDER, "--config.data.dir=empty"), "prepare --name=folder --source=DIR"),
     ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "prepare --name=imagenet2012 --source=DIR"),
     ("main", (IMAGENET, RUN, "--config.data.dir=gone"), "ILSVRC2012_img_train.tar"),
@@ -335,6 +349,7 @@ def folder(tmp_path, monkeypatch):
     Path("broken_config/config.json").write_text("{")
     Path("file").write_text("mine")
     Path("empty").mkdir()
+    Path("pictures/train/cat").mkdir(parents=True)
     Path("unfinished/checkpoints/7.saving").mkdir(parents=True)
     write_json(Path("half_store/partial.json"), {})
     Path("partial_store").mkdir()
