@@ -35,7 +35,10 @@ FLAGS = {
     "checkpoint": ("", "A workdir (its newest checkpoint) or workdir/checkpoints/STEP."),
     "to": ("", "FILE.safetensors, FILE.npz, FILE.onnx or a folder; it must not exist yet."),
     "layout": ("", f"Of .safetensors and .npz: {' or '.join(LAYOUTS)}; empty = caffe."),
-    "license": ("", "Of a folder: the weights' license in the model card; empty = mit."),
+    "license": (
+        "",
+        "Of a folder: the weights' license in the model card, such as mit; empty = other.",
+    ),
 }
 
 
@@ -80,7 +83,7 @@ def check(values: flags.FlagValues) -> Request:
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
     if not is_hub(checkpoint):
         workdir.check_restorable(checkpoint)
-    return Request(checkpoint, target, kind, values.layout or "caffe", values.license or "mit")
+    return Request(checkpoint, target, kind, values.layout or "caffe", values.license or "other")
 
 
 def main(values: flags.FlagValues) -> int:

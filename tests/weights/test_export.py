@@ -17,7 +17,8 @@ from conversions import CASES, assert_same_params, params_of, run_convert, run_e
 from safetensors import safe_open
 
 import alexnet_jax
-from alexnet_jax import build_model
+from alexnet_jax import build_model, export
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs.workdir import read_config
@@ -100,6 +101,12 @@ def test_an_onnx_file_takes_pixels_and_gives_the_nets_logits(tmp_path, trained):
 @pytest.fixture(scope="module")
 def hub(trained, tmp_path_factory):
     return exported(trained, tmp_path_factory.mktemp("hub") / "folder", "--license=apache-2.0")
+
+
+def test_without_a_license_the_card_says_other(trained, tmp_path):
+    """The weights may be somebody else's, converted."""
+    words = ["export", f"--checkpoint={trained}", f"--to={tmp_path}/folder"]
+    assert export.check(command.parse(words, export.define_flags)).license_name == "other"
 
 
 def test_the_folder_holds_the_net_and_its_input(hub, trained):
