@@ -10,4 +10,4 @@ cd "$(dirname "$0")/.."
 environment requirements.txt tests/requirements.txt
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@"
+exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -2,6 +2,8 @@
 and no soak test unless it is asked for.
 """
 
+import collections
+
 import jax
 import pytest
 
@@ -16,7 +18,12 @@ def float64():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the long form unless -m asks for it: `-m "not slow"` does not."""
+    """Puts files with many slow tests first, so that no worker is left with one at the end.
+
+    The long form is left out unless -m asks for it: `-m "not slow"` does not.
+    """
+    slow = collections.Counter(x.path for x in items if x.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
     if "soak" in config.option.markexpr:
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

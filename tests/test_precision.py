@@ -33,7 +33,7 @@ def test_the_nets_products_are_of_this_type(name, short):
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {np.dtype("float32")}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_loss_falls_as_with_float32():
     """On the digits from 2.7 to below 0.2; means of fifteen steps and three seeds agree in 0.15.
 

@@ -56,7 +56,7 @@ def test_a_failing_command_is_reported():
         growth.run(growth.arguments_of("devices", 5))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_command_writes_lines_tables_and_plot(tmp_path):
     done = subprocess.run(
         [sys.executable, "launch/growth.py", f"--output={tmp_path}", *POINTS],
