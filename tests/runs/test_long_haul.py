@@ -3,7 +3,7 @@
 import jax
 from devices import small
 
-from alexnet_jax import train
+from alexnet_jax import validate
 from alexnet_jax.data import open_dataset
 from alexnet_jax.session import open_session
 
@@ -16,7 +16,7 @@ def test_a_validation_compiles_nothing_after_the_first():
     )
     config = small()
     state = open_session(config, open_dataset(config.data)).initial_state()
-    after_validation = train.make_after_validation(config)
+    after_validation = validate.make_after_validation(config)
     for error in (0.5, 0.4):
         state = after_validation(state, error, True)
     assert compiled
