@@ -47,7 +47,12 @@ class Captioned:
 
 
 def classes_sheet(path: Path, pictures: Sequence[Classified]) -> None:
-    """Writes pictures with bars for their likeliest classes, as the paper's Figure 4 has them.
+    """Writes pictures with bars for their likeliest classes, see `draw_classes`."""
+    draw_classes(pictures).savefig(path, dpi=DPI, facecolor="white")
+
+
+def draw_classes(pictures: Sequence[Classified]) -> Figure:
+    """Draws pictures with bars for their likeliest classes, as the paper's Figure 4 has them.
 
     The bar of the picture's own class, if it is known, is red.
     """
@@ -61,7 +66,7 @@ def classes_sheet(path: Path, pictures: Sequence[Classified]) -> None:
         title = shortened(picture.label or picture.title)
         sheet.text(row, column, CELL + TITLE / 2, title, weight="bold")
         _draw_bars(sheet.axes(row, column, CELL + TITLE, lines * LINE), picture, lines)
-    sheet.save(path)
+    return sheet.figure
 
 
 def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
@@ -102,7 +107,7 @@ def rows_sheet(
         for column, picture in enumerate(pictures):
             show(sheet.axes(row, column, 0, CELL), picture.pixels)
             sheet.text(row, column, CELL + TITLE / 2, shortened(picture.caption), color=PALE)
-    sheet.save(path)
+    sheet.figure.savefig(path, dpi=DPI, facecolor="white")
 
 
 def show(axes: Axes, pixels: np.ndarray) -> None:
@@ -143,7 +148,7 @@ class _Sheet:
           top: room for headings.
           apart: further room behind the first column.
         """
-        self._figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
+        self.figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
         self._size = (
             2 * MARGIN + columns * (width + GAP) - GAP + apart,
             2 * MARGIN + rows * (height + GAP) - GAP + top,
@@ -159,7 +164,7 @@ class _Sheet:
         left, top = self._corner(row, column)
         width, total = self._size
         bottom = total - top - below - height
-        return self._figure.add_axes(
+        return self.figure.add_axes(
             (left / width, bottom / total, self._cell[0] / width, height / total)
         )
 
@@ -169,8 +174,4 @@ class _Sheet:
         width, total = self._size
         place = ((left + self._cell[0] / 2) / width, 1 - (top + below) / total)
         style = {"color": INK, "fontsize": 8, "ha": "center", "va": "center"} | style
-        self._figure.text(*place, text, **style)
-
-    def save(self, path: Path) -> None:
-        """Writes the figure."""
-        self._figure.savefig(path, dpi=DPI, facecolor="white")
+        self.figure.text(*place, text, **style)
