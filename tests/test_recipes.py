@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from devices import assert_same, prepared, small
+from devices import advanced, assert_same, by_name, prepared, small
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
@@ -59,14 +59,8 @@ def modern(**layout):
 
 def trained(config, steps=5):
     """Returns the parameters and their average by name after some steps, and every step's loss."""
-    step, state, batches = prepared(config)
-    losses = []
-    for _ in range(steps):
-        state, scalars = step(state, next(batches))
-        losses.append(float(scalars["loss"]))
-    tree = jax.device_get({"params": state.params, "average": state.average})
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}, losses
+    state, losses = advanced(*prepared(config), steps)
+    return by_name({"params": state.params, "average": state.average}), losses
 
 
 @pytest.fixture(scope="module")

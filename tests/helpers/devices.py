@@ -28,19 +28,26 @@ def prepared(config):
 
 def trained(config, steps):
     """Returns the parameters by name after some steps, and every step's loss."""
-    step, state, batches = prepared(config)
+    state, losses = advanced(*prepared(config), steps)
+    return by_name(state.params), losses
+
+
+def advanced(step, state, batches, steps):
+    """Returns the state after some steps, and every step's loss."""
     losses = []
     for _ in range(steps):
         state, scalars = step(state, next(batches))
         losses.append(float(scalars["loss"]))
-    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(state.params))
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}, losses
+    return state, losses
 
 
-def assert_same(
-    ours,
-    theirs,
-):
+def by_name(tree):
+    """Returns the arrays of a tree as NumPy arrays, by their paths in it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def assert_same(ours, theirs):
     """Compares losses, and the norm of each parameter's difference, to float32 rounding."""
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
     worst = 0.0

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from devices import assert_same, prepared, small
+from devices import advanced, assert_same, by_name, prepared, small
 from flax import linen as nn
 from reference import conv
 
@@ -158,16 +158,11 @@ def trained(steps=2, **layout):
     config = small(BN, **layout)
     dataset = open_dataset(config.data)
     session = open_session(config, dataset)
-    state, step = session.initial_state(), session.make_step()
-    batches, losses = session.batches(dataset.splits["train"], first_step=0), []
-    for _ in range(steps):
-        batch = next(batches)
-        mask = np.repeat(np.float32([1, 0]), [27, 5])
-        batch["mask"] = session.devices.shard(mask, 32)
-        state, scalars = step(state, batch)
-        losses.append(float(scalars["loss"]))
-    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(state.params))
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}, losses
+    mask = session.devices.shard(np.repeat(np.float32([1, 0]), [27, 5]), 32)
+    batches = session.batches(dataset.splits["train"], first_step=0)
+    padded = ({**batch, "mask": mask} for batch in batches)
+    state, losses = advanced(session.make_step(), session.initial_state(), padded, steps)
+    return by_name(state.params), losses
 
 
 @pytest.fixture(scope="module")
