@@ -148,6 +148,19 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def installed_versions(names: tuple) -> dict:
+    """Returns the versions of those packages that are installed, by name."""
+    from importlib import metadata
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 def near(path: Path) -> str:
     """Returns the path as seen from the working directory."""
     return os.path.relpath(str(path))

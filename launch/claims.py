@@ -1,9 +1,11 @@
 """The runs behind results/: a claim is a name and the runs that test it."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.figures.activations import fastest, read_activation_runs
 
 TINY, CIFAR = "configs/tiny_imagenet.py", "configs/cifar10.py"
 Settings = Mapping[str, object]
@@ -314,20 +316,18 @@ def figure1_rates() -> Iterator[Run]:
 
 
 def fastest_rate(records: Path, activation: str, name: str) -> float:
-    """Returns the rate with which a net reached the lowest error in the fewest steps.
+    """Returns the rate with which a net reached the lowest error in the fewest epochs.
 
     A run that diverged does not count.
+
+    Raises:
+      UserError: not every rate has been tried.
     """
-
-    def result(rate: float) -> tuple[float, float]:
-        folder = records / "figure1_rates" / f"{activation}_{name}_{rate:g}"
-        if json.loads((folder / "run.json").read_text())["diverged"]:
-            return 1.0, 0.0
-        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-        epochs = [x for x in lines if "train/epoch_top1_error" in x]
-        return max(0.25, epochs[-1]["train/epoch_top1_error"]), epochs[-1]["step"]
-
-    return min(RATES, key=result)
+    folder = records / "figure1_rates"
+    for rate in RATES:
+        if not (folder / f"{activation}_{name}_{rate:g}" / "run.json").is_file():
+            raise UserError(f"{folder} lacks rate {rate:g}; first run --claim=figure1_rates")
+    return fastest(read_activation_runs(folder))[name, activation].rate
 
 
 def figure1(records: Path) -> Iterator[Run]:

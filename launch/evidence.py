@@ -14,8 +14,6 @@ import checkout  # noqa: F401  first: one error line if .venv is not active
 
 # isort: split
 import json
-import os
-import re
 import subprocess
 import sys
 import time
@@ -31,7 +29,8 @@ from claims import CLAIMS, Ensemble, Run, runs
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
-from alexnet_jax.runs.machine import processor, versions
+from alexnet_jax.runs.machine import ENVIRONMENT
+from alexnet_jax.runs.predictions import read_predictions
 
 BIGGEST_METRICS = 100_000  # bytes of metrics.jsonl, above which only every 100th step is kept
 DIVERGED = "try a"  # words of the error line of a loss, a gradient or a state that is not finite
@@ -103,8 +102,8 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define(values, FLAGS)
 
 
-def call(log: Path, *words: object) -> str:
-    """Runs a command of the package to its end and returns what it printed.
+def call(log: Path, *words: object) -> None:
+    """Runs a command of the package to its end.
 
     Its output goes to the log, which a later call appends to.
 
@@ -119,7 +118,6 @@ def call(log: Path, *words: object) -> str:
     if done.returncode:
         last = done.stdout.splitlines()[-1:]
         raise UserError(f"{' '.join(map(str, words))} failed, see {log}: {''.join(last)}")
-    return done.stdout
 
 
 def link_pictures(source: Path, folder: Path, store: Store) -> None:
@@ -194,12 +192,6 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def machine(workdir: Path) -> dict[str, object]:
-    """Returns the machine and its software; the devices are those that the run printed."""
-    devices = re.findall(r"^devices: (.*)$", log_of(workdir).read_text(), re.MULTILINE)[-1]
-    return {"devices": devices, "processor": processor(), "cores": os.cpu_count(), **versions()}
-
-
 def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, jobs: int) -> None:
     """Copies what proves a finished run into its record's folder, and evaluates it."""
     folder, workdir = folders.record(run), folders.workdir(run)
@@ -222,7 +214,7 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
         "training_seconds": max(json.loads(line)["time"] for line in lines),
         "wall_seconds": round(seconds, 1),
         "runs_at_once": jobs,
-        "machine": machine(workdir),
+        "machine": json.loads((workdir / ENVIRONMENT).read_text()),
     }
     for views in () if diverged else run.views:
         arguments = [*arguments_of(run, folders), f"--workdir={workdir}"]
@@ -232,13 +224,12 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
 
 def evaluation(workdir: Path, folder: Path, arguments: list[str], views: int) -> dict[str, float]:
     """Evaluates on the test split; keeps the five likeliest classes of each picture."""
-    file = workdir / "probabilities.npz"
-    options = ("--mode=eval", f"--config.eval.views={views}", f"--probabilities={file}")
+    options = ("--mode=eval", f"--config.eval.views={views}")
     call(log_of(workdir), "alexnet_jax.main", *arguments, *options)
-    with np.load(file) as arrays:
-        best = np.argsort(-arrays["probabilities"], axis=1, kind="stable")[:, :5]
-        kind = np.uint8 if arrays["probabilities"].shape[1] <= 256 else np.uint16
-        np.savez_compressed(folder / f"predictions_{views}_views.npz", top5=best.astype(kind))
+    found = read_predictions(workdir)
+    kind = np.uint8 if len(found.class_names) <= 256 else np.uint16
+    best = found.classes[:, :5].astype(kind)
+    np.savez_compressed(folder / f"predictions_{views}_views.npz", top5=best)
     return json.loads((workdir / "eval.json").read_text())
 
 

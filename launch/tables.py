@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from alexnet_jax.cli import command
-from alexnet_jax.cli.tables import markdown_table
-from alexnet_jax.figures.curves import read_metrics
+from alexnet_jax.cli.tables import markdown_table, percent
+from alexnet_jax.figures.activations import TARGET, read_activation_runs
 from alexnet_jax.figures.kernels import colour_fraction
 from alexnet_jax.figures.plateau import read_runs
 from alexnet_jax.nets.shapes import layer_shapes
@@ -44,11 +44,6 @@ def records(claim: str) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in found}
 
 
-def percent(fraction: float) -> str:
-    """Returns a fraction as a percentage with two digits."""
-    return f"{100 * fraction:.2f} %"
-
-
 def nets() -> Rows:
     """Returns the table of the published nets."""
     rows: Rows = [("name", "what it is", "pixels", "towers", "parameters", "multiply-adds")]
@@ -69,16 +64,14 @@ def digits() -> Rows:
         errors = (percent(result["test/top1_error"]), percent(result["test/top5_error"]))
         rows.append((str(run["seed"]), *errors, f"{run['training_seconds']:.0f}"))
     if len(found) > 1:
-        errors = [100 * run["1_views"]["test/top1_error"] for run in found]
-        rows.append(("mean ± std", f"{mean(errors):.2f} ± {stdev(errors):.2f} %", "", ""))
+        errors = [run["1_views"]["test/top1_error"] for run in found]
+        rows.append(("mean ± std", spread(errors), "", ""))
     return rows
 
 
 def recipes() -> Rows:
     """Returns the digits' errors of each recipe's seeds, against the mean of the base recipe's."""
-    groups = {"base": list(records("digits").values())}
-    for name, run in records("recipes").items():
-        groups.setdefault(name.rpartition("_seed")[0], []).append(run)
+    groups = {"base": list(records("digits").values()), **by_seed("recipes")}
     rows: Rows = [("config", "test top-1 error by seed", "mean", "against base", "test loss")]
     base = mean(run["1_views"]["test/top1_error"] for run in groups["base"])
     for name, found in groups.items():
@@ -178,14 +171,11 @@ def view(count: int) -> str:
 def figure1_rates() -> Rows:
     """Returns the epochs to 25 % training error of each activation, start and rate."""
     rows: Rows = [("activation", "initial weights", "rate", "epochs", "training error then")]
-    for name in records("figure1_rates"):
-        activation, start, rate = re.fullmatch(r"(\w+?)_(\w+)_([\d.]+)", name).groups()
-        lines = read_metrics(RESULTS / "figure1_rates" / name)
-        last = [x for x in lines if "train/epoch_top1_error" in x][-1]
-        reached = last["train/epoch_top1_error"] <= 0.25
-        epochs = f"{last['epoch']:.0f}" if reached else f"not in {last['epoch']:.0f}"
-        error = percent(last["train/epoch_top1_error"])
-        rows.append((activation, start.replace("_", "-"), rate, epochs, error))
+    for run in read_activation_runs(RESULTS / "figure1_rates"):
+        reached = run.errors[-1] <= TARGET
+        epochs = f"{run.epochs[-1]:.0f}" if reached else f"not in {run.epochs[-1]:.0f}"
+        setting = (run.activation, run.start.replace("_", "-"), f"{run.rate:g}")
+        rows.append((*setting, epochs, percent(run.errors[-1])))
     return rows
 
 

@@ -280,10 +280,10 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         own.parallel, own.eval = config.parallel, config.eval
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
-    replaced = [x for x in _written_files(values) if x.is_file() and os.access(x, os.W_OK)]
-    for place in (workdir, *_written_files(values)):
-        if place not in replaced:
-            check_writable(place)
+    check_writable(workdir)
+    for file in _written_files(values):
+        if not (file.is_file() and os.access(file, os.W_OK)):
+            check_writable(file)
     return Run(config, workdir, checkpoints=paths, split=split)
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
-from alexnet_jax.cli.tables import text_table
+from alexnet_jax.cli.tables import percent, text_table
 from alexnet_jax.data import Dataset, Split, open_dataset
 from alexnet_jax.data.store import image_names
 from alexnet_jax.disk.durable import write_text
@@ -23,7 +23,7 @@ from alexnet_jax.evaluate import (
 )
 from alexnet_jax.runs import predictions
 from alexnet_jax.runs.announce import data_line, device_lines
-from alexnet_jax.runs.predictions import Predictions, write_predictions
+from alexnet_jax.runs.predictions import Predictions, split_of, write_predictions
 from alexnet_jax.runs.record import check_evaluable, facts_of, read_record
 
 FILE = "eval.json"
@@ -94,18 +94,13 @@ def title(numbers: Numbers) -> str:
     return f"{net}, {split} split of {numbers['data']}, {views} view{'s' * (views > 1)}"
 
 
-def split_of(numbers: Numbers) -> str:
-    """Returns the split that a result is of."""
-    return next(key.partition("/")[0] for key in numbers if "/" in key)
-
-
 def result_table(numbers: Numbers) -> str:
     """Returns a result for a person, with errors in percent."""
     split = split_of(numbers)
     rows = (
         ("images", f"{numbers[f'{split}/examples']:,}"),
-        ("top-1 error", f"{100 * numbers[f'{split}/top1_error']:.2f} %"),
-        ("top-5 error", f"{100 * numbers[f'{split}/top5_error']:.2f} %"),
+        ("top-1 error", percent(numbers[f"{split}/top1_error"])),
+        ("top-5 error", percent(numbers[f"{split}/top5_error"])),
         ("loss", f"{numbers[f'{split}/loss']:.4f}"),
     )
     return f"{title(numbers)}\n{text_table(rows)}"

@@ -37,6 +37,11 @@ def markdown_table(rows: Rows, left: int = 1) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *body))
 
 
+def percent(fraction: float) -> str:
+    """Returns a fraction in percent with two decimals."""
+    return f"{100 * fraction:.2f} %"
+
+
 def wrap(text: str) -> str:
     """Returns a line for a terminal of 80 columns."""
     return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False)

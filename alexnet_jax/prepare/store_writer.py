@@ -6,12 +6,9 @@ if it would be made from the same again, and written again otherwise. The manife
 then these files are removed.
 """
 
-import contextlib
 import functools
-import importlib.metadata
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +30,7 @@ from alexnet_jax.data.store import (
 from alexnet_jax.data.threads import THREADS, in_order
 from alexnet_jax.disk.checksums import of_file
 from alexnet_jax.disk.durable import to_disk, write_text
+from alexnet_jax.environment import installed_versions
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare import store_files
 from alexnet_jax.prepare.fingerprint import fingerprint_json
@@ -104,17 +102,8 @@ def origin(directory: Path, original: Original) -> dict:
         "request": store_files.read_json(directory / PARTIAL),
         "source": original.source,
         "fingerprints": original.fingerprints,
-        "versions": versions(CONVERTERS),
+        "versions": installed_versions(CONVERTERS),
     }
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Returns the versions of those packages that are installed."""
-    found = {}
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def made_from(original: Original, split: str, form: Form) -> str:

@@ -9,11 +9,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from alexnet_jax.cli import rules
-from alexnet_jax.cli.evaluation import split_of
+from alexnet_jax.cli.tables import percent
 from alexnet_jax.figures.curves import series
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 from alexnet_jax.report import mistakes
 from alexnet_jax.report.run_facts import RunFacts
+from alexnet_jax.runs.predictions import split_of
 
 NONE = "–"  # a value that a run does not have
 
@@ -78,11 +79,6 @@ def _identity(run: RunFacts) -> dict[str, str]:
         "parameters": f"{run.parameters:,}",
         "data": f"{data.name}, {model.num_classes:,} classes",
     }
-
-
-def percent(fraction: float) -> str:
-    """Returns a fraction in percent with two decimals."""
-    return f"{100 * fraction:.2f} %"
 
 
 def duration(seconds: float) -> str:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet_jax.cli.evaluation import split_of
 from alexnet_jax.data.records import read_images
 from alexnet_jax.errors import UserError
 from alexnet_jax.report import mistakes
 from alexnet_jax.report.embedded_images import png_uri, thumbnail_uri
-from alexnet_jax.runs.predictions import Predictions, open_split
+from alexnet_jax.runs.predictions import Predictions, open_split, split_of
 
 MOST_IN_TABLE = 20  # classes; more are drawn as a heat map
 MOST_CLASSES = 10  # best and worst ones, if not all are listed

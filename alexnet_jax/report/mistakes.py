@@ -1,4 +1,4 @@
-"""Where a net errs: counts over the predictions of an evaluation, in NumPy."""
+"""The mistakes of a net: counts over the predictions of an evaluation, in NumPy."""
 
 import numpy as np
 

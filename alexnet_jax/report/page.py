@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from alexnet_jax.cli.tables import percent
 from alexnet_jax.figures.curves import draw_curves
 from alexnet_jax.figures.kernels import mosaic, to_pictures
 from alexnet_jax.report import comparison
@@ -56,7 +57,7 @@ def page(runs: Sequence[RunFacts]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = comparison.percent
+    environment.filters["percent"] = percent
     differing, common = comparison.setting_rows(runs)
     several = len(runs) > 1
     return environment.get_template("page.html").render(
@@ -75,13 +76,15 @@ def run_view(run: RunFacts, place: int, several: bool) -> RunView:
     """Returns a run's own parts of the page; beside others, its curves are always narrow."""
     evaluate = f"python -m alexnet_jax.main --mode=eval --workdir={shlex.quote(str(run.workdir))}"
     most = MOST_OF_SEVERAL if several else MOST_PICTURES
-    wide, narrow = (
-        figure_uri(draw_curves(run.lines, "", columns)) if run.lines else "" for columns in (2, 1)
-    )
+
+    def curves(columns: int) -> str:
+        return figure_uri(draw_curves(run.lines, "", columns)) if run.lines else ""
+
+    narrow = curves(1)
     return RunView(
         label=run.label,
         colour=comparison.colour(place),
-        curves=narrow if several else wide,
+        curves=narrow if several else curves(2),
         narrow_curves=narrow,
         towers=tuple(map(kernels_uri, run.kernel)),
         kernels=min(KERNEL_COLUMNS, run.kernel.shape[-1]),

@@ -1,4 +1,4 @@
-"""What a run has left in its workdir, read for its report."""
+"""The files that a run has left in its workdir, read for its report."""
 
 import json
 from collections.abc import Mapping, Sequence

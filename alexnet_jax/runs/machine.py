@@ -1,6 +1,5 @@
 """The machine and the package versions, for the record of a run or a measurement."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -9,6 +8,7 @@ from pathlib import Path
 import jax
 
 from alexnet_jax.disk.durable import write_text
+from alexnet_jax.environment import installed_versions
 from alexnet_jax.parallel import Devices
 
 ENVIRONMENT = "environment.json"  # in a workdir
@@ -39,13 +39,7 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of those of PACKAGES that are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed_versions(PACKAGES)}
 
 
 def write_environment(workdir: Path, devices: Devices) -> None:

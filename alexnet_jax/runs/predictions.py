@@ -61,10 +61,10 @@ class Predictions:
         """Returns bool [N]: the pictures whose likeliest class is not the true one."""
         return self.classes[:, 0] != self.labels
 
-    @property
-    def split(self) -> str:
-        """Returns the name of the evaluated split."""
-        return next(key.partition("/")[0] for key in self.numbers if "/" in key)
+
+def split_of(numbers: Mapping[str, Any]) -> str:
+    """Returns the split that the content of eval.json is of: its keys are split/loss and so on."""
+    return next(key.partition("/")[0] for key in numbers if "/" in key)
 
 
 def open_split(predictions: Predictions) -> Split:
@@ -72,7 +72,7 @@ def open_split(predictions: Predictions) -> Split:
     dataset = open_dataset(ConfigDict(dict(predictions.data)))
     if dataset.checksum != predictions.checksum:
         raise UserError("the data set has changed since the evaluation; evaluate the run again")
-    return dataset.splits[predictions.split]
+    return dataset.splits[split_of(predictions.numbers)]
 
 
 def write_predictions(workdir: Path, predictions: Predictions) -> None:

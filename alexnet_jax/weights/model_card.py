@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.runs.predictions import split_of
 from alexnet_jax.weights.layouts import Params
 
 TAGS = ("image-classification", "alexnet", "jax", "flax")
@@ -86,16 +87,11 @@ def _metadata(net: str, evaluation: Mapping[str, Any], license_name: str) -> dic
     return fields
 
 
-def _split(evaluation: Mapping[str, Any]) -> str:
-    """Returns the split that eval.json is of: its keys are split/top1_error and so on."""
-    return next(key.partition("/")[0] for key in evaluation if "/" in key)
-
-
 def _errors(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """Returns the errors by their names; empty without an evaluation."""
     if not evaluation:
         return {}
-    split = _split(evaluation)
+    split = split_of(evaluation)
     return {
         "top-1": evaluation[f"{split}/top1_error"],
         "top-5": evaluation[f"{split}/top5_error"],
@@ -106,7 +102,7 @@ def _results(evaluation: Mapping[str, Any]) -> str:
     """Returns the errors in a sentence, or that there are none."""
     if not evaluation:
         return "It has not been evaluated."
-    split = _split(evaluation)
+    split = split_of(evaluation)
     errors = " and ".join(
         f"{100 * error:.2f} % {name} error" for name, error in _errors(evaluation).items()
     )

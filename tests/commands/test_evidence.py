@@ -12,6 +12,7 @@ from claims import Ensemble, Run
 from commands import SMALL, TOP
 
 from alexnet_jax.data import open_dataset
+from alexnet_jax.errors import UserError
 from configs import base
 
 SHORT = {key.removeprefix("--config."): value for key, value in (x.split("=") for x in SMALL[1:])}
@@ -114,6 +115,9 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps({"diverged": end is None}))
         error, step = end or (0.0, 1)
-        line = {"step": step, "train/epoch_top1_error": error}
+        line = {"step": step, "epoch": step / 10, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert claims.fastest_rate(tmp_path, "relu", "published") == 3e-3
+    (tmp_path / "figure1_rates" / "relu_published_0.01" / "run.json").unlink()
+    with pytest.raises(UserError, match=r"lacks rate 0\.01; first run --claim=figure1_rates"):
+        claims.fastest_rate(tmp_path, "relu", "published")
