@@ -48,6 +48,7 @@ from alexnet_jax.cli.tables import text_table
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
+from alexnet_jax.runs.added_settings import with_added
 from alexnet_jax.runs.signals import Stop
 
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
@@ -142,8 +143,8 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
         return
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
-    old, new = ConfigDict(json.loads((folder / SWEEP).read_text())), ConfigDict(as_json(config))
-    changed = fixed_changes(old, new)
+    old = with_added(json.loads((folder / SWEEP).read_text()))
+    changed = fixed_changes(ConfigDict(old), ConfigDict(as_json(config)))
     if changed:
         raise UserError(
             f"{folder} holds a sweep of another config ({'; '.join(changed[:3])}); "

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import path_to_disk, write_text
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.added_settings import with_added
 
 CONFIG = "config.json"
 FOLDER = "checkpoints"
@@ -213,6 +214,8 @@ def _validation_error(workdir: Path, step: int) -> float:
 def read_config(path: Path) -> ConfigDict:
     """Reads the resolved config of the run that a checkpoint belongs to; lists become tuples.
 
+    Settings that were added after the run began have the values that it ran with.
+
     Raises:
       UserError: it cannot be read.
     """
@@ -221,7 +224,7 @@ def read_config(path: Path) -> ConfigDict:
         values = {**json.loads(file.read_text())}
         if not {"data", "model"} <= values.keys():
             raise ValueError("it has no data and no model")
-        return ConfigDict(_tuples(values))
+        return ConfigDict(_tuples(with_added(values)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} cannot be read ({error}); bring it back, or train in another --workdir"
