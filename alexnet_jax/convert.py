@@ -95,6 +95,7 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
     file, directory = (Path(values[x].value).expanduser() for x in ("from", "workdir"))
     if not file.exists():
         raise UserError(f"--from={file} does not exist; give a file of weights")
+    workdir.check_encoding(directory)
     checks.check_writable(directory)
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")

@@ -23,7 +23,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
-from alexnet_jax.runs.workdir import newest_good, read_config, steps, workdir_of
+from alexnet_jax.runs.workdir import check_encoding, newest_good, read_config, steps, workdir_of
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,7 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
     Raises:
       UserError: the workdir or the checkpoint of init_from does not fit the run.
     """
+    check_encoding(workdir)
     check_writable(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none

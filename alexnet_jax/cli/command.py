@@ -144,6 +144,20 @@ def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False)
     return "\n".join(lines)
 
 
+def open_standard_streams() -> None:
+    """Opens stdin, stdout and stderr that were closed, as by `>&-`, so that they lead nowhere.
+
+    Otherwise the next files that are opened, such as checkpoints, would get their numbers, and what
+    libraries print would be written into those files.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    while nowhere <= 2:
+        nowhere = os.dup(nowhere)
+    os.close(nowhere)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 def run(
     main: Callable[[flags.FlagValues], int | None],
     define_flags: DefineFlags,
@@ -155,6 +169,7 @@ def run(
 
     A UserError, and what the user's machine causes, become one line and exit code 2.
     """
+    open_standard_streams()
     # A terminal that lacks a character, such as ×, must not end a run.
     sys.stdout.reconfigure(errors="backslashreplace")
     environment.keep_freed_memory()

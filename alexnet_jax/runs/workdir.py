@@ -38,6 +38,13 @@ def locate(path: Path) -> tuple[Path, int | None]:
     return path, None
 
 
+def check_encoding(path: Path) -> None:
+    """Raises UserError unless the absolute path is UTF-8: checkpoints cannot lie anywhere else."""
+    place = str(path.absolute())
+    if any("\udc80" <= x <= "\udcff" for x in place):  # bytes that Python could not decode
+        raise UserError(f"the path {place!a} is not UTF-8; rename the folder")
+
+
 def workdir_of(path: Path) -> Path:
     """Returns the workdir of a checkpoint named as workdir or workdir/checkpoints/STEP."""
     return locate(path)[0]
@@ -94,6 +101,7 @@ def find_good(path: Path) -> tuple[int, list[str]]:
     Raises:
       UserError: the step is missing or damaged.
     """
+    check_encoding(path)
     workdir, step = locate(path)
     if step is None:
         return newest_good(workdir)
