@@ -164,13 +164,13 @@ def tiny_imagenet() -> Iterator[Run | Ensemble]:
 
 # -- Ablations of Sections 3 and 4, scaling, and the paper's 1 CNN* --
 
-# All 100,000 pictures, as nothing is chosen by these runs.
+# 14 epochs on all 100,000 pictures, as nothing is chosen by them.
 SHORT: Settings = {
     **SMALL,
     "data.val_fraction": 0.0,
     "optim.learning_rate": 0.02,
-    "optim.listed": ((20, 2e-3), (26, 2e-4)),
-    "train.epochs": 28.0,
+    "optim.listed": ((10, 2e-3), (13, 2e-4)),
+    "train.epochs": 14.0,
     "checkpoint.every_steps": 100_000,
 }
 ABLATIONS: Mapping[str, Settings] = {
@@ -194,8 +194,8 @@ PICTURES = 500  # of each class of Tiny-ImageNet
 
 
 def ablations() -> Iterator[Run]:
-    """Yields a small two-tower net and the same with one thing changed, three seeds each."""
-    for seed in range(3):
+    """Yields a small two-tower net and the same with one thing changed, two seeds each."""
+    for seed in range(2):
         for name, changed in ABLATIONS.items():
             settings = {**SHORT, **changed, "seed": seed}
             yield Run("ablations", f"{name}_seed{seed}", TINY, "tiny64", settings, views=(1,))
@@ -228,8 +228,9 @@ def one_cnn_star() -> Iterator[Run]:
 
     The paper's 1 CNN* was trained on another set of classes first, then fine-tuned (paper §6).
     """
-    scratch = {**SHORT, "model.num_classes": 100}
-    tuned = {**scratch, "optim.learning_rate": 0.01, "optim.listed": ((20, 1e-3), (26, 1e-4))}
+    half = {**SHORT, "model.num_classes": 100, "train.epochs": 28.0}
+    scratch = {**half, "optim.listed": ((20, 2e-3), (26, 2e-4))}
+    tuned = {**half, "optim.learning_rate": 0.01, "optim.listed": ((20, 1e-3), (26, 1e-4))}
     for seed in range(2):
         first, seeded = f"first_half_seed{seed}", {"seed": seed}
         yield Run("one_cnn_star", first, TINY, "tiny64-first", {**scratch, **seeded}, (1,))
