@@ -27,6 +27,7 @@ seconds, rounds = float(sys.argv[1]), int(sys.argv[2])
 crop = int(sys.argv[3]) if len(sys.argv) > 3 else 224
 config = alexnet(crop * 8 // 7, crop, 1.0)
 config.data.synthetic_images = 512
+config.data.synthetic_classes = config.model.num_classes = 1000
 start = time.time()
 training = Training(config, open_dataset(config.data))
 theirs = twin.step_rate(config, training.params(), 16, training.devices.is_gpu)
