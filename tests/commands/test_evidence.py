@@ -88,8 +88,15 @@ def test_thinned_metrics_keep_epochs_validations_and_every_100th_step():
         {"step": 95, "val/loss": 1.0},
         {"step": 100, "train/loss": 1.0},
     ]
-    kept = [json.loads(x)["step"] for x in evidence.thinned(map(json.dumps, lines))]
+    kept = [json.loads(x)["step"] for x in evidence.thinned(map(json.dumps, lines), 100)]
     assert kept == [90, 95, 100]
+
+
+def test_the_metrics_of_a_long_run_keep_one_step_in_a_thousand():
+    lines = [json.dumps({"step": step, "train/loss": 1.0}) for step in range(100, 1_000_000, 100)]
+    kept = [json.loads(line)["step"] for line in evidence.shortened(lines)]
+    assert kept == list(range(1000, 1_000_000, 1000))
+    assert evidence.shortened(lines[:100]) == lines[:100]
 
 
 def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
@@ -142,7 +149,7 @@ def test_a_store_has_as_many_pictures_of_a_class_as_it_says(tmp_path, makers):
 def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
     tmp_path,
 ):
-    ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None}
+    ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None, 3e-2: None}
     for rate, end in ends.items():
         folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"
         folder.mkdir(parents=True)
@@ -151,6 +158,12 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         line = {"step": step, "epoch": step / 10, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert claims.fastest_rate(tmp_path, "relu", "published") == 3e-3
+    for rate in ends:
+        folder = tmp_path / "figure1_rates" / f"tanh_published_{rate:g}"
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"diverged": True}))
+    with pytest.raises(UserError, match=r"tanh \(published\) diverged at every rate"):
+        claims.fastest_rate(tmp_path, "tanh", "published")
     (tmp_path / "figure1_rates" / "relu_published_0.01" / "run.json").unlink()
     with pytest.raises(UserError, match=r"lacks rate 0\.01; first run --claim=figure1_rates"):
         claims.fastest_rate(tmp_path, "relu", "published")
