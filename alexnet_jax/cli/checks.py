@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import parallel
-from alexnet_jax.cli import rules
+from alexnet_jax.cli import effects, rules
 from alexnet_jax.cli.restore_checks import (
     Overrides,
     bring_to_evaluation,
@@ -73,6 +73,8 @@ def check_model(config: ConfigDict, given: Overrides) -> list[str]:
         classes = summary(config.data).num_classes
         notes = fill_classes(config, classes, "model.num_classes" not in given)
     check_net(config)
+    check_division(config, ("data.batch_size", "eval.batch_size"))
+    check_parts(config)
     return notes
 
 
@@ -96,7 +98,8 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     check_parallel(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
     check_training(config, found)
-    return notes
+    notes += effects.without_effect(config, given)
+    return notes + effects.long_warmup(config, found) + effects.equal_views(config)
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:
@@ -164,12 +167,18 @@ def check_net(config: ConfigDict) -> None:
         )
 
 
-def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
-    """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
-    layout = parallel.layout_of(config.parallel)
+def check_division(config: ConfigDict, sizes: Sequence[str]) -> None:
+    """Raises UserError unless config.parallel divides the net and these batch sizes."""
     settings = dict(rules.flat(config))
     net = resolve(config.model, config.data.crop_size)
+    layout = parallel.layout_of(config.parallel)
     check_layout(layout, net, {key: settings[key] for key in sizes})
+
+
+def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
+    """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
+    check_division(config, sizes)
+    layout = parallel.layout_of(config.parallel)
     if layout.devices > 1:
         parallel.check_devices(layout)
     if layout.devices == 1 and parallel.is_distributed():
@@ -224,7 +233,7 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
       given: the settings that the command line changes.
 
     Returns:
-      Lines for the user on the checkpoint of config.init_from.
+      Lines for the user on config.init_from.
 
     Raises:
       UserError: the workdir or the checkpoint of init_from does not fit the run.
@@ -233,8 +242,8 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
     check_writable(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
-        check_resume(config, workdir, given)
-    elif config.init_from:
+        return check_resume(config, workdir, given)
+    if config.init_from:
         return check_init_from(config, given)
     return []
 
@@ -285,7 +294,8 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     for file in _written_files(values):
         if not (file.is_file() and os.access(file, os.W_OK)):
             check_writable(file)
-    return Run(config, workdir, checkpoints=paths, split=split)
+    notes = tuple(effects.equal_views(config))
+    return Run(config, workdir, notes, checkpoints=paths, split=split)
 
 
 def _written_files(values: flags.FlagValues) -> list[Path]:

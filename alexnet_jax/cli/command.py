@@ -73,6 +73,8 @@ def parse(
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
     argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]) if with_config else argv[1:])]
+    if with_config and config_flag.count(argv) > 1:
+        raise UserError("--config is given more than once; give it once")
     try:
         if with_config and not config_flag.is_given(argv):
             argv = _with_config_of_run(argv, define_flags)
@@ -150,12 +152,20 @@ def open_standard_streams() -> None:
     Otherwise the next files that are opened, such as checkpoints, would get their numbers, and what
     libraries print would be written into those files.
     """
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    while nowhere <= 2:
-        nowhere = os.dup(nowhere)
-    os.close(nowhere)
+    for number in range(3):
+        if not is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def is_open(number: int) -> bool:
+    """True if a file descriptor is open."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def run(

@@ -181,6 +181,7 @@ TABLE = [
     ("main", (BASE, RUN, "--wrkdir=x"), "wrkdir"),
     ("main", (BASE, RUN, "train"), "'train'"),
     ("main", (RUN,), "--config"),
+    ("main", (BASE, IMAGENET, RUN), "--config is given more than once; give it once"),
     ("main", ("--config=configs/nothing.py", RUN), "configs/nothing.py"),
     ("main", ("--config=broken_config.py", RUN), "broken_config.py"),
     ("main", ("--config=empty_config.py", RUN), "empty_config.py"),

@@ -213,6 +213,89 @@ def test_a_resumed_run_does_not_need_what_it_started_from(now):
     assert run.config.init_from == "runs/first"
 
 
+@pytest.mark.parametrize(
+    ("begun", "line"),
+    [
+        ("runs/first", "init_from=other is not read: the run in run has begun from runs/first"),
+        ("", "init_from=other is not read: the run in run has begun without it"),
+    ],
+)
+def test_a_resumed_run_says_that_another_start_is_not_read(begun, line):
+    save_run(Path("run"), config_of(init_from=begun))
+    assert checked(BASE, RUN, "--config.init_from=other").notes == (line,)
+
+
+# --- settings that do not do what they seem to ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("optim.listed=((1, 0.1),)",), "optim.listed has no effect with optim.schedule='plateau'"),
+        (
+            ("optim.schedule=cosine", "optim.plateau_patience=2"),
+            "optim.plateau_patience has no effect with optim.schedule='cosine'",
+        ),
+        (("optim.dexp_steps=3",), "optim.dexp_steps has no effect with optim.schedule='plateau'"),
+        (
+            ("optim.trust_coefficient=0.1",),
+            "optim.trust_coefficient has no effect with optim.name='paper'",
+        ),
+        (
+            ("data.augment.colour_scale=0.2",),
+            "data.augment.colour_scale has no effect with data.augment.colour='none'",
+        ),
+        (
+            ("data.synthetic_classes=3",),
+            "data.synthetic_classes has no effect with data.name='digits'",
+        ),
+        (
+            ("train.steps=9", "train.epochs=3"),
+            "train.epochs has no effect with train.steps=9",
+        ),
+        (
+            ("optim.warmup_epochs=4", "train.epochs=3"),
+            "optim.warmup_epochs=4 is longer than the training of 3 epochs: the rate does not "
+            "reach optim.learning_rate",
+        ),
+        (
+            ("data.image_size=64", "eval.views=10"),
+            "eval.views=10: the crop is as large as the images, so the ten views are two, the "
+            "image and its mirror image",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_do_what_it_seems_to_is_said(arguments, line):
+    assert checked(BASE, RUN, *(f"--config.{x}" for x in arguments)).notes == (line,)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("optim.schedule=listed", "optim.listed=((1, 0.1),)"),
+        ("optim.listed_layers=(('conv1', 1, 0.1),)",),
+        ("data.augment.colour=code", "data.augment.colour_listed=((1, 0.0),)"),
+        ("optim.warmup_epochs=3", "train.epochs=3"),
+        ("optim.warmup_epochs=2", "train.steps=82"),  # 41 batches an epoch
+        ("eval.views=10",),
+    ],
+)
+def test_nothing_is_said_of_settings_that_are_read(arguments):
+    assert checked(BASE, RUN, *(f"--config.{x}" for x in arguments)).notes == ()
+
+
+def test_describe_refuses_what_training_refuses():
+    describe = (BASE, "--mode=describe", "--config.train.accumulate_steps=2")
+    batch_norm = "--config.model.name=alexnet_batch_norm"
+    assert "batch normalisation needs the whole batch" in refused(*describe, batch_norm)
+    assert "divide" in refused(*describe, "--config.parallel.tower=3")
+    # The plan of a machine with 64 GPUs can be described without it.
+    devices = (
+        "--config.parallel.data=32", "--config.parallel.tower=2", "--config.data.batch_size=256"
+    )  # fmt: skip
+    assert checked(*describe, *devices).config.parallel.data == 32
+
+
 # --- a run that starts from a checkpoint ---------------------------------------------------------
 
 SCALE, MEAN = (0.017, 0.018, 0.019), (123.0, 116.0, 103.0)
@@ -280,6 +363,22 @@ def test_the_command_line_may_ask_for_another_net_which_is_said(caffe):
         "init_from caffe is of another net: caffe_alexnet → alexnet_released_std (crop: 227"
     )
     assert "norm1.k: 1.0 → 2.0" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.width", 0.5), ("model.name", "one_weird_trick"), ("model.without", ("conv4",))],
+)
+def test_init_from_of_other_sizes_names_the_override(caffe, key, value):
+    """Before anything is written; the classifier may be of other classes."""
+    config = imagenet.get_config()
+    config.init_from = "caffe"
+    with config.ignore_type():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError) as error:
+        restore_checks.check_init_from(config, {key: value})
+    assert "init_from caffe: its parameters do not fit this net (" in str(error.value)
+    assert str(error.value).endswith(f"; leave out the override of {key}")
 
 
 def test_the_same_command_resumes_a_run_with_the_net_that_init_from_brought(caffe):
