@@ -109,7 +109,7 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.lock import only_run
     from alexnet_jax.runs.record import RunRecord, random_generator
-    from alexnet_jax.step import TrainState, make_initial_state, with_params
+    from alexnet_jax.train.step import TrainState, make_initial_state, with_params
 
     make_state = make_initial_state(config, build_model(config))
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.benchmark.rates import rate
 from alexnet_jax.data import Dataset
 from alexnet_jax.parallel import REPLICATED, Devices
-from alexnet_jax.session import open_session
+from alexnet_jax.train.session import open_session
 
 SIDE = 2048  # of the square matrices
 PRODUCTS = 8  # in one call, so that launching a call on a GPU does not count

@@ -135,7 +135,7 @@ def plan(config: ConfigDict, values: flags.FlagValues) -> str:
     from alexnet_jax.plan.forecast import Machine
     from alexnet_jax.plan.record import plan_record
     from alexnet_jax.plan.report import plan_text
-    from alexnet_jax.session import abstract_session
+    from alexnet_jax.train.session import abstract_session
 
     session = abstract_session(config)
     compiled, state = session.lower().compile(), session.initial_state.eval_shape()

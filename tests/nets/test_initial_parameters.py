@@ -7,7 +7,7 @@ import pytest
 from numpy_net import small
 
 from alexnet_jax import build_model
-from alexnet_jax.step import make_initial_state
+from alexnet_jax.train.step import make_initial_state
 
 STDS = {  # of alexnet at a quarter of the width on 64 pixels: 0.01 × √(published ÷ own fan-in)
     "conv1": 0.01, "conv2": 0.02, "conv3": 0.02, "conv4": 0.02, "conv5": 0.02,

@@ -11,7 +11,7 @@ from alexnet_jax.plan.memory import parameter_bytes
 from alexnet_jax.plan.record import communication, local_bytes
 from alexnet_jax.plan.report import communication_text
 from alexnet_jax.plan.traffic import agree, expected_transfers, wire_bytes
-from alexnet_jax.session import abstract_session
+from alexnet_jax.train.session import abstract_session
 
 LAYOUTS = {
     "alone": ("alexnet", {}),

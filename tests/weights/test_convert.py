@@ -29,8 +29,8 @@ from alexnet_jax.nets.variants import resolve
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.session import abstract_session, open_session
-from alexnet_jax.start import restore_or_init
+from alexnet_jax.train.session import abstract_session, open_session
+from alexnet_jax.train.start import restore_or_init
 from alexnet_jax.weights.layouts import LAYOUTS, expected_shapes
 from configs import base
 

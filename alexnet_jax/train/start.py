@@ -20,8 +20,8 @@ from alexnet_jax.runs.record import (
 )
 from alexnet_jax.runs.restore import abstract_params
 from alexnet_jax.runs.workdir import read_config
-from alexnet_jax.session import Session
-from alexnet_jax.step import TrainState, swap_average, with_params
+from alexnet_jax.train.session import Session
+from alexnet_jax.train.step import TrainState, swap_average, with_params
 
 
 def restore_or_init(

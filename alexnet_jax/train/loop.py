@@ -18,10 +18,10 @@ from alexnet_jax.runs.progress import Reporter
 from alexnet_jax.runs.record import RunRecord
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import write_config
-from alexnet_jax.session import Session, open_session
-from alexnet_jax.start import restore_or_init
-from alexnet_jax.step import TrainState, swap_average
-from alexnet_jax.validate import is_validated, make_validate, make_validation
+from alexnet_jax.train.session import Session, open_session
+from alexnet_jax.train.start import restore_or_init
+from alexnet_jax.train.step import TrainState, swap_average
+from alexnet_jax.train.validate import is_validated, make_validate, make_validation
 
 
 def epoch_error(state: TrainState) -> float:

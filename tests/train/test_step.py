@@ -12,7 +12,7 @@ from reference import relu
 from alexnet_jax import build_model
 from alexnet_jax.data import embedded
 from alexnet_jax.preprocess import InputStats
-from alexnet_jax.step import make_initial_state, make_train_step
+from alexnet_jax.train.step import make_initial_state, make_train_step
 
 STATS = InputStats(
     jnp.full((64, 64, 3), 40.0), jnp.ones(3), jnp.asarray(np.diag([30.0, 10.0, 5.0]), jnp.float32)

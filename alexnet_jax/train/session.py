@@ -15,7 +15,7 @@ from alexnet_jax.data.pipeline import steps_per_epoch, training_batches
 from alexnet_jax.nets.model import AlexNet, build_model
 from alexnet_jax.parallel import REPLICATED, Devices, batch_spec, layout_of, make_devices
 from alexnet_jax.preprocess import InputStats, input_stats
-from alexnet_jax.step import (
+from alexnet_jax.train.step import (
     Batch,
     Scalars,
     Step,

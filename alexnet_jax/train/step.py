@@ -11,7 +11,6 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
-from alexnet_jax.loss import Part, make_loss
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
 from alexnet_jax.nets.shapes import without_statistics
@@ -22,6 +21,7 @@ from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
+from alexnet_jax.train.loss import Part, make_loss
 
 Batch = dict[str, Any]
 Scalars = dict[str, jax.Array]

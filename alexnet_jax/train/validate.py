@@ -19,8 +19,8 @@ from alexnet_jax.parallel import is_distributed
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.progress import Reporter, with_progress
 from alexnet_jax.runs.signals import Stop
-from alexnet_jax.session import Session
-from alexnet_jax.step import TrainState, evaluated_params
+from alexnet_jax.train.session import Session
+from alexnet_jax.train.step import TrainState, evaluated_params
 
 
 def make_validation(
