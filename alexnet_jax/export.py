@@ -77,7 +77,7 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{flag} is for {meaning}, not --to={values.to}; leave it out")
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
+    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:  # asked without importing it
         raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
@@ -139,6 +139,7 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     try:
         found = json.loads((workdir.workdir_of(checkpoint) / "eval.json").read_text())
         about = found["step"], found["members"], bool(found["data"])
+        # An ensemble's error, or an older step's, is not this net's.
         same = about == (workdir.good_step(checkpoint), 1, True)
     except (OSError, ValueError, TypeError, KeyError):
         return {}

@@ -48,7 +48,7 @@ def train(run: Run) -> int:
 
     dataset = open_dataset(run.config.data)
     with contextlib.ExitStack() as held:
-        if parallel.is_lead_process():
+        if parallel.is_lead_process():  # one lock a run, not one a process
             held.enter_context(only_run(run.workdir))
         print(f"workdir: {run.workdir}", *map(wrap, run.notes), sep="\n", flush=True)
         step = loop.train(run.config, dataset, run.workdir, stop)

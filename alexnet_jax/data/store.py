@@ -58,6 +58,7 @@ class JpegRecords:
     def _reader(self) -> object:
         from array_record.python.array_record_module import ArrayRecordReader
 
+        # Random access: reading ahead would fetch records that nobody asks for.
         return ArrayRecordReader(str(self.path), "readahead_buffer_size:0,max_parallelism:0")
 
     def read(self, rows: Sequence[int]) -> list[bytes]:

@@ -180,6 +180,7 @@ class AlexNet(nn.Module):
                 shares = jnp.split(offsets[layer.name], len(towers), axis=-1)
                 towers = [x + share for x, share in zip(towers, shares, strict=True)]
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
+        # The classifier is not divided: its one output stands in the first place.
         return towers[0], endpoints
 
     def _masks(

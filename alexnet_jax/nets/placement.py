@@ -133,7 +133,7 @@ def _gathers(shape: LayerShape, units_split: bool, net: Net, layout: Layout) -> 
         yield Gather(TOWERS, layout.tower, shape.reads, units_split, 1)
     if hybrid_dense and not units_split:
         maps = features if shape.exchanged else features // net.towers
-        copies = 1 if shape.exchanged else held
+        copies = 1 if shape.exchanged else held  # after an exchange the towers share one array
         yield Gather(BATCH, layout.data, (*places, maps), True, copies)
 
 
@@ -192,6 +192,7 @@ def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
     """Returns the Euclidean norm of every kernel by its layer, over the shares of all devices."""
 
     def norm(kernel: Array, spec: P) -> Array:
+        # Mesh axes that it is divided along: over these the devices' sums are added.
         axes, squares = tuple(axis for axis in spec if axis), jnp.sum(kernel * kernel)
         return jnp.sqrt(lax.psum(squares, axes) if axes else squares)
 

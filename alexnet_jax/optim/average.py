@@ -25,4 +25,5 @@ def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> 
         return None
     # expm1 keeps the digits of 1 − decay^t, which is small at first.
     weights = -jnp.expm1((step + 1) * math.log(decay))
+    # At step 1 the factor is 1: the average forgets the initial parameters.
     return optax.incremental_update(params, average, (1 - decay) / weights)

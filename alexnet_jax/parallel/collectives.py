@@ -55,7 +55,7 @@ def gather_towers(towers: list[Array], layout: Layout, replicated: bool) -> list
     x = jnp.concatenate(towers, axis=-1)
     if layout.tower > 1:
         x = lax.all_gather(x, TOWER, axis=x.ndim - 1, tiled=True, to=_to(replicated))
-    return [x] * len(towers)
+    return [x] * len(towers)  # one array: towers that share it are gathered once later
 
 
 def gather_batch(towers: list[Array], layout: Layout, replicated: bool) -> list[Array]:

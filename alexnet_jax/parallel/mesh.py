@@ -144,6 +144,7 @@ class Devices:
 
 def make_devices(layout: Layout) -> Devices:
     """Returns the first devices in the form of the layout; prints which stay unused."""
+    # jax lists the devices of a process side by side, so its rows of a batch are one slice.
     available = jax.devices()
     used, unused = available[: layout.devices], available[layout.devices :]
     if unused and is_lead_process():

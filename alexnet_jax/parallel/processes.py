@@ -85,7 +85,7 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
             "every one, or wait longer with --initialization_timeout"
         )
     if failures:
-        raise failures[0]
+        raise failures[0]  # in this thread, so that the command sees it
     sys.excepthook = _explain_lost_process
     if not is_lead_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends

@@ -44,6 +44,7 @@ def restore_or_init(
     if restored is not None:
         check_resumable(restored.record, facts)
         record = replace(restored.record, data=facts)
+        # A run that began with init_from has that checkpoint's mean, not its own data set's.
         return session.with_mean(restored.mean), swap_average(restored.state), record
     state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
     if session.config.init_from:
@@ -71,6 +72,7 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     restored = restore_params(path, abstract)
     print(f"starting from the parameters of {path}, step {restored.step}, and its input mean")
     trained_on = restored.record.data
+    # Only printed: other classes are what fine-tuning is for, but a mix-up should be seen.
     difference = trained_on and data_difference(trained_on, facts, "class_names")
     if difference:
         print(f"its data set was {trained_on.name!r}, now it is {facts.name!r}: {difference}")

@@ -55,15 +55,18 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
     net, optimizer = model.net, make_optimizer(config.optim, model.net, model.layout)
 
     def initial_state() -> TrainState:
+        # Only shapes of parameters depend on it, and XLA removes the forward pass.
         images = jnp.zeros((1, net.crop, net.crop, 3))
         params = model.init(jax.random.key(config.seed), images)["params"]
         return TrainState(
             step=jnp.int32(0),
             params=params,
+            # A copy: the step donates its state, and no buffer can be donated twice.
             average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
             opt_state=optimizer.init(without_statistics(params)),
             # optax wants parameters, of which this transform reads nothing but a dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
+            # float32 counts exactly up to 2²⁴ images, thirteen times an epoch of ImageNet.
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
             validated_step=jnp.int32(-1),
         )
@@ -78,7 +81,7 @@ def evaluated_params(state: TrainState) -> Any:
 
 def with_params(state: TrainState, params: Any) -> TrainState:
     """Returns the state with other parameters, which are also the average so far."""
-    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)  # donated too
     return state.replace(params=params, average=average)
 
 
@@ -188,9 +191,11 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = parallel.example_indices(len(batch["image"]), layout)
+        # Outside of the gradient: it is the same for every part, and nothing in it is learned.
         images = augment_batch(
             batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
         )
+        # Running averages have no gradient, so the optimizer has no velocity and no decay for them.
         learned = without_statistics(state.params)
         (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
@@ -199,6 +204,7 @@ def make_train_step(
         scalars = {
             "loss": loss,
             "top1_error": errors / count,
+            # The common rate of the weights: layers with rates of their own would need a line each.
             "learning_rate": rate_at(state.step) * state.plateau.scale,
             "grad_norm": global_norm(grads, model.net, layout),
             "examples": count,
@@ -207,6 +213,7 @@ def make_train_step(
         }
         learned = optax.apply_updates(learned, updates)
         params = with_statistics(learned, state.params, moments, model.net)
+        # Of the running averages too, because what is evaluated has to belong together.
         average = moving_average(config.train.ema_decay, params, state.average, state.step)
         state = state.replace(step=state.step + 1, params=params, average=average)
         return state.replace(opt_state=opt_state, sums=sums), scalars

@@ -30,7 +30,7 @@ def make_validation(
 
     It raises Stopped if a signal asks the run to stop.
     """
-    if "val" not in dataset.splits:
+    if "val" not in dataset.splits:  # as with data.val_fraction=0
         return None
     config, split = session.config, dataset.splits["val"]
     view_probabilities = make_view_probabilities(session.model, session.devices)
