@@ -50,9 +50,16 @@ CASES = {
     "four_layer": cifar("four_layer", 32),
 }
 
-for name in sys.argv[2:] or CASES:
-    start = time.time()
-    training = Training(CASES[name], open_dataset(CASES[name].data))
-    compiled, seconds = time.time() - start, float(sys.argv[1])
-    rates = f"{training.step_rate(seconds):9,.0f} {training.end_to_end_rate(seconds):9,.0f}"
-    print(f"{name:28} {compiled:5.1f} s {rates} images/s", flush=True)
+
+def main() -> None:
+    """Prints the rates of the named cases, or of all."""
+    for name in sys.argv[2:] or CASES:
+        start = time.time()
+        training = Training(CASES[name], open_dataset(CASES[name].data))
+        compiled, seconds = time.time() - start, float(sys.argv[1])
+        rates = f"{training.step_rate(seconds):9,.0f} {training.end_to_end_rate(seconds):9,.0f}"
+        print(f"{name:28} {compiled:5.1f} s {rates} images/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

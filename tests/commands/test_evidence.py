@@ -109,7 +109,7 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
 def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
     tmp_path,
 ):
-    ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None}
+    ends = {3e-4: (0.3, 100), 1e-3: (0.25, 90), 3e-3: (0.24, 80), 1e-2: None, 3e-2: None}
     for rate, end in ends.items():
         folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"
         folder.mkdir(parents=True)
@@ -118,6 +118,12 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         line = {"step": step, "epoch": step / 10, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert claims.fastest_rate(tmp_path, "relu", "published") == 3e-3
+    for rate in ends:
+        folder = tmp_path / "figure1_rates" / f"tanh_published_{rate:g}"
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"diverged": True}))
+    with pytest.raises(UserError, match=r"tanh \(published\) diverged at every rate"):
+        claims.fastest_rate(tmp_path, "tanh", "published")
     (tmp_path / "figure1_rates" / "relu_published_0.01" / "run.json").unlink()
     with pytest.raises(UserError, match=r"lacks rate 0\.01; first run --claim=figure1_rates"):
         claims.fastest_rate(tmp_path, "relu", "published")
