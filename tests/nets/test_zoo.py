@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from net_sizes import ALEXNET_LAYERS, CIFAR, multiply_adds, net_of, parameters, shapes_of
+from net_sizes import ALEXNET_LAYERS, multiply_adds, net_of, parameters, shapes_of
 
 from alexnet_jax.nets.spec import LRN, MapLRN
 from alexnet_jax.nets.variants import weighted_layers
@@ -134,18 +134,6 @@ def test_published_nets_keep_their_published_initial_std_and_bias(name):
     layers = weighted_layers(net_of(name))
     assert {x.name: (x.std, x.bias) for x in layers.values()} == {
         key: (pytest.approx(std, rel=1e-12), bias) for key, (std, bias) in INITIAL[name].items()
-    }
-
-
-def test_weight_decay_by_layer_of_the_cifar_nets():
-    decays = {
-        name: [x.weight_decay for x in weighted_layers(net_of(name)).values()] for name in CIFAR
-    }
-    assert decays == {
-        "cuda_convnet_18pct": [0.004, 0.004, 0.004, 1.0],
-        "cuda_convnet_13pct": [0, 0, 0.004, 0.004, 0.004],
-        "cuda_convnet_11pct": [0, 0, 0.004, 0.004, 0.01],
-        "four_layer": [0, 0, 0, 0],
     }
 
 

@@ -127,13 +127,6 @@ def test_dexp_goes_down_in_equal_steps(target, parts, total, step):
     np.testing.assert_allclose(schedules.dexp(0.01, target, parts, total)(step), wanted, rtol=1e-5)
 
 
-def test_dexp_of_the_biases_in_the_released_code():
-    config = config_of(
-        schedule="dexp", learning_rate=0.02, dexp_target=10.0, dexp_steps=2
-    )  # dexp[tgtFactor=10, numSteps=2]
-    assert values_of(config, (0, 49, 50, 99)) == pytest.approx([0.02, 0.02, 0.002, 0.002])
-
-
 def test_cosine_by_hand():
     config = config_of(schedule="cosine")
     expected = [0.01, 0.01 * (1 + np.cos(np.pi / 4)) / 2, 0.005, 0.01 * (1 - np.cos(np.pi / 4)) / 2]

@@ -189,6 +189,7 @@ def test_decay_is_the_configs_for_weights_and_none_for_biases():
             "cuda_convnet_11pct",
             {"conv1": 0, "conv2": 0, "local3": 0.004, "local4": 0.004, "fc10": 0.01},
         ),
+        ("four_layer", {"conv1": 0, "conv2": 0, "conv3": 0, "fc10": 0}),
     ],
 )
 def test_decay_of_the_cifar_nets_is_the_layers_own(name, expected):

@@ -9,10 +9,8 @@ import weight_files
 from commands import TOP, error_line
 from commands import command as command_line
 from conversions import run_convert
-from foreign_nets import (
-    BLOBS,
-    STATE,
-)
+from foreign_nets import BLOBS, STATE
+from saved_runs import contents
 
 from alexnet_jax.errors import UserError
 
@@ -79,15 +77,14 @@ FLAGS = {
     "the file is a folder": (("--from=held", "--layout=caffe", "--workdir=run"), "held"),
     "the file is another's": (("--from=words", "--layout=caffe", "--workdir=run"), "words"),
     "the workdir is a file": (("--from=weights", "--layout=caffe", "--workdir=words"), "words"),
-    "the workdir is a run's": (("--from=weights", "--layout=caffe", "--workdir=held"), "held"),
+    "the workdir is a run's": (
+        ("--from=weights", "--layout=caffe", "--workdir=held"),
+        "workdir held holds a run already; give another --workdir",
+    ),
     "the workdir has a step": (("--from=weights", "--layout=caffe", "--workdir=step"), "step"),
     "a config that is not there": (("--from=weights", "--config=x.py"), "x.py"),
     "a flag of another command": (("--from=weights", "--checkpoint=x"), "checkpoint"),
 }
-
-
-def contents(folder):
-    return sorted((str(x), x.stat().st_mtime_ns) for x in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("name", WRONG_ARRAYS)
@@ -117,14 +114,6 @@ def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypa
         run_convert(*arguments)
     assert named in str(mistake.value)
     assert contents(tmp_path) == before
-
-
-def test_a_second_conversion_into_one_workdir_is_refused(workdirs):
-    before = contents(workdirs["caffenet"])
-    weights = workdirs["caffenet"].parent / "weights"
-    with pytest.raises(UserError, match=r"holds a run already; give another --workdir"):
-        run_convert(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
-    assert contents(workdirs["caffenet"]) == before
 
 
 def test_without_the_checkout_a_config_has_to_be_named(tmp_path):

@@ -176,9 +176,7 @@ def test_a_hostile_caffemodel_is_refused(name, tmp_path):
 
 HOSTILE = {
     "pth": lambda marker: torch_zip(payloads(f"touch {marker}")["REDUCE"], {}),
-    "caffemodel": lambda _: CAFFEMODELS["a huge length"][0],
     "npz": lambda marker: weight_files.npz({"x": np.array([Evil(marker)], object)}),
-    "safetensors": lambda _: SAFETENSORS["overlapping"],
 }
 
 
