@@ -30,7 +30,7 @@ class Training:
         self.state, self._step = session.initial_state(), session.make_step()
         self._batches = session.batches(dataset.splits["train"], first_step=0)
         self._resident = next(self._batches)
-        self.step_rate(0.0)
+        self.step_rate(0.0)  # two calls: the first compiles
 
     def step_rate(self, seconds: float) -> float:
         """Measures the step on one batch that stays on the devices."""

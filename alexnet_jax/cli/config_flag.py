@@ -58,6 +58,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     config_flags.DEFINE_config_file(
         "config", help_string=HELP, flag_values=values, sys_argv=list(argv)
     )
+    # ml_collections reads Python files only, and has no other place for a parser.
     values["config"].parser = ConfigParser(values["config"].parser)
 
 
@@ -85,6 +86,7 @@ def named_run(values: flags.FlagValues) -> Path | None:
 def keys(argv: Sequence[str]) -> list[str]:
     """Returns every key of the config that --config names; none if it cannot be loaded."""
     values = flags.FlagValues()
+    # Without the overrides, one of which is wrong.
     alone = [x for x in argv if not OVERRIDE.match(x)]
     define(values, alone)
     try:

@@ -91,6 +91,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     fill_devices(config.parallel, values.devices)
     checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
+    # Before the checks: they are the first to count devices, which fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))
     checks.check_parts(config)

@@ -76,7 +76,7 @@ def scheme_layout(scheme: str, devices: int, net: Net) -> Layout | None:
     Scheme "tower" divides the towers over as many devices as it can, and the batch over the rest.
     """
     towers = math.gcd(devices, net.towers) if scheme == "tower" else 1
-    if scheme == "tower" and devices > 1 and towers == 1:
+    if scheme == "tower" and devices > 1 and towers == 1:  # it would be scheme data
         return None
     layout = Layout(devices // towers, towers, scheme == "hybrid" and devices > 1)
     try:

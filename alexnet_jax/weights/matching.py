@@ -179,6 +179,7 @@ def _crop_hint(layout: WeightLayout, net: Net, arrays: Arrays) -> str:
     if kernel not in arrays or arrays[kernel].ndim != 2:
         return ""
     inputs = arrays[kernel].shape[1]
+    # Rounding makes several crops give the same number of inputs, so all are tried.
     sides = range(smallest_crop(net), LARGEST_CROP)
     crops = [side for side in sides if _fan_in(net, side, first.layer.name) == inputs]
     if not crops or net.crop in crops:

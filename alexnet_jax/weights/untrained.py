@@ -28,7 +28,7 @@ def untrained_warning(params: Params) -> str:
     A later layer alone says little: a narrow dense layer can learn without moving far.
     """
     random = random_layers(params)
-    if next(iter(params)) not in random:
+    if next(iter(params)) not in random:  # the first layer is the first key
         return ""
     return (
         f"warning: the kernels of {', '.join(random)} look drawn at random, not trained; if this "
