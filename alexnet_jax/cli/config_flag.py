@@ -114,9 +114,10 @@ def proposal(name: str, value: str, known: Iterable[str], least: float) -> str:
 
 
 def similarity(name: str, key: str) -> float:
-    """Returns how alike a name and a key are, from 0 to 1; lr counts as learning_rate.
+    """Returns the similarity of a name and a key, from 0 to 1.
 
-    Last parts are compared, in letters or with the initials of the key; a tenth is the section.
+    Nine tenths are that of their last parts, by letters or with the key's initials (lr is
+    learning_rate); one tenth is for the same section.
     """
     (section, _, last), (own_section, _, own) = name.rpartition("."), key.rpartition(".")
     initials = "".join(word[0] for word in own.split("_"))

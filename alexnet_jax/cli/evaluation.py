@@ -86,7 +86,7 @@ def predictions_of(
 
 
 def title(numbers: Numbers) -> str:
-    """Returns the net, the data and the views that a result is of, in words."""
+    """Describes a result in words: its net or nets, its data and its views."""
     split = split_of(numbers)
     views = numbers[f"{split}/views"]
     members = numbers["members"]

@@ -128,7 +128,7 @@ def _net_keys(config: ConfigDict) -> tuple[str, ...]:
 
 
 def net_differences(old: Net, new: Net) -> list[str]:
-    """Returns in what two nets compute differently, as `layer.attribute: old → new`.
+    """Returns the differences in what two nets compute, as `layer.attribute: old → new`.
 
     Initial weights, the settings of the update rule and the number of classes are left out.
     """

@@ -9,7 +9,7 @@ import optax
 
 
 def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> Any:
-    """Returns the average of the parameters after each step so far, the newest weighing most.
+    """Returns the exponentially weighted average of the parameters after each step so far.
 
     The parameters after step i of t weigh decay^(t − i), divided by the sum of these weights, so
     that those at step 0 have no part in it. It is optax.ema with its bias removed, kept in one

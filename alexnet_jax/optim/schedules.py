@@ -16,7 +16,7 @@ SMOOTH = ("linear", "cosine")  # schedules whose rate changes at every step
 
 
 def listed(first: float, changes: Sequence[tuple[float, float]], steps_per_epoch: int) -> Schedule:
-    """Returns `first` until changed: each (epoch, value) holds from that epoch on.
+    """Returns a schedule that begins with `first`; each (epoch, value) holds from its epoch on.
 
     The logs of the released code show such rates, changed by hand between restarts.
     """

@@ -34,7 +34,7 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: int32, batches trained on.
       params: float32, {layer: {"kernel", "bias"}}, with the running averages of BatchNorm.
-      average: moving average of the parameters, which is what gets evaluated; None without one.
+      average: moving average of the parameters, used in evaluation; None if train.ema_decay is 0.
       opt_state: the optimizer's, of the parameters' shapes.
       plateau: state of the plateau schedule.
       sums: float32 sums over this epoch's images so far: loss, errors, examples.
@@ -164,6 +164,13 @@ def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
     return {name: {**leaves, **averages.get(name, {})} for name, leaves in learned.items()}
 
 
+def epoch_sums(state: TrainState, new: Scalars, steps_per_epoch: int) -> Scalars:
+    """Adds a step's sums over its images to those of its epoch so far."""
+    # Reset in the step itself: no host has to interfere at the end of an epoch.
+    first = state.step % steps_per_epoch == 0
+    return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+
+
 def make_train_step(
     config: ConfigDict, model: AlexNet, steps_per_epoch: int, total_steps: int
 ) -> Step:
@@ -181,11 +188,6 @@ def make_train_step(
     rate_at = schedule(config.optim, steps_per_epoch, total_steps)
     colour_at = colour_scale(config.data, steps_per_epoch)
 
-    def epoch_sums(state: TrainState, new: Scalars) -> Scalars:
-        # Reset in the step itself: no host has to interfere at the end of an epoch.
-        first = state.step % steps_per_epoch == 0
-        return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
-
     def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
         # No key is kept in the state: a resumed run draws what the uninterrupted one would have.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -200,7 +202,8 @@ def make_train_step(
         (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
         updates, opt_state = optimizer.update(grads, state.opt_state, learned, rates=rates)
-        sums = epoch_sums(state, {"loss": loss * count, "errors": errors, "examples": count})
+        new = {"loss": loss * count, "errors": errors, "examples": count}
+        sums = epoch_sums(state, new, steps_per_epoch)
         scalars = {
             "loss": loss,
             "top1_error": errors / count,

@@ -46,7 +46,7 @@ def _looks_random(kernel: np.ndarray) -> bool:
 
 
 def _mean(kernel: np.ndarray) -> float:
-    """Returns by how many of its standard deviations the mean differs from 0."""
+    """Returns the distance of the mean from 0, in standard deviations of chance."""
     return abs(kernel.mean(dtype=np.float64)) / kernel.std(dtype=np.float64) * kernel.size**0.5
 
 
