@@ -23,6 +23,7 @@ from absl import flags
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import writers
 from alexnet_jax.weights.hub import hub_files, is_hub, load_hub
@@ -106,7 +107,8 @@ def main(values: flags.FlagValues) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write = writers.write_file if request.kind else writers.write_folder
     write(request.target, content)
-    numbers = sum(x.size for layer in trained.params.values() for x in layer.values())
+    learned = without_statistics(trained.params)
+    numbers = sum(x.size for layer in learned.values() for x in layer.values())
     print(f"exported: {numbers:,} parameters of {request.checkpoint} to {request.target}")
     print(f"input: {input_text}")
     if warning := untrained_warning(trained.params):

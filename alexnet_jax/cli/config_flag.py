@@ -97,7 +97,7 @@ def keys(argv: Sequence[str]) -> list[str]:
 
 
 def unknown_key(argv: Iterable[str], known: Sequence[str]) -> str | None:
-    """Returns what is wrong with the first override whose key is not known; None if all are."""
+    """Returns a line on the first override whose key is not known; None if all are known."""
     for match in filter(None, map(OVERRIDE.match, argv)):
         key, value = match.groups()
         if known and not any(f"{x}.".startswith(f"{key}.") for x in known):

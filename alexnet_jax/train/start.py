@@ -27,7 +27,9 @@ from alexnet_jax.train.step import TrainState, swap_average, with_params
 def restore_or_init(
     session: Session, checkpoints: Checkpoints, dataset: Dataset
 ) -> tuple[Session, TrainState, RunRecord]:
-    """Returns the state and the record to train on from, which are those of the first that exists:
+    """Returns the session, the state and the record to train on from.
+
+    The state is the first of these that exists:
 
     1. the newest intact checkpoint of the workdir,
     2. the parameters of config.init_from, with a fresh optimizer,

@@ -165,7 +165,7 @@ def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
 
 
 def epoch_sums(state: TrainState, new: Scalars, steps_per_epoch: int) -> Scalars:
-    """Adds a step's sums over its images to those of its epoch so far."""
+    """Returns the sums over the images of the epoch so far, those of this step included."""
     # Reset in the step itself: no host has to interfere at the end of an epoch.
     first = state.step % steps_per_epoch == 0
     return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}

@@ -73,7 +73,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def _prefix(first: str, names: Iterable[str]) -> str:
-    """Returns what the file has before the name of conv1's kernel.
+    """Returns the prefix that the file gives the name of conv1's kernel, such as "model.".
 
     Raises UserError if it has several: they are of several nets.
     """
