@@ -1,146 +1,16 @@
-"""The checks before a run accept what is right, and compare a config with a checkpoint's."""
+"""Changes that a resumed run may make, and what a run takes from the checkpoint it starts from."""
 
 import dataclasses
-import json
-import os
 from pathlib import Path
 
 import pytest
-from commands import SMALL, TOP, run
-from saved_runs import contents, save_run
-from stores import write_store
+from checked_runs import BASE, MEAN, RUN, SCALE, checked, config_of, refused
+from saved_runs import save_run
 
-from alexnet_jax.cli import checks, command, restore_checks, rules
-from alexnet_jax.errors import UserError
-from alexnet_jax.main import __doc__ as MAIN
-from alexnet_jax.main import define_flags
+from alexnet_jax.cli import restore_checks, rules
 from alexnet_jax.nets.spec import Exchange, Weighted
 from alexnet_jax.nets.variants import resolve
-from configs import base, imagenet
-
-BASE = f"--config={TOP / 'configs' / 'base.py'}"
-IMAGENET = f"--config={TOP / 'configs' / 'imagenet.py'}"
-RUN = "--workdir=run"
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    """Every test runs in an empty folder, where whatever it writes can be seen."""
-    monkeypatch.chdir(tmp_path)
-
-
-def checked(*arguments):
-    """Returns what main checks before anything else."""
-    return checks.check(command.parse(["main", *arguments], define_flags, with_config=True))
-
-
-def refused(*arguments):
-    """Returns the message with which main refuses these arguments."""
-    with pytest.raises(UserError) as error:
-        checked(*arguments)
-    return str(error.value)
-
-
-def config_of(**changes):
-    """Returns base.py's resolved config with settings changed, such as optim__learning_rate."""
-    config = base.get_config()
-    config.model.num_classes = 10
-    with config.ignore_type():
-        config.update_from_flattened_dict({k.replace("__", "."): x for k, x in changes.items()})
-    return config
-
-
-# --- what is accepted ----------------------------------------------------------------------------
-
-
-def test_the_default_config_is_accepted(tmp_path):
-    run = checked(BASE, RUN)
-    assert run.config.model.num_classes == 10
-    assert run.workdir == Path("run") and run.notes == ()
-    assert contents(tmp_path) == {}
-
-
-@pytest.mark.parametrize(
-    "name", sorted(str(x.relative_to(TOP / "configs")) for x in (TOP / "configs").rglob("*.py"))
-)
-def test_every_config_holds_values_that_are_accepted(name):
-    config = TOP / "configs" / name
-    assert checked(f"--config={config}", "--mode=describe", "--config.model.num_classes=10")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "expected"),
-    [
-        ("data.batch_size", "64", 64),
-        ("optim.learning_rate", "0.02", 0.02),
-        ("optim.learning_rate", "1e-3", 1e-3),
-        ("eval.views", "10", 10),
-        ("model.dropout", "0.0", 0.0),
-        ("model.towers", "1", 1),
-        ("model.without", "('conv4',)", ("conv4",)),
-        ("optim.listed", "((25, 1e-3), (51, 1e-4))", ((25, 1e-3), (51, 1e-4))),
-        ("train.steps", "5", 5),
-        ("train.epochs", "2", 2),
-    ],
-)
-def test_a_right_value_reaches_the_config(key, value, expected):
-    found = dict(rules.flat(checked(BASE, f"--config.{key}={value}").config))[key]
-    assert found == expected and type(found) in (type(expected), float)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_workdir_that_is_not_writable_is_named(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert "locked/run" in refused(BASE, "--workdir=locked/run")
-
-
-def test_help_is_exit_code_0_with_an_example():
-    done = run("main", "--help")
-    assert done.stderr == ""
-    assert "python -m alexnet_jax.main --config=configs/base.py" in done.stdout
-    for name in ("--workdir", "--mode", "--checkpoint", "--config"):
-        assert name in done.stdout
-    assert MAIN.strip() in done.stdout
-
-
-def test_differences_by_hand():
-    old, new = base.get_config(), base.get_config()
-    new.data.batch_size, new.optim.name = 64, "sgd"
-    assert rules.differences(old, old) == []
-    assert rules.differences(old, new) == [
-        "data.batch_size: 32 → 64",
-        "optim.name: 'paper' → 'sgd'",
-    ]
-
-
-# --- the number of classes -----------------------------------------------------------------------
-
-
-def own_folder():
-    """Writes a store of three classes; returns the arguments that train imagenet.py on it."""
-    write_store(Path("own"), {"train": 6, "val": 3}, side=224)
-    return (
-        IMAGENET, RUN, "--config.data.name=folder", "--config.data.dir=own",
-        "--config.data.image_size=224",
-    )  # fmt: skip
-
-
-def test_the_data_overrule_the_number_of_classes_in_a_config_file():
-    """configs/imagenet.py says 1,000, which a command line cannot leave out."""
-    run = checked(*own_folder())
-    assert run.config.model.num_classes == 3
-    assert run.notes == ("model.num_classes=3, as folder has (the config has 1000)",)
-
-
-def test_a_number_of_classes_on_the_command_line_is_not_overruled():
-    message = refused(*own_folder(), "--config.model.num_classes=1000")
-    assert message == (
-        "model.num_classes=1000, but folder has 3 classes; give --config.model.num_classes=3 or "
-        "leave it out"
-    )
-
-
-# --- a run that is resumed -----------------------------------------------------------------------
+from configs import imagenet
 
 RESUMED = [  # the schedule, a setting, its value in the run, now, and whether that may be
     ("constant", "train.epochs", 30.0, 40.0, True),
@@ -211,11 +81,6 @@ def test_a_resumed_run_does_not_need_what_it_started_from(now):
     save_run(Path("run"), config_of(init_from="runs/first"))
     run = checked(BASE, RUN, f"--config.init_from={now}")
     assert run.config.init_from == "runs/first"
-
-
-# --- a run that starts from a checkpoint ---------------------------------------------------------
-
-SCALE, MEAN = (0.017, 0.018, 0.019), (123.0, 116.0, 103.0)
 
 
 @pytest.fixture
@@ -336,93 +201,3 @@ def test_net_differences_see_every_attribute_that_a_trained_net_depends_on():
                 assert found == []
             else:
                 assert found == [expected]
-
-
-# --- an evaluation -------------------------------------------------------------------------------
-
-
-def evaluated(*arguments):
-    return checked(BASE, "--mode=eval", "--workdir=run", *arguments)
-
-
-def test_a_checkpoint_brings_its_net_its_input_and_its_validation_split():
-    """base.py, which the command names, has other values."""
-    own = config_of(
-        data__val_fraction=0.25,
-        data__image_size=100,
-        data__crop_size=90,
-        data__input_scale=SCALE,
-        model__width=0.125,
-    )
-    save_run(Path("run"), own)
-    found = evaluated("--config.eval.split=val").config
-    for key, value in rules.flat(own):
-        if key.startswith(("model.", "data.")):
-            assert dict(rules.flat(found))[key] == value, key
-    assert found.eval.split == "val"
-
-
-@pytest.mark.parametrize(
-    ("key", "own", "given"),
-    [
-        ("data.val_fraction", 0.1, 0.5),
-        ("data.val_fraction", 0.0, 0.1),
-        ("data.image_size", 72, 100),
-        ("data.crop_size", 64, 60),
-        ("data.input_scale", (1.0, 1.0, 1.0), SCALE),
-        ("model.width", 0.25, 0.5),
-        ("model.dropout", None, 0.0),
-    ],
-)
-def test_the_command_line_may_not_contradict_an_evaluated_checkpoint(key, own, given):
-    save_run(Path("run"), config_of(optim__schedule="constant", **{key.replace(".", "__"): own}))
-    with pytest.raises(UserError) as error:
-        evaluated(f"--config.{key}={given}")
-    assert f"was trained with {key}={own!r}, not {given!r}; leave the override" in str(error.value)
-
-
-def test_each_member_of_an_ensemble_is_compared():
-    save_run(Path("run"), config_of())
-    save_run(Path("wider"), config_of(model__width=0.5))
-    with pytest.raises(UserError, match=r"checkpoint wider was trained with model\.width=0\.5"):
-        evaluated("--checkpoint=run,wider", "--config.model.width=0.25")
-
-
-def test_other_data_may_have_another_size_and_validation_split():
-    """A net of the digits on a store of other images: their size is the store's."""
-    save_run(Path("run"), config_of(model__num_classes=3))
-    write_store(Path("own"), {"train": 6, "val": 3, "test": 3}, side=80)
-    run = evaluated(
-        "--config.data.name=folder", "--config.data.dir=own", "--config.data.image_size=80"
-    )
-    assert run.config.data.image_size == 80 and run.split == "test"
-
-
-def test_a_checkpoint_brings_the_folder_of_its_data():
-    write_store(Path("own"), {"train": 6, "val": 3, "test": 3}, side=72)
-    own = config_of(model__num_classes=3, data__name="folder", data__dir="own")
-    save_run(Path("run"), own)
-    assert evaluated("--config.data.name=folder").config.data.dir == "own"
-
-
-def test_a_store_of_another_size_is_not_what_the_checkpoint_was_trained_on():
-    write_store(Path("small"), {"train": 6, "val": 3}, side=72)
-    save_run(Path("run"), config_of(model__num_classes=3, data__name="folder", data__image_size=90))
-    with pytest.raises(UserError, match="was trained on images of 90 pixels, but folder has 72"):
-        evaluated("--config.data.name=folder", "--config.data.dir=small")
-
-
-def test_a_checkpoint_of_another_number_of_classes_is_refused():
-    save_run(Path("run"), config_of(model__num_classes=7))
-    with pytest.raises(UserError, match="has 7 classes, but digits has 10"):
-        evaluated()
-
-
-@pytest.mark.slow
-def test_an_evaluation_replaces_the_probabilities_of_an_earlier_one(tmp_path):
-    run("main", *SMALL, "--config.train.steps=1", f"--workdir={tmp_path}")
-    file = tmp_path / "probabilities.npz"
-    for views in (1, 10):
-        evaluation = ("--mode=eval", f"--config.eval.views={views}", f"--probabilities={file}")
-        run("main", f"--workdir={tmp_path}", *evaluation)
-    assert json.loads((tmp_path / "eval.json").read_text())["test/views"] == 10
