@@ -224,7 +224,8 @@ def ablations() -> Rows:
         top1 = [run["1_views"]["test/top1_error"] for run in group]
         top5 = [run["1_views"]["test/top5_error"] for run in group]
         gain = difference(top1, base) if group is not reference else ""
-        gap = difference(top1, [last_training_error(run) for run in group])
+        failed = max(top1) - min(top1) > FAR / 100
+        gap = "" if failed else difference(top1, [last_training_error(run) for run in group])
         known = ABLATED.get(name, ("", ""))
         rows.append((name.replace("_", " "), spread(top1), spread(top5), gain, *known, gap))
     return rows
