@@ -21,6 +21,7 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table, percent
 from alexnet_jax.figures.activations import TARGET, read_activation_runs
+from alexnet_jax.figures.curves import read_metrics, series
 from alexnet_jax.figures.kernels import colour_fraction
 from alexnet_jax.figures.plateau import read_runs
 from alexnet_jax.figures.scaling import TITLES, read_scaling
@@ -41,9 +42,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def records(claim: str) -> dict[str, dict[str, Any]]:
-    """Returns the run.json of every run of a claim, by the run's name."""
+    """Returns the run.json and the folder of every run of a claim, by the run's name."""
     found = sorted((RESULTS / claim).glob("*/run.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in found}
+    return {
+        path.parent.name: {
+            **json.loads(path.read_text()),
+            "folder": path.parent.relative_to(RESULTS),
+        }
+        for path in found
+    }
 
 
 def nets() -> Rows:
@@ -189,23 +196,38 @@ ABLATED = {
 }
 
 
+def difference(these: Sequence[float], others: Sequence[float]) -> str:
+    """Returns these fractions minus others in points, mean ± standard deviation over the pairs.
+
+    It is empty if one of them failed.
+    """
+    points = [100 * (a - b) for a, b in zip(these, others, strict=True)]
+    if max(points) - min(points) > FAR:
+        return ""
+    return f"{mean(points):+.1f} ± {stdev(points):.1f}".replace("-", "−")
+
+
+def last_training_error(run: dict[str, Any]) -> float:
+    """Returns the training error counted during a run's last epoch, with dropout and noise on."""
+    lines = read_metrics(RESULTS / run["folder"])
+    return series(lines, "train/epoch_top1_error")[1][-1]
+
+
 def ablations() -> Rows:
     """Returns the errors of each ablation's seeds, against the reference's with the same seeds."""
     groups = by_seed("ablations")
     reference = groups.pop("reference")
-    rows: Rows = [
-        ("variant", "top-1 error", "top-5 error", "against the reference", "the paper", "others")
-    ]
+    base = [run["1_views"]["test/top1_error"] for run in reference]
+    header = ("variant", "top-1 error", "top-5 error", "against the reference", "the paper")
+    rows: Rows = [(*header, "others", "test − training error")]
     for name, group in {"reference": reference, **groups}.items():
-        top1, top5 = (
-            [run["1_views"][f"test/{kind}_error"] for run in group] for kind in ("top1", "top5")
-        )
-        base = [run["1_views"]["test/top1_error"] for run in reference]
-        gains = [100 * (a - b) for a, b in zip(top1, base, strict=True)]
-        gain = f"{mean(gains):+.1f} ± {stdev(gains):.1f}" if max(gains) < FAR + min(gains) else ""
+        top1 = [run["1_views"]["test/top1_error"] for run in group]
+        top5 = [run["1_views"]["test/top5_error"] for run in group]
+        gain = difference(top1, base) if group is not reference else ""
+        failed = max(top1) - min(top1) > FAR / 100
+        gap = "" if failed else difference(top1, [last_training_error(run) for run in group])
         known = ABLATED.get(name, ("", ""))
-        shown = gain if name != "reference" else ""
-        rows.append((name.replace("_", " "), spread(top1), spread(top5), shown, *known))
+        rows.append((name.replace("_", " "), spread(top1), spread(top5), gain, *known, gap))
     return rows
 
 

@@ -179,7 +179,7 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
     """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
     check_division(config, sizes)
     layout = parallel.layout_of(config.parallel)
-    if layout.devices > 1:
+    if layout.devices > 1:  # one is always there
         parallel.check_devices(layout)
     if layout.devices == 1 and parallel.is_distributed():
         raise UserError(

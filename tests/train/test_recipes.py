@@ -11,11 +11,11 @@ from devices import advanced, assert_same, by_name, prepared, small
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
-from alexnet_jax.loss import cross_entropy
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.signals import Stop
-from alexnet_jax.session import open_session
-from alexnet_jax.train import train
+from alexnet_jax.train.loop import train
+from alexnet_jax.train.loss import cross_entropy
+from alexnet_jax.train.session import open_session
 from configs import base
 
 MODERN = {

@@ -8,8 +8,8 @@ from devices import prepared, small
 import alexnet_jax
 from alexnet_jax.data import open_dataset
 from alexnet_jax.runs.signals import Stop
-from alexnet_jax.session import abstract_session
-from alexnet_jax.train import train
+from alexnet_jax.train.loop import train
+from alexnet_jax.train.session import abstract_session
 from configs import base
 
 FROZEN = ("conv1", "conv2", "fc6")

@@ -18,10 +18,10 @@ from alexnet_jax.runs.progress import Reporter
 from alexnet_jax.runs.record import RunRecord
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import write_config
-from alexnet_jax.session import Session, open_session
-from alexnet_jax.start import restore_or_init
-from alexnet_jax.step import TrainState, swap_average
-from alexnet_jax.validate import is_validated, make_validate, make_validation
+from alexnet_jax.train.session import Session, open_session
+from alexnet_jax.train.start import restore_or_init
+from alexnet_jax.train.step import TrainState, swap_average
+from alexnet_jax.train.validate import is_validated, make_validate, make_validation
 
 
 def epoch_error(state: TrainState) -> float:
@@ -45,9 +45,12 @@ def save(
     error: float | None,
 ) -> None:
     """Saves a finite state once metrics.jsonl is on the disk up to its step."""
+    # A step's loss is that of the parameters before it: its own update may still not be finite.
     check_state(int(state.step), (state.params, state.opt_state))
     record = replace(record, seconds=reporter.sync())
+    # Otherwise a run resumed from this step would lack the held lines for good.
     if not reporter.behind:
+        # The mean belongs to the parameters: without it they see other inputs.
         mean = np.asarray(session.stats.mean)
         checkpoints.save(int(state.step), swap_average(state), mean, record, error)
 
@@ -121,6 +124,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
             validate = make_validate(config, calendar, validation, reporter)
             signal = session.devices.max_over_processes(stop.signal_number)
             while True:
+                # A background save that failed ends the run at the next step, not at the next save.
                 checkpoints.poll()
                 # Read once a step, so that the step that is saved is the one that was flushed.
                 due = calendar.due(
@@ -135,6 +139,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                     if due.validate:
                         state, error = validate(state)
                 except Stopped:
+                    # It is saved as not validated, so the resumed run validates it first.
                     due = replace(due, end=True)
                 if due.save:
                     save(session, checkpoints, reporter, state, record, error)

@@ -58,6 +58,7 @@ def make_loss(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Array, 
     gradient, and nothing is computed for it. `key` decides the dropout.
     """
     dtype, smoothing = config.train.compute_dtype, config.train.label_smoothing
+    # Known when the step is compiled, so that XLA drops the frozen layers' backward pass.
     frozen = {name for name, x in layer_factors(config.optim, model.net).items() if x == 0}
 
     def loss(params: Any, part: Part, count: Array, key: Array) -> tuple[Array, Any]:

@@ -15,7 +15,7 @@ from alexnet_jax.data.pipeline import steps_per_epoch, training_batches
 from alexnet_jax.nets.model import AlexNet, build_model
 from alexnet_jax.parallel import REPLICATED, Devices, batch_spec, layout_of, make_devices
 from alexnet_jax.preprocess import InputStats, input_stats
-from alexnet_jax.step import (
+from alexnet_jax.train.step import (
     Batch,
     Scalars,
     Step,
@@ -57,7 +57,7 @@ class Session:
             places is taken.
         """
         if mean.ndim == 3 and mean.shape != self.stats.mean.shape:
-            mean = mean.mean(axis=(0, 1))
+            mean = mean.mean(axis=(0, 1))  # one colour fits every crop
         return replace(self, stats=self.stats._replace(mean=self.devices.replicate(mean)))
 
     def make_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
@@ -76,6 +76,7 @@ class Session:
             seed=self.config.seed,
             first_step=first_step,
             device_bytes=data.device_megabytes * 10**6,
+            # Each process decodes only its own rows.
             share=self.devices.process_slice(data.batch_size),
             on_bad_record=data.on_bad_record,
         )
@@ -92,6 +93,7 @@ class Session:
 def open_session(config: ConfigDict, dataset: Dataset) -> Session:
     """Assembles the run that the config describes on this data set."""
     devices = make_devices(layout_of(config.parallel))
+    # On the devices once: a step would otherwise send the mean image again.
     stats = devices.replicate(input_stats(config.data, dataset))
     return _assemble(config, devices, stats, *lengths(config, len(dataset.splits["train"])))
 
@@ -103,7 +105,7 @@ def abstract_session(config: ConfigDict) -> Session:
     """
     devices = make_devices(layout_of(config.parallel))
     crop = config.data.crop_size
-    mean = (crop, crop, 3) if config.data.input_mean is None else (3,)
+    mean = (crop, crop, 3) if config.data.input_mean is None else (3,)  # as in input_stats
     shapes = (mean, (3,), (3, 3))
     stats = InputStats(*(_abstract(devices, shape, "float32", REPLICATED) for shape in shapes))
     return _assemble(config, devices, stats, steps_per_epoch=1000, total_steps=10_000)
@@ -133,6 +135,7 @@ def _assemble(
 def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
     """Returns the numbers of steps in an epoch of this many images and in the whole training."""
     epoch = steps_per_epoch(images, config.data.batch_size)
+    # At least one step: a small fraction of an epoch is rounded to none.
     return epoch, config.train.steps or max(1, round(config.train.epochs * epoch))
 
 

@@ -19,8 +19,8 @@ from alexnet_jax.parallel import is_distributed
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.progress import Reporter, with_progress
 from alexnet_jax.runs.signals import Stop
-from alexnet_jax.session import Session
-from alexnet_jax.step import TrainState, evaluated_params
+from alexnet_jax.train.session import Session
+from alexnet_jax.train.step import TrainState, evaluated_params
 
 
 def make_validation(
@@ -30,7 +30,7 @@ def make_validation(
 
     It raises Stopped if a signal asks the run to stop.
     """
-    if "val" not in dataset.splits:
+    if "val" not in dataset.splits:  # as with data.val_fraction=0
         return None
     config, split = session.config, dataset.splits["val"]
     view_probabilities = make_view_probabilities(session.model, session.devices)
@@ -47,11 +47,11 @@ def make_validation(
 
 
 def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float, bool], TrainState]:
-    """Returns a function that notes a validation in the state: (state, error, regular) → state.
+    """Returns a function that records a validation in the state: (state, error, regular) → state.
 
-    The plateau schedule counts the error, and may lower the rate, if the validation is regular:
-    one that a training of any length makes at this step. The one at the end of a training that is
-    continued later does not count, so that a run in pieces is the run in one piece.
+    A validation is regular if a training of any length makes it at this step. Only then does the
+    plateau schedule count the error, and perhaps lower the rate. The validation at the end of a
+    training does not count: a run that is continued later then equals an uninterrupted one.
     """
     # Jitted: otherwise optax's lax.cond is recompiled, and cached, at every validation.
     update = jax.jit(plateau(config.optim).update)
@@ -74,8 +74,8 @@ def make_validate(
 ) -> Callable[[TrainState], tuple[TrainState, float | None]]:
     """Returns a function that validates a state, unless it is validated already.
 
-    It reports the result and returns the state that knows of it, and the top-1 error; None if
-    nothing was evaluated. It raises Stopped as `validation` does.
+    The function reports the result. It returns the state, marked as validated, and the top-1
+    error, or None if nothing was evaluated. It raises Stopped as `validation` does.
     """
     after_validation = make_after_validation(config)
 

@@ -8,7 +8,7 @@ import pytest
 from devices import assert_same, small, trained
 
 from alexnet_jax.data import open_dataset
-from alexnet_jax.session import open_session
+from alexnet_jax.train.session import open_session
 
 LAYOUTS = [
     pytest.param({"data": 4}, marks=pytest.mark.soak),

@@ -20,14 +20,16 @@ from alexnet_jax.runs.record import (
 )
 from alexnet_jax.runs.restore import abstract_params
 from alexnet_jax.runs.workdir import read_config
-from alexnet_jax.session import Session
-from alexnet_jax.step import TrainState, swap_average, with_params
+from alexnet_jax.train.session import Session
+from alexnet_jax.train.step import TrainState, swap_average, with_params
 
 
 def restore_or_init(
     session: Session, checkpoints: Checkpoints, dataset: Dataset
 ) -> tuple[Session, TrainState, RunRecord]:
-    """Returns the state and the record to train on from, which are those of the first that exists:
+    """Returns the session, the state and the record to train on from.
+
+    The state is the first of these that exists:
 
     1. the newest intact checkpoint of the workdir,
     2. the parameters of config.init_from, with a fresh optimizer,
@@ -44,6 +46,7 @@ def restore_or_init(
     if restored is not None:
         check_resumable(restored.record, facts)
         record = replace(restored.record, data=facts)
+        # A run that began with init_from has that checkpoint's mean, not its own data set's.
         return session.with_mean(restored.mean), swap_average(restored.state), record
     state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
     if session.config.init_from:
@@ -71,6 +74,7 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     restored = restore_params(path, abstract)
     print(f"starting from the parameters of {path}, step {restored.step}, and its input mean")
     trained_on = restored.record.data
+    # Only printed: other classes are what fine-tuning is for, but a mix-up should be seen.
     difference = trained_on and data_difference(trained_on, facts, "class_names")
     if difference:
         print(f"its data set was {trained_on.name!r}, now it is {facts.name!r}: {difference}")

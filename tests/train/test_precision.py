@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from devices import small, trained
 
-from alexnet_jax.session import abstract_batch, abstract_session
+from alexnet_jax.train.session import abstract_batch, abstract_session
 from configs import base
 
 

@@ -11,7 +11,6 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
-from alexnet_jax.loss import Part, make_loss
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import global_norm, param_specs, per_device_params
 from alexnet_jax.nets.shapes import without_statistics
@@ -22,6 +21,7 @@ from alexnet_jax.optim.schedules import learning_rates, plateau, schedule
 from alexnet_jax.optim.update import MomentumState, make_optimizer
 from alexnet_jax.parallel import REPLICATED, Devices, Layout
 from alexnet_jax.preprocess import InputStats, augment_batch, colour_scale
+from alexnet_jax.train.loss import Part, make_loss
 
 Batch = dict[str, Any]
 Scalars = dict[str, jax.Array]
@@ -34,7 +34,7 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: int32, batches trained on.
       params: float32, {layer: {"kernel", "bias"}}, with the running averages of BatchNorm.
-      average: moving average of the parameters, which is what gets evaluated; None without one.
+      average: moving average of the parameters, used in evaluation; None if train.ema_decay is 0.
       opt_state: the optimizer's, of the parameters' shapes.
       plateau: state of the plateau schedule.
       sums: float32 sums over this epoch's images so far: loss, errors, examples.
@@ -55,15 +55,18 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
     net, optimizer = model.net, make_optimizer(config.optim, model.net, model.layout)
 
     def initial_state() -> TrainState:
+        # Only shapes of parameters depend on it, and XLA removes the forward pass.
         images = jnp.zeros((1, net.crop, net.crop, 3))
         params = model.init(jax.random.key(config.seed), images)["params"]
         return TrainState(
             step=jnp.int32(0),
             params=params,
+            # A copy: the step donates its state, and no buffer can be donated twice.
             average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
             opt_state=optimizer.init(without_statistics(params)),
             # optax wants parameters, of which this transform reads nothing but a dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
+            # float32 counts exactly up to 2²⁴ images, thirteen times an epoch of ImageNet.
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
             validated_step=jnp.int32(-1),
         )
@@ -78,7 +81,7 @@ def evaluated_params(state: TrainState) -> Any:
 
 def with_params(state: TrainState, params: Any) -> TrainState:
     """Returns the state with other parameters, which are also the average so far."""
-    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)  # donated too
     return state.replace(params=params, average=average)
 
 
@@ -161,6 +164,13 @@ def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
     return {name: {**leaves, **averages.get(name, {})} for name, leaves in learned.items()}
 
 
+def epoch_sums(state: TrainState, new: Scalars, steps_per_epoch: int) -> Scalars:
+    """Returns the sums over the images of the epoch so far, those of this step included."""
+    # Reset in the step itself: no host has to interfere at the end of an epoch.
+    first = state.step % steps_per_epoch == 0
+    return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
+
+
 def make_train_step(
     config: ConfigDict, model: AlexNet, steps_per_epoch: int, total_steps: int
 ) -> Step:
@@ -178,27 +188,26 @@ def make_train_step(
     rate_at = schedule(config.optim, steps_per_epoch, total_steps)
     colour_at = colour_scale(config.data, steps_per_epoch)
 
-    def epoch_sums(state: TrainState, new: Scalars) -> Scalars:
-        # Reset in the step itself: no host has to interfere at the end of an epoch.
-        first = state.step % steps_per_epoch == 0
-        return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
-
     def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
         # No key is kept in the state: a resumed run draws what the uninterrupted one would have.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = parallel.example_indices(len(batch["image"]), layout)
+        # Outside of the gradient: it is the same for every part, and nothing in it is learned.
         images = augment_batch(
             batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
         )
+        # Running averages have no gradient, so the optimizer has no velocity and no decay for them.
         learned = without_statistics(state.params)
         (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
         updates, opt_state = optimizer.update(grads, state.opt_state, learned, rates=rates)
-        sums = epoch_sums(state, {"loss": loss * count, "errors": errors, "examples": count})
+        new = {"loss": loss * count, "errors": errors, "examples": count}
+        sums = epoch_sums(state, new, steps_per_epoch)
         scalars = {
             "loss": loss,
             "top1_error": errors / count,
+            # The common rate of the weights: layers with rates of their own would need a line each.
             "learning_rate": rate_at(state.step) * state.plateau.scale,
             "grad_norm": global_norm(grads, model.net, layout),
             "examples": count,
@@ -207,6 +216,7 @@ def make_train_step(
         }
         learned = optax.apply_updates(learned, updates)
         params = with_statistics(learned, state.params, moments, model.net)
+        # Of the running averages too, because what is evaluated has to belong together.
         average = moving_average(config.train.ema_decay, params, state.average, state.step)
         state = state.replace(step=state.step + 1, params=params, average=average)
         return state.replace(opt_state=opt_state, sums=sums), scalars
