@@ -220,7 +220,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("eval.json", "predictions.npz", "metrics.jsonl"):
         run = tmp_path / f"broken_{name.partition('.')[0]}"
         save_run(run, config)
-        (run / name).write_text("{")
+        (run / name).write_text("{\n")
     (workdir.step_folder(tmp_path / "damaged", 7) / "params").write_bytes(bytes(99))
     Path("no_config/config.json").unlink()
     Path("broken_config/config.json").write_text("{")
