@@ -23,7 +23,14 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
-from alexnet_jax.runs.workdir import check_encoding, newest_good, read_config, steps, workdir_of
+from alexnet_jax.runs.workdir import (
+    check_encoding,
+    find_good,
+    newest_good,
+    read_config,
+    steps,
+    workdir_of,
+)
 
 
 @dataclass(frozen=True)
@@ -275,6 +282,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     config = values.config
     paths = tuple(map(Path, values.checkpoint)) or (workdir,)
     bring_to_evaluation(config, paths, overrides(values))
+    _check_members(paths)
     found = summary(config.data)
     for path in paths:
         check_evaluated_data(path, config, found)
@@ -291,12 +299,31 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     check_writable(workdir)
-    for file in _written_files(values):
-        if not (file.is_file() and os.access(file, os.W_OK)):
-            check_writable(file)
+    _check_written_files(values)
     notes = tuple(effects.equal_views(config))
     return Run(config, workdir, notes, checkpoints=paths, split=split)
 
 
-def _written_files(values: flags.FlagValues) -> list[Path]:
-    return [Path(x) for x in (values.probabilities, values.submission) if x]
+def _check_written_files(values: flags.FlagValues) -> None:
+    """Raises UserError unless the files that an evaluation is to write besides can be written."""
+    if values.probabilities and Path(values.probabilities).suffix != ".npz":
+        raise UserError(f"--probabilities={values.probabilities} has to end in .npz")
+    for name in ("probabilities", "submission"):
+        file = Path(values[name].value)
+        if not values[name].value or (file.is_file() and os.access(file, os.W_OK)):
+            continue
+        check_writable(file, name)
+        if file.is_dir():
+            raise UserError(f"--{name}={file} is a folder; give a file")
+
+
+def _check_members(paths: Sequence[Path]) -> None:
+    """Raises UserError if two members of an ensemble are the same checkpoint."""
+    found: dict[tuple[Path, int], Path] = {}
+    for path in paths:
+        member = (workdir_of(path).resolve(), find_good(path)[0])
+        if member in found:
+            raise UserError(
+                f"--checkpoint names a checkpoint twice ({found[member]} and {path}); leave one out"
+            )
+        found[member] = path

@@ -55,10 +55,10 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     write_result(run.workdir / FILE, numbers)
     write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
     print(f"classes of every picture: {run.workdir / predictions.FILE}")
-    if probabilities:
-        write_probabilities(Path(probabilities), result)
-    if submission:
-        write_submission(Path(submission), result)
+    for file, write in ((probabilities, write_probabilities), (submission, write_submission)):
+        if file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            write(Path(file), result)
 
 
 def predictions_of(

@@ -79,6 +79,22 @@ TABLE = [
     ("main", (BASE, "--mode=eval", "--workdir=damaged"), "no good checkpoint in damaged"),
     ("main", (BASE, "--mode=eval", "--checkpoint=no_config"), "no_config has no config.json"),
     ("main", (BASE, "--mode=eval", "--checkpoint=saved,gone", RUN), "no checkpoint in gone"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=saved,saved", RUN), "names a checkpoint twice"),
+    (
+        "main",
+        (BASE, "--mode=eval", "--checkpoint=saved,./saved/checkpoints/7", RUN),
+        "names a checkpoint twice (saved and saved/checkpoints/7); leave one out",
+    ),
+    (
+        "main",
+        (BASE, "--mode=eval", "--workdir=saved", "--probabilities=p.txt"),
+        "--probabilities=p.txt has to end in .npz",
+    ),
+    (
+        "main",
+        (BASE, "--mode=eval", "--workdir=saved", "--submission=empty"),
+        "--submission=empty is a folder; give a file",
+    ),
     ("main", (BASE, "--mode=eval", "--checkpoint=saved,", RUN), "--checkpoint=saved, has nothing"),
     ("report", ("--workdir=saved,",), "--workdir=saved, has nothing beside a comma"),
     (
