@@ -129,7 +129,7 @@ def test_ensemble_averages_probabilities(finished, tmp_path):
         out = run(
             "main", *SMALL, "--mode=eval", f"--workdir={tmp_path}", f"--checkpoint={checkpoint}",
             "--config.eval.views=10", f"--probabilities={tmp_path}/{i}.npz",
-            f"--submission={tmp_path}/{i}.txt",
+            f"--submission={tmp_path}/new/{i}.txt",
         ).stdout  # fmt: skip
         with np.load(tmp_path / f"{i}.npz") as file:
             parts.append((file["probabilities"].astype(np.float64), file["labels"]))
@@ -142,7 +142,7 @@ def test_ensemble_averages_probabilities(finished, tmp_path):
     assert result["test/views"] == 10
     likeliest = parts[2][0].argmax(axis=1)
     assert result["test/top1_error"] == pytest.approx(np.mean(likeliest != parts[2][1]))
-    submission = np.loadtxt(tmp_path / "2.txt", dtype=int)
+    submission = np.loadtxt(tmp_path / "new" / "2.txt", dtype=int)
     assert submission.shape == (359, 5)
     np.testing.assert_array_equal(submission[:, 0], likeliest + 1)
 
