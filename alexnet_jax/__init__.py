@@ -9,6 +9,7 @@ from typing import Any
 
 from alexnet_jax import environment
 
+# Before any other import: jax reads its flags and variables when it is loaded.
 environment.set_up()
 
 __all__ = ["build_model", "load"]

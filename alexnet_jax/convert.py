@@ -125,6 +125,7 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
             f"--model={model} is no net that --layout={values.layout} can hold; choose from "
             f"{', '.join(holdable)}"
         )
+    # Two names for one net could contradict each other.
     if "model.name" in config_flags.get_override_values(values["config"]):
         raise UserError("--config.model.name is what --model sets; give --model instead")
     rules.check(values.config)
@@ -166,7 +167,7 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.lock import only_run
     from alexnet_jax.runs.record import RunRecord, random_generator
-    from alexnet_jax.step import TrainState, make_initial_state, with_params
+    from alexnet_jax.train.step import TrainState, make_initial_state, with_params
 
     make_state = make_initial_state(config, build_model(config))
 
@@ -178,7 +179,7 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.
     state = jax.jit(state_without_ours)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     record = RunRecord(0.0, random_generator(), None)
-    with only_run(directory):
+    with only_run(directory):  # a training may be started in it at the same moment
         workdir.write_config(directory, config)
         with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
             checkpoints.save(0, state, mean, record, None)

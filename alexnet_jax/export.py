@@ -23,6 +23,7 @@ from absl import flags
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import writers
 from alexnet_jax.weights.hub import hub_files, is_hub, load_hub
@@ -77,7 +78,7 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{flag} is for {meaning}, not --to={values.to}; leave it out")
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
+    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:  # asked without importing it
         raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
@@ -106,7 +107,8 @@ def main(values: flags.FlagValues) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write = writers.write_file if request.kind else writers.write_folder
     write(request.target, content)
-    numbers = sum(x.size for layer in trained.params.values() for x in layer.values())
+    learned = without_statistics(trained.params)
+    numbers = sum(x.size for layer in learned.values() for x in layer.values())
     print(f"exported: {numbers:,} parameters of {request.checkpoint} to {request.target}")
     print(f"input: {input_text}")
     if warning := untrained_warning(trained.params):
@@ -139,6 +141,7 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     try:
         found = json.loads((workdir.workdir_of(checkpoint) / "eval.json").read_text())
         about = found["step"], found["members"], bool(found["data"])
+        # An ensemble's error, or an older step's, is not this net's.
         same = about == (workdir.good_step(checkpoint), 1, True)
     except (OSError, ValueError, TypeError, KeyError):
         return {}

@@ -41,17 +41,17 @@ def train(run: Run) -> int:
     from alexnet_jax.runs.signals import Stop
 
     stop = Stop()  # first, so that a signal that arrives while jax is imported is not lost
-    from alexnet_jax import train as training
     from alexnet_jax.data import open_dataset
     from alexnet_jax.runs.announce import end_lines
     from alexnet_jax.runs.lock import only_run
+    from alexnet_jax.train import loop
 
     dataset = open_dataset(run.config.data)
     with contextlib.ExitStack() as held:
-        if parallel.is_lead_process():
+        if parallel.is_lead_process():  # one lock a run, not one a process
             held.enter_context(only_run(run.workdir))
         print(f"workdir: {run.workdir}", *map(wrap, run.notes), sep="\n", flush=True)
-        step = training.train(run.config, dataset, run.workdir, stop)
+        step = loop.train(run.config, dataset, run.workdir, stop)
     if stop.signal:
         print(f"stopped: saved step {step}; the same command with this workdir resumes it")
     else:

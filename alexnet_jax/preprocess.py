@@ -89,7 +89,7 @@ def make_augment(data: ConfigDict) -> Callable[..., Array]:
         # All three always: flips off leave the crops as they were.
         crop_key, flip_key, colour_key = jax.random.split(key, 3)
         margin = image.shape[0] - size
-        corner = jnp.full(2, margin // 2)
+        corner = jnp.full(2, margin // 2)  # the centre, unless crops are random
         if data.augment.crop:
             # 33 offsets for 224 of 256 pixels, as in the code; the paper's 2,048 imply 32.
             corner = jax.random.randint(crop_key, (2,), 0, margin + 1)

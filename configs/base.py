@@ -17,31 +17,49 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # all randomness is a function of it: initial weights, order, crops, masks
     config.init_from = ""  # checkpoint whose parameters and input to start from; empty = random
+    config.data = data_settings()
+    config.model = model_settings()
+    config.optim = optim_settings()
+    config.train = train_settings()
+    config.parallel = parallel_settings()
+    config.eval = eval_settings()
+    config.checkpoint = checkpoint_settings()
+    return config
 
-    config.data = data = ConfigDict()
+
+def data_settings() -> ConfigDict:
+    """Returns the settings of the images: their source, size, batch and input scale."""
+    data = ConfigDict()
     data.name = "digits"  # digits, synthetic, folder, or any TFDS image-classification data set
     data.dir = ""  # the store that `prepare` wrote; empty = data/<name>
     data.image_size = 72  # pixels, side of the stored image
     data.crop_size = 64  # pixels, side of the net's input
     data.batch_size = 32  # images, over all devices
-    data.val_fraction = (
-        0.1  # of the training set, held out where a data set has no validation split
-    )
+    data.val_fraction = 0.1  # of the training set, held out if the data have no validation split
     data.on_bad_record = "fail"  # a corrupt image: fail; skip = train without it (evaluation fails)
     data.device_megabytes = 512  # a split of raw images up to this size is held on the device
     data.synthetic_images = 1024  # images in a split of the synthetic data set
     data.synthetic_classes = 10  # classes of the synthetic data set
     data.input_mean = config_dict.placeholder(tuple)  # RGB, 0–255; unset = the mean image
     data.input_scale = (1.0, 1.0, 1.0)  # RGB; net input = (pixel − mean) × scale
+    data.augment = augment_settings()
+    return data
 
-    data.augment = augment = ConfigDict()
+
+def augment_settings() -> ConfigDict:
+    """Returns the settings of the random changes to an image in training."""
+    augment = ConfigDict()
     augment.crop = True  # random crops in training; False = the centre
     augment.flip = False  # horizontal mirror with probability 1/2 (digits have a left and a right)
     augment.colour = "none"  # noise along the colour components: none, paper, code
     augment.colour_scale = 0.1  # standard deviation of the noise, in components
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
+    return augment
 
-    config.model = model = ConfigDict()
+
+def model_settings() -> ConfigDict:
+    """Returns the settings of the net, most of them changes to a published one."""
+    model = ConfigDict()
     model.name = "alexnet"  # see alexnet_jax/nets/zoo.py
     model.width = 0.25  # multiplies the units of every layer but the last
     model.num_classes = config_dict.placeholder(int)  # classes; unset = those of the data
@@ -57,13 +75,17 @@ def get_config() -> ConfigDict:
     # own size. At another width, crop or number of towers each std but conv1's is multiplied by
     # √(published fan-in ÷ fan-in), as the stds of the net itself are.
     model.initial = ()
+    return model
 
-    config.optim = optim = ConfigDict()
+
+def optim_settings() -> ConfigDict:
+    """Returns the settings of the update rule, and of the learning rate over time and by layer."""
+    optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
     optim.learning_rate = 0.01  # of the weights at the start
     optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
-    optim.momentum = 0.9
+    optim.momentum = 0.9  # factor on the velocity of the step before
     optim.weight_decay = 0.0005  # for layers that do not state their own; biases have none
     optim.trust_coefficient = 0.001  # lars: a kernel's rate is times this × ‖kernel‖ ÷ ‖gradient‖
     optim.warmup_epochs = 0.0  # epochs in which the rate rises linearly up to its schedule
@@ -76,32 +98,46 @@ def get_config() -> ConfigDict:
     optim.layer_factors = ()  # ((layer, factor), …): of this layer's rates; 0 freezes it
     optim.dexp_target = 250.0  # dexp: first rate ÷ last rate …
     optim.dexp_steps = 4  # over this many equal parts of training
+    return optim
 
-    config.train = train = ConfigDict()
+
+def train_settings() -> ConfigDict:
+    """Returns the settings of the loop: its length, its precision, its loss and its log."""
+    train = ConfigDict()
     train.epochs = 30.0  # passes over the training set
     train.steps = 0  # batches; a positive value wins over epochs
-    train.accumulate_steps = 1  # parts that a batch is worked through in, where memory is short
-    train.compute_dtype = (
-        "float32"  # of the net in training; bfloat16 is for GPUs, no gain on a CPU
-    )
+    train.accumulate_steps = 1  # parts of a batch, one after another, if memory is short
+    train.compute_dtype = "float32"  # of the net in training; bfloat16 gains on GPUs, not on CPUs
     train.label_smoothing = 0.0  # probability that targets give to all classes in equal parts
     train.ema_decay = 0.0  # a step's decay of the parameters' average, which is evaluated; 0 = none
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
     train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
+    return train
 
-    config.parallel = parallel = ConfigDict()
+
+def parallel_settings() -> ConfigDict:
+    """Returns the settings of the devices that a run is divided over."""
+    parallel = ConfigDict()
     parallel.data = 1  # devices that the batch is divided over
     parallel.tower = 1  # devices that the towers are divided over
     parallel.scheme = "plain"  # plain; hybrid = dense layers split their units, not the batch
+    return parallel
 
-    config.eval = evaluation = ConfigDict()
+
+def eval_settings() -> ConfigDict:
+    """Returns the settings of validations and of --mode=eval."""
+    evaluation = ConfigDict()
     evaluation.views = 1  # 1 = centre; 10 = corners and centre, mirrored too
     evaluation.every_epochs = 1  # epochs between two validations while training
     evaluation.split = ""  # for --mode=eval: test or val; empty = test where it has labels
     evaluation.batch_size = 128  # images
+    return evaluation
 
-    config.checkpoint = checkpoint = ConfigDict()
+
+def checkpoint_settings() -> ConfigDict:
+    """Returns the settings of saving: how often, how many, and on a full disk."""
+    checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # steps between two checkpoints; 0 = after every validation
     checkpoint.keep = 2  # newest checkpoints kept; the best is kept besides
     checkpoint.on_full_disk = "stop"  # stop with an error; continue = train on, save when it fits
-    return config
+    return checkpoint

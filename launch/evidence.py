@@ -32,7 +32,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions
 
-BIGGEST_METRICS = 100_000  # bytes of metrics.jsonl, above which only every 100th step is kept
+BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
 DIVERGED = "try a"  # words of the error line of a loss, a gradient or a state that is not finite
 PREPARED = "manifest.json"
 
@@ -156,12 +156,22 @@ def arguments_of(run: Run, folders: Folders) -> list[str]:
     return [f"--config={run.config}", *(f"--config.{key}={x}" for key, x in settings.items())]
 
 
-def thinned(lines: Iterable[str]) -> Iterator[str]:
-    """Yields the lines of validations, of the ends of epochs and of every 100th step."""
+def thinned(lines: Iterable[str], every: int) -> Iterator[str]:
+    """Yields the lines of validations, of the ends of epochs and of one step in so many."""
     for line in lines:
         values = json.loads(line)
-        if "train/loss" not in values or "train/epoch_loss" in values or not values["step"] % 100:
+        if "train/loss" not in values or "train/epoch_loss" in values or not values["step"] % every:
             yield line
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Returns the lines of metrics.jsonl, with fewer steps the longer the run was."""
+    kept = lines
+    for every in (100, 1000, 10_000):
+        if sum(map(len, kept)) <= BIGGEST_METRICS:
+            break
+        kept = list(thinned(lines, every))
+    return kept
 
 
 def train(run: Run, folders: Folders) -> bool:
@@ -204,8 +214,7 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
         config["init_from"] = str(public.workdir(replace(run, name=run.starts_from)))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    big = sum(map(len, lines)) > BIGGEST_METRICS
-    (folder / "metrics.jsonl").write_text("".join(thinned(lines) if big else lines))
+    (folder / "metrics.jsonl").write_text("".join(shortened(lines)))
     record = {
         "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, public)]),
         "commit": commit(),

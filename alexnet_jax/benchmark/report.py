@@ -48,7 +48,7 @@ matrix products at precision {matmul_precision}; {repeats} repeats"""
 
 
 def circumstances(config: ConfigDict, split: Split, devices: Devices) -> dict[str, Any]:
-    """Returns what was measured, on which images and on which machine."""
+    """Returns the net, the images and the machine of the measurements."""
     jpeg = isinstance(split.images, JpegRecords)
     net = resolve(config.model, config.data.crop_size)
     return {

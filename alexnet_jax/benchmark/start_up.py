@@ -115,10 +115,11 @@ def _lines(path: Path) -> int:
 def _private(process: psutil.Process) -> int:
     """Returns the resident bytes, without mapped files and shared memory if the system has them."""
     memory = process.memory_info()
+    # Pages of mapped files come and go with the page cache, not with the program.
     return memory.rss - getattr(memory, "shared", 0)
 
 
 def _reap(process: subprocess.Popen) -> resource.struct_rusage:
-    _, status, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)  # Popen.wait has no resource usage
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage

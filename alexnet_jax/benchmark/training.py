@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.benchmark.rates import rate
 from alexnet_jax.data import Dataset
 from alexnet_jax.parallel import REPLICATED, Devices
-from alexnet_jax.session import open_session
+from alexnet_jax.train.session import open_session
 
 SIDE = 2048  # of the square matrices
 PRODUCTS = 8  # in one call, so that launching a call on a GPU does not count
@@ -30,7 +30,7 @@ class Training:
         self.state, self._step = session.initial_state(), session.make_step()
         self._batches = session.batches(dataset.splits["train"], first_step=0)
         self._resident = next(self._batches)
-        self.step_rate(0.0)
+        self.step_rate(0.0)  # two calls: the first compiles
 
     def step_rate(self, seconds: float) -> float:
         """Measures the step on one batch that stays on the devices."""

@@ -170,7 +170,7 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
     settings = dict(rules.flat(config))
     net = resolve(config.model, config.data.crop_size)
     check_layout(layout, net, {key: settings[key] for key in sizes})
-    if layout.devices > 1:
+    if layout.devices > 1:  # one is always there
         parallel.check_devices(layout)
     if layout.devices == 1 and parallel.is_distributed():
         raise UserError(

@@ -37,6 +37,7 @@ def _declared(
 
 def checked_text(argument: str) -> str:
     """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
+    # Python decodes a byte that is not UTF-8 into one of these surrogates.
     if any("\udc80" <= x <= "\udcff" for x in argument):
         raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
     return argument
@@ -120,6 +121,7 @@ def _explained(error: Exception, argv: Sequence[str], with_config: bool) -> str:
     if isinstance(error, flags.UnrecognizedFlagError):
         value = next((x for x in argv if x.lstrip("-").startswith(error.flagname)), "")
         value = "".join(value.partition("=")[1:])
+        # Often a key of the config without its --config. in front.
         meant = config_flag.proposal(error.flagname, value, keys, config_flag.LIKE_A_FLAG)
         return text + (meant or "; see --help")
     if isinstance(error, flags.Error):
@@ -168,8 +170,9 @@ def run(
     except UserError as error:
         stop(error)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # 128 + SIGINT, as in a shell
     except BrokenPipeError:
+        # Python flushes stdout at its end, which would raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:

@@ -58,6 +58,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     config_flags.DEFINE_config_file(
         "config", help_string=HELP, flag_values=values, sys_argv=list(argv)
     )
+    # ml_collections reads Python files only, and has no other place for a parser.
     values["config"].parser = ConfigParser(values["config"].parser)
 
 
@@ -85,6 +86,7 @@ def named_run(values: flags.FlagValues) -> Path | None:
 def keys(argv: Sequence[str]) -> list[str]:
     """Returns every key of the config that --config names; none if it cannot be loaded."""
     values = flags.FlagValues()
+    # Without the overrides, one of which is wrong.
     alone = [x for x in argv if not OVERRIDE.match(x)]
     define(values, alone)
     try:
@@ -95,7 +97,7 @@ def keys(argv: Sequence[str]) -> list[str]:
 
 
 def unknown_key(argv: Iterable[str], known: Sequence[str]) -> str | None:
-    """Returns what is wrong with the first override whose key is not known; None if all are."""
+    """Returns a line on the first override whose key is not known; None if all are known."""
     for match in filter(None, map(OVERRIDE.match, argv)):
         key, value = match.groups()
         if known and not any(f"{x}.".startswith(f"{key}.") for x in known):
@@ -112,9 +114,10 @@ def proposal(name: str, value: str, known: Iterable[str], least: float) -> str:
 
 
 def similarity(name: str, key: str) -> float:
-    """Returns how alike a name and a key are, from 0 to 1; lr counts as learning_rate.
+    """Returns the similarity of a name and a key, from 0 to 1.
 
-    Last parts are compared, in letters or with the initials of the key; a tenth is the section.
+    Nine tenths are that of their last parts, by letters or with the key's initials (lr is
+    learning_rate); one tenth is for the same section.
     """
     (section, _, last), (own_section, _, own) = name.rpartition("."), key.rpartition(".")
     initials = "".join(word[0] for word in own.split("_"))

@@ -46,7 +46,7 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     print(*device_lines(devices), data_line(dataset), *filter(None, notes), sep="\n", flush=True)
     split = dataset.splits[run.split]
     result, steps = evaluate_checkpoints(run.config, devices, run.checkpoints, split)
-    if not parallel.is_lead_process():
+    if not parallel.is_lead_process():  # every process has all predictions; one writes
         return
     about = {"step": max(steps), "members": len(steps), "data": run.config.data.name}
     numbers = {**about, **result.values(run.split)}
@@ -86,7 +86,7 @@ def predictions_of(
 
 
 def title(numbers: Numbers) -> str:
-    """Returns the net, the data and the views that a result is of, in words."""
+    """Describes a result in words: its net or nets, its data and its views."""
     split = split_of(numbers)
     views = numbers[f"{split}/views"]
     members = numbers["members"]
@@ -109,6 +109,7 @@ def result_table(numbers: Numbers) -> str:
 def write_result(path: Path, numbers: Numbers) -> None:
     """Writes eval.json; prints its place and, if it held another kind of result, which."""
     replaced = ""
+    # Whatever an older version or a user has left there is replaced all the same.
     with contextlib.suppress(OSError, ValueError, LookupError, StopIteration, TypeError):
         earlier = title(json.loads(path.read_text()))
         if earlier != title(numbers):

@@ -31,7 +31,7 @@ TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 def explanation(error: BaseException) -> str | None:
     """Returns the line for an error that the user's machine causes; None for any other error."""
-    if is_full(error):
+    if is_full(error):  # first: it is an OSError with a path, too
         return f"{error}; make room and give the same command again"
     if isinstance(error, OSError):
         line = of_system(error.errno, error.filename)
@@ -43,6 +43,7 @@ def explanation(error: BaseException) -> str | None:
         line = f"{error}; check the device and JAX_PLATFORMS"
     else:
         line = of_tensorstore(str(error))
+    # Libraries wrap what the system has reported.
     return line or (explanation(error.__cause__) if error.__cause__ else None)
 
 

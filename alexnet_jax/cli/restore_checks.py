@@ -69,6 +69,7 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
     old = read_config(workdir)
     if old.init_from:
         _bring(config, old, _net_keys(old), given)
+    # Read at step 0 only: the folder may have moved, and the record keeps its name.
     config.init_from = old.init_from
     changed = fixed_changes(old, config)
     if changed:
@@ -145,7 +146,7 @@ def _net_keys(config: ConfigDict) -> tuple[str, ...]:
 
 
 def net_differences(old: Net, new: Net) -> list[str]:
-    """Returns in what two nets compute differently, as `layer.attribute: old → new`.
+    """Returns the differences in what two nets compute, as `layer.attribute: old → new`.
 
     Initial weights, the settings of the update rule and the number of classes are left out.
     """
@@ -155,7 +156,7 @@ def net_differences(old: Net, new: Net) -> list[str]:
         for key in {**before, **after}
         if before.get(key) != after.get(key)
     ]
-    if _order(old, new) != _order(new, old):
+    if _order(old, new) != _order(new, old):  # layers of one net only are listed above
         differ.append("the order of the layers")
     return differ
 
@@ -179,7 +180,7 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
         exchanged = False
         ignored = {"name", *(TRAINING_ONLY if isinstance(layer, Learned) else ())}
         if layer is net.layers[-1]:
-            ignored.add("features")
+            ignored.add("features")  # the number of classes, which is the data's
         for field in fields(layer):
             if field.name not in ignored:
                 yield f"{layer.name}.{field.name}", getattr(layer, field.name)

@@ -150,9 +150,10 @@ def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def check(config: ConfigDict) -> None:
     """Raises UserError for the first value that no run can have; it says what the value may be."""
     for key, value in flat(config):
-        if value is None or key not in RULES:
+        if value is None or key not in RULES:  # unset, or checked elsewhere: names, switches
             continue
         fits, may_be = RULES[key]
+        # Before the rule, which would accept inf, and whose words do not fit NaN.
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value!r} has to be a finite number, {may_be}")
         if not fits(value):

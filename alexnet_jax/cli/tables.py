@@ -18,7 +18,7 @@ def text_table(rows: Rows, left: int = 1) -> str:
       left: number of columns that are aligned left; the others are aligned right.
     """
     header, *body = rows
-    table = Table(box=None, pad_edge=False, header_style=None)
+    table = Table(box=None, pad_edge=False, header_style=None)  # without lines: it can be copied
     for place, title in enumerate(header):
         justify = "left" if place < left else "right"
         table.add_column(title, justify=justify, no_wrap=True)

@@ -81,11 +81,11 @@ def colour_components(sums: Sums) -> ColourComponents:
     count = sums.images * sums.pixels.shape[0] * sums.pixels.shape[1]
     mean = sums.pixels.sum((0, 1)) / count
     covariance = sums.products / count - np.outer(mean, mean)
-    eigenvalues, vectors = np.linalg.eigh(covariance)
+    eigenvalues, vectors = np.linalg.eigh(covariance)  # ascending, hence the reversals below
     components = vectors.T[::-1]
     largest = np.abs(components).argmax(axis=1, keepdims=True)
     # An eigenvector's sign is arbitrary and differs between libraries; the noise is symmetric, its
     # record should not change.
     components = components * np.sign(np.take_along_axis(components, largest, axis=1))
-    stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))
+    stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))  # rounding can leave −1e-13 of grey images
     return ColourComponents(stdevs.astype(np.float32), components.astype(np.float32))

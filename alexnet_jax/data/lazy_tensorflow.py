@@ -12,5 +12,5 @@ def tensorflow() -> ModuleType:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # useless for images, and logs a warning
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow takes a whole GPU when it starts
     return tf

@@ -86,6 +86,7 @@ def training_indices(num_images: int, batch_size: int, seed: int, step: int) -> 
 @functools.lru_cache(maxsize=2)  # reading ahead begins an epoch before the last one is finished
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the order of an epoch: int64 [num_images]."""
+    # Of NumPy on the host: the order must not depend on devices or on jax's generator.
     return np.random.default_rng((seed, epoch)).permutation(num_images)
 
 
@@ -149,7 +150,7 @@ def read_batches(
     for step, image in zip(steps, images, strict=True):
         indices = order(step)
         mask = np.zeros(batch_size, np.float32)
-        mask[: len(indices)] = records.usable(indices)
+        mask[: len(indices)] = records.usable(indices)  # what is behind them is padding
         labels = np.asarray(split.labels[padded(indices, batch_size)], np.int32)
         yield {"image": image, "label": labels, "mask": mask}
 
@@ -167,6 +168,7 @@ def gathered(split: Split, records: Records, order: Order, steps: range) -> Iter
         everything, pixels = np.arange(len(split)), records.new(len(split))
         records.read(rows_of(split, everything), pixels)
         records.usable(everything)
+        # By split and not by run: validations would copy it to the device again and again.
         _ON_DEVICE[split] = jax.device_put(pixels), records.bad
     images, bad = _ON_DEVICE[split]
     records.bad.update(bad)
@@ -177,7 +179,7 @@ def gathered(split: Split, records: Records, order: Order, steps: range) -> Iter
 @jax.jit
 def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
     """Returns images[indices], for indices that are known to be valid."""
-    return jnp.take(images, indices, axis=0, mode="clip")
+    return jnp.take(images, indices, axis=0, mode="clip")  # clip: no test of the bounds is compiled
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:

@@ -14,8 +14,8 @@
 
 The version is that of everything that training reads. The origin (the request, the source, the
 fingerprints of the original files, the versions of the packages that converted them) serves
-`prepare` and people, and so do the images' names. Stores that were written before these were
-recorded lack them and are read as ever.
+`prepare` and people, and so do the images' names. Older stores lack these entries and are still
+read.
 
 Opening verifies everything except the images, some forty bytes per image, so that a store of a
 million images opens in about the same time as one of a thousand. Each image is verified when it is
@@ -58,6 +58,7 @@ class JpegRecords:
     def _reader(self) -> object:
         from array_record.python.array_record_module import ArrayRecordReader
 
+        # Random access: reading ahead would fetch records that nobody asks for.
         return ArrayRecordReader(str(self.path), "readahead_buffer_size:0,max_parallelism:0")
 
     def read(self, rows: Sequence[int]) -> list[bytes]:

@@ -36,4 +36,4 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) 
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # an error must not wait for work that nobody takes

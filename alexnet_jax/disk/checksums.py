@@ -28,7 +28,7 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str:
-    """Returns in what a folder differs from what was sealed, for a person; empty if intact."""
+    """Describes how a folder differs from its recorded checksums; empty if it is intact."""
     try:
         return _damage(folder, _fingerprint(folder))
     except OSError as error:

@@ -30,6 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically: no reader ever sees a part of it."""
+    # Beside it: a rename is atomic on one file system only.
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
         file.write(content)

@@ -34,6 +34,7 @@ def saliency(model: AlexNet, params: Any, images: Array, classes: Array) -> Arra
     """
 
     def logits(images: Array) -> Array:
+        # One gradient for all images: no logit depends on another image.
         return _of_classes(model.apply({"params": params}, images)[0], classes).sum()
 
     return jnp.abs(jax.grad(logits)(images)).max(axis=-1)
@@ -67,6 +68,7 @@ def occlusion(
     corners = jnp.stack(jnp.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
     # One position at a time: all of them at once would be a batch of hundreds for each picture.
     drops = probabilities(images) - lax.map(covered, corners)
+    # lax.map puts the positions first.
     return drops.T.reshape(len(images), len(starts), len(starts))
 
 
@@ -84,6 +86,7 @@ def grad_cam(model: AlexNet, params: Any, images: Array, classes: Array, layer: 
         return _of_classes(out, classes).sum(), endpoints[layer]
 
     shape = jax.eval_shape(lambda x: model.apply({"params": params}, x)[1][layer], images)
+    # An offset of zeros has the gradient of the layer's output, which is no argument of the net.
     gradient, maps = jax.grad(logits, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     return jax.nn.relu((weights * maps).sum(axis=-1))
@@ -101,7 +104,7 @@ def deconvolve(model: AlexNet, params: Any, images: Array, layer: str) -> Array:
     """
     mirror = AlexNet(_deconvnet(model.net))
     outputs, project = jax.vjp(lambda x: mirror.apply({"params": params}, x)[1][layer], images)
-    units = outputs.reshape(len(images), -1)
+    units = outputs.reshape(len(images), -1)  # over all maps and places
     strongest = units * jax.nn.one_hot(units.argmax(axis=-1), units.shape[-1])
     return project(strongest.reshape(outputs.shape))[0]
 
@@ -148,6 +151,7 @@ def preferred_pictures(
     def ascend(_: int, pictures: Array) -> Array:
         gradient = jax.grad(excitement)(pictures)
         size = jnp.sqrt((gradient**2).mean(axis=(1, 2, 3), keepdims=True))
+        # Normalised, because gradients of early and late layers differ by orders of magnitude.
         return (1 - decay) * (pictures + rate * gradient / jnp.maximum(size, 1e-30))
 
     def ascend_and_blur(_: int, pictures: Array) -> Array:

@@ -38,6 +38,7 @@ def pattern(values: np.ndarray) -> np.ndarray:
 def _relative(values: np.ndarray, least: float = 0.0) -> np.ndarray:
     """Scales values to −1 … 1; the strongest half a percent of them are cut off."""
     strength = np.abs(values)
+    # The quantile is 0 of a map with a few peaks: their maximum is taken then.
     largest = max(np.quantile(strength, 0.995) or strength.max(), least) or 1.0
     return np.clip(values / largest, -1, 1)
 

@@ -85,7 +85,7 @@ def _column(
         case "saliency":
             return run(attribution.saliency, classes), lambda _, found: drawings.heat(found)
         case "occlusion":
-            size, stride = -(-crop // 4), -(-crop // 12)
+            size, stride = -(-crop // 4), -(-crop // 12)  # 9×9 places, each a pass of the net
             drops = run(attribution.occlusion, classes, size=size, stride=stride)
             centres = np.arange(drops.shape[-1]) * stride + size / 2
             return drops, partial(_over, centres=centres, least=LEAST_LOSS)
@@ -114,9 +114,10 @@ def draw_units(request: Request) -> None:
         steps=STEPS,
         rate=RATE * float(jnp.mean(net.stats.scale)),
         decay=DECAY,
-        key=jax.random.key(0),
+        key=jax.random.key(0),  # the same sheet each time
     )
     found = np.asarray(jax.jit(ascend)(net.params, units=jnp.asarray(request.units)))
+    # Back to grey levels.
     patterns = drawings.cropped_to_pattern(found / np.asarray(net.stats.scale))
     is_classifier = request.layer == net.model.net.layers[-1].name
     names = [net.class_names[x] if is_classifier else f"unit {x}" for x in request.units]

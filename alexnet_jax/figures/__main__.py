@@ -5,8 +5,10 @@
         evaluated, eight test pictures with their likeliest classes, in runs/digits/figures
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
-    python -m alexnet_jax.figures --activations=results/figure1_rates
+    python -m alexnet_jax.figures --activations=results/figure1
         training error of ReLU and tanh (paper, Figure 1), beside the records
+    python -m alexnet_jax.figures --scaling=results
+        error against width and number of pictures, in results/scaling
 
 Every figure is written as PNG and as SVG.
 """
@@ -23,6 +25,7 @@ FLAGS = {
     "workdir": ("", "Workdir of a run."),
     "plateau": ("", "Folder of the plateau's records."),
     "activations": ("", "Folder of Figure 1's records."),
+    "scaling": ("", "Folder with the folders scaling and ablations of records."),
 }
 
 
@@ -56,28 +59,34 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
         yield from save(draw_predictions(predictions), folder, "predictions")
 
 
+def figures_of_records(values: flags.FlagValues) -> Iterator[Path]:
+    """Draws the figures of records that the flags name; yields the paths written."""
+    from alexnet_jax.figures.activations import draw_activations, read_activation_runs
+    from alexnet_jax.figures.plateau import draw_plateau, read_runs
+    from alexnet_jax.figures.scaling import draw_scaling, read_scaling
+    from alexnet_jax.figures.style import save
+
+    if values.plateau:
+        folder = Path(values.plateau)
+        yield from save(draw_plateau(read_runs(folder)), folder, "plateau")
+    if values.activations:
+        folder = Path(values.activations)
+        yield from save(draw_activations(read_activation_runs(folder)), folder, "activations")
+    if values.scaling:
+        folder = Path(values.scaling)
+        yield from save(draw_scaling(read_scaling(folder)), folder / "scaling", "scaling")
+
+
 def main(values: flags.FlagValues) -> int:
     """Draws what the flags name and prints the paths; returns the exit code."""
-    if not (values.workdir or values.plateau or values.activations):
-        raise UserError("nothing to draw; give --workdir, --plateau or --activations, see --help")
+    if not any(getattr(values, name) for name in FLAGS):
+        given = " or ".join(f"--{name}" for name in FLAGS)
+        raise UserError(f"nothing to draw; give {given}, see --help")
     if values.workdir:
         for path in figures_of_run(Path(values.workdir)):
             print(path)
-    if values.plateau:
-        from alexnet_jax.figures.plateau import draw_plateau, read_runs
-        from alexnet_jax.figures.style import save
-
-        folder = Path(values.plateau)
-        for path in save(draw_plateau(read_runs(folder)), folder, "plateau"):
-            print(path)
-    if values.activations:
-        from alexnet_jax.figures.activations import draw_activations, read_activation_runs
-        from alexnet_jax.figures.style import save
-
-        folder = Path(values.activations)
-        figure = draw_activations(read_activation_runs(folder))
-        for path in save(figure, folder, "activations"):
-            print(path)
+    for path in figures_of_records(values):
+        print(path)
     return 0
 
 

@@ -14,13 +14,13 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.figures.curves import read_metrics, series
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 
-NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+)")  # activation, initial weights, learning rate
+NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+|seed\d+)")  # activation, initial weights, …
 TARGET = 0.25  # training error at which the paper compares the two
 
 
 @dataclass(frozen=True)
 class ActivationRun:
-    """One record of results/figure1_rates.
+    """One record of results/figure1_rates or results/figure1.
 
     Attributes:
       activation: relu or tanh.
@@ -48,8 +48,10 @@ def read_activation_runs(folder: Path) -> list[ActivationRun]:
         name = NAME.fullmatch(path.parent.name)
         if name is None or json.loads(path.read_text())["diverged"]:
             continue
+        config = json.loads((path.parent / "config.json").read_text())
         epochs, errors = series(read_metrics(path.parent), "train/epoch_top1_error")
-        found.append(ActivationRun(name[1], name[2], float(name[3]), epochs, errors))
+        rate = config["optim"]["learning_rate"]
+        found.append(ActivationRun(name[1], name[2], rate, epochs, errors))
     if not found:
         raise UserError(f"{folder} has no records; make them with launch/evidence.py")
     return found
@@ -64,29 +66,36 @@ def fastest(runs: Sequence[ActivationRun]) -> dict[tuple[str, str], ActivationRu
 
 
 def draw_activations(runs: Sequence[ActivationRun]) -> Figure:
-    """Draws a panel for each kind of initial weights, with both activations at their best rates."""
+    """Draws a panel for each kind of initial weights, with both activations at their best rates.
+
+    Several seeds at the best rate are drawn as one line each.
+    """
     best = fastest(runs)
+    drawn = [run for run in runs if run.rate == best[run.start, run.activation].rate]
     starts = sorted({start for start, _ in best}, reverse=True)
     with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2 * len(starts), 3.2), layout="constrained")
         panels = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
         for axes, start in zip(panels, starts, strict=True):
-            _draw_panel(axes, start, [run for key, run in best.items() if key[0] == start])
+            _draw_panel(axes, start, [run for run in drawn if run.start == start])
         panels[0].set_ylabel("training error")
     return figure
 
 
 def _draw_panel(axes: Axes, start: str, runs: Sequence[ActivationRun]) -> None:
     axes.axhline(TARGET, color="#999999", lw=0.8, ls=":")
+    named: set[str] = set()
     for run in sorted(runs, key=lambda run: run.activation):
         relu = run.activation == "relu"
+        label = f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}"
         axes.plot(
             run.epochs,
             run.errors,
             color=COLOURS[0] if relu else COLOURS[1],
             ls="-" if relu else "--",
-            label=f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}",
+            label="" if label in named else label,
         )
+        named.add(label)
     axes.set_title(f"{start.replace('_', '-')} initial weights", fontsize=9)
     axes.set_xlabel("epoch")
     axes.legend()

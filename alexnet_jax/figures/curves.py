@@ -33,6 +33,7 @@ def rate_drops(lines: Sequence[Line]) -> list[tuple[float, float]]:
     """Returns the epochs at which the learning rate changed, and the new rates."""
     epochs, rates = series(lines, "train/learning_rate")
     pairs = zip(epochs[1:], rates[1:], rates[:-1], strict=True)
+    # Not what rounding makes of a constant rate.
     return [(epoch, rate) for epoch, rate, before in pairs if rate < 0.99 * before]
 
 

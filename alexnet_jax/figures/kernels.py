@@ -22,7 +22,7 @@ def to_pictures(kernels: np.ndarray) -> np.ndarray:
     """
     kernels = np.moveaxis(kernels, -1, 0)
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
-    return 0.5 + 0.5 * kernels / np.maximum(largest, 1e-12)
+    return 0.5 + 0.5 * kernels / np.maximum(largest, 1e-12)  # a kernel of zeros is grey
 
 
 def colour_fraction(kernels: np.ndarray) -> np.ndarray:
@@ -63,6 +63,7 @@ def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:
       columns: kernels in a row at most.
     """
     columns = min(columns, kernel.shape[-1])
+    # Each kernel has its own scale: with a common one the weak kernels would be flat grey.
     sheets = [mosaic(to_pictures(tower), columns) for tower in kernel]
     height = 9 * sheets[0].shape[0] / sheets[0].shape[1] + 0.3
     with rc_context(SETTINGS):

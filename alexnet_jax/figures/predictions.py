@@ -13,6 +13,7 @@ PICTURES, CLASSES = 8, 5
 def chosen(count: int, seed: int = 0) -> np.ndarray:
     """Returns the positions of the pictures to show, drawn without a look at them: int64 [8]."""
     rng = np.random.default_rng(seed)
+    # Sorted, to be read in the order of the file.
     return np.sort(rng.choice(count, min(PICTURES, count), replace=False))
 
 

@@ -18,7 +18,7 @@ def step_flops(net: Net, layout: Layout, batch: int) -> int:
       batch: images over all devices. The classifier is replicated: along "tower" every device
         computes it for the same images, and in the hybrid scheme for the whole batch.
     """
-    total, passes = 0, 2
+    total, passes = 0, 2  # 2 for the first layer, 3 from then on
     for placed in with_parameters(net, layout).values():
         macs = placed.shape.macs * (batch if placed.units_split else batch // layout.data)
         if not placed.replicated:

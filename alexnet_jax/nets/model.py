@@ -168,18 +168,13 @@ class AlexNet(nn.Module):
                 normalise = BatchNormalised(placed, name=layer.name)
                 towers = normalise(towers, mask if train else None)
             elif isinstance(layer, Dropout):
-                masks = self._masks(placed, towers, key, examples)
-                towers = [
-                    ops.dropout(x, mask, rate=layer.rate, inverted=layer.inverted)
-                    for x, mask in zip(towers, masks, strict=True)
-                ]
+                towers = _dropped(layer, towers, self._masks(placed, towers, key, examples))
             else:
                 towers = _unweighted(layer, towers)
             if layer.name in offsets:
-                # An offset has all maps, side by side as in the endpoints.
-                shares = jnp.split(offsets[layer.name], len(towers), axis=-1)
-                towers = [x + share for x, share in zip(towers, shares, strict=True)]
+                towers = _shifted(towers, offsets[layer.name])
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
+        # The classifier is not divided: its one output stands in the first place.
         return towers[0], endpoints
 
     def _masks(
@@ -240,6 +235,20 @@ def _unweighted(layer: Layer, towers: Towers) -> Towers:
     if isinstance(layer, LRN) and layer.across_towers:
         return jnp.split(_single(layer, jnp.concatenate(towers, -1)), len(towers), -1)
     return [_single(layer, x) for x in towers]
+
+
+def _dropped(layer: Dropout, towers: Towers, masks: list[Array | None]) -> Towers:
+    """Drops each tower's units that are False in its mask; a mask of None is that of a test."""
+    return [
+        ops.dropout(x, mask, rate=layer.rate, inverted=layer.inverted)
+        for x, mask in zip(towers, masks, strict=True)
+    ]
+
+
+def _shifted(towers: Towers, offset: Array) -> Towers:
+    """Adds an offset, which has all maps side by side as in the endpoints, to the towers."""
+    shares = jnp.split(offset, len(towers), axis=-1)
+    return [x + share for x, share in zip(towers, shares, strict=True)]
 
 
 def _single(layer: Layer, x: Array) -> Array:

@@ -86,6 +86,7 @@ def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
     height, width = kernel.shape[:2]
     size = x.shape[1] + 2 * padding - height + 1
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    # Slices, not conv_general_dilated_patches: these come in the order of the kernel's axis 2.
     patches = jnp.concatenate(
         [x[:, i : i + height, j : j + width] for i in range(size) for j in range(size)], axis=-1
     )
@@ -184,6 +185,7 @@ def batch_moments(
         return sum_over_batch(jnp.dot(weights, values, precision="highest")) / count
 
     count = sum_over_batch(mask.sum()) * places
+    # Two passes: E[x²] − E[x]² would cancel in float32 where the mean is large.
     mean = mean_of(rows)
     return mean, mean_of((rows - mean) ** 2)
 
@@ -201,6 +203,7 @@ def batch_norm(
     Returns:
       float [N, …, maps], of x's dtype.
     """
+    # One multiply-add for each element: factor and shift are computed once a map.
     factor = scale * lax.rsqrt(variance + epsilon)
     return (x * factor + (bias - mean * factor)).astype(x.dtype)
 
@@ -218,7 +221,7 @@ def dropout(x: Array, kept: Array | None, *, rate: float, inverted: bool) -> Arr
     Returns:
       float [N, …].
     """
-    scale = 1.0 - rate
+    scale = 1.0 - rate  # probability of being kept
     if kept is None:
         return x if inverted else x * scale
     return jnp.where(kept, x / scale if inverted else x, 0)

@@ -81,7 +81,7 @@ class PlacedLayer:
         return self.layout.data if self.units_split and not self.replicated else 1
 
     def sum_over_batch(self, x: Array) -> Array:
-        """Sums what each device has summed over the rows of its output."""
+        """Sums x, which each device has summed over its own rows, over the entire batch."""
         return lax.psum(x, DATA) if self.batch_split else x
 
     def specs(self) -> dict[str, P]:
@@ -105,7 +105,7 @@ class PlacedLayer:
         return (shape[0] // self.layout.tower, *shape[1:-1], shape[-1] // self.unit_shares)
 
     def outputs(self, batch: int) -> int:
-        """Returns the numbers in its output on one device, for a batch of this many images."""
+        """Returns the number of its output's elements on one device, for batches of this size."""
         rows = batch // self.layout.data if self.batch_split else batch
         # The classifier's output is whole on every device, so nothing divides it.
         shares = 1 if self.replicated else self.layout.tower * self.unit_shares
@@ -133,7 +133,7 @@ def _gathers(shape: LayerShape, units_split: bool, net: Net, layout: Layout) -> 
         yield Gather(TOWERS, layout.tower, shape.reads, units_split, 1)
     if hybrid_dense and not units_split:
         maps = features if shape.exchanged else features // net.towers
-        copies = 1 if shape.exchanged else held
+        copies = 1 if shape.exchanged else held  # after an exchange the towers share one array
         yield Gather(BATCH, layout.data, (*places, maps), True, copies)
 
 
@@ -162,8 +162,8 @@ def param_specs(net: Net, layout: Layout) -> dict[str, dict[str, P]]:
 def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
     """Marks the parameters as this device's own, so that their gradients are of its rows only.
 
-    The transpose sums over "data". The gradients of several parts of a batch are then summed on
-    each device first, and over the devices once.
+    The transpose of this function sums gradients over "data". Several parts of a batch can thus be
+    summed on each device first, and over the devices once.
     """
     if layout.data == 1:
         return params
@@ -192,6 +192,7 @@ def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
     """Returns the Euclidean norm of every kernel by its layer, over the shares of all devices."""
 
     def norm(kernel: Array, spec: P) -> Array:
+        # Mesh axes that it is divided along: over these the devices' sums are added.
         axes, squares = tuple(axis for axis in spec if axis), jnp.sum(kernel * kernel)
         return jnp.sqrt(lax.psum(squares, axes) if axes else squares)
 

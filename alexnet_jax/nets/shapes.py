@@ -130,7 +130,7 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
     out, per_tower, exchange = (crop, crop, 3), 3, False
     for layer in net.layers:
         if isinstance(layer, Exchange):
-            exchange = net.towers > 1
+            exchange = net.towers > 1  # with one tower there is nothing to exchange
             continue
         if isinstance(layer, Weighted):
             maps = out[-1] if exchange else per_tower
@@ -161,7 +161,7 @@ def smallest_crop(net: Net) -> int:
             return False
 
     # Bisection: if the windows fit into a map, they fit into every larger one.
-    sides = range(1, 2**40)
+    sides = range(1, 2**40)  # lazy; any bound that no crop reaches
     return sides[bisect.bisect_left(sides, True, key=fits)]
 
 

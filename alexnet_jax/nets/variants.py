@@ -126,6 +126,7 @@ def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net
 
 def _widened(net: Net, width: float, num_classes: int) -> Net:
     """Returns the net with `width` times the features, and one classifier unit a class."""
+    # Any width whose product with this common divisor is whole divides every layer.
     unit = math.gcd(*(x.features for x in weighted_layers(net).values() if x.features))
     if unit % net.towers:
         raise UserError(
@@ -203,6 +204,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     net = replace(original, towers=model.towers or original.towers)
     if model.exchange is not None:
         net = _exchanging(net, model.exchange)
+    # After the exchanges: a layer that is left out passes its own on to the next one.
     net = _without(net, model.without)
     _check_classifier_reads_all(net)
     changed = (_changed(layer, model) for layer in net.layers)

@@ -9,7 +9,7 @@ import optax
 
 
 def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> Any:
-    """Returns the average of the parameters after each step so far, the newest weighing most.
+    """Returns the exponentially weighted average of the parameters after each step so far.
 
     The parameters after step i of t weigh decay^(t − i), divided by the sum of these weights, so
     that those at step 0 have no part in it. It is optax.ema with its bias removed, kept in one
@@ -25,4 +25,5 @@ def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> 
         return None
     # expm1 keeps the digits of 1 − decay^t, which is small at first.
     weights = -jnp.expm1((step + 1) * math.log(decay))
+    # At step 1 the factor is 1: the average forgets the initial parameters.
     return optax.incremental_update(params, average, (1 - decay) / weights)

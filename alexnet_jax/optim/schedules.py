@@ -16,7 +16,7 @@ SMOOTH = ("linear", "cosine")  # schedules whose rate changes at every step
 
 
 def listed(first: float, changes: Sequence[tuple[float, float]], steps_per_epoch: int) -> Schedule:
-    """Returns `first` until changed: each (epoch, value) holds from that epoch on.
+    """Returns a schedule that begins with `first`; each (epoch, value) holds from its epoch on.
 
     The logs of the released code show such rates, changed by hand between restarts.
     """
@@ -38,13 +38,14 @@ def dexp(first: float, target: float, steps: int, total_steps: int) -> Schedule:
     changes = [
         (i * total_steps / steps, first * target ** (-i / (steps - 1))) for i in range(1, steps)
     ]
-    return listed(first, changes, 1)
+    return listed(first, changes, 1)  # changes are in steps: epochs of one step
 
 
 def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> Schedule:
     """Returns the weights' learning rate as a function of the step, before any plateau drops."""
     after = _after_warmup(optim, steps_per_epoch, total_steps)
     steps = round(optim.warmup_epochs * steps_per_epoch)
+    # A warm-up of one step would begin, and end, at the full rate.
     if steps < 2:
         return after
     # The rate is never 0, which would freeze: it rises by the same amount at every step.
@@ -60,6 +61,8 @@ def _after_warmup(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> 
         return optax.cosine_decay_schedule(rate, total_steps)
     if optim.schedule == "dexp":
         return dexp(rate, optim.dexp_target, optim.dexp_steps, total_steps)
+    # Of constant and plateau, too: a plateau's drops depend on the validations, so they are a
+    # factor in the state.
     return listed(rate, optim.listed if optim.schedule == "listed" else (), steps_per_epoch)
 
 
@@ -72,8 +75,9 @@ def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
         factor=optim.plateau_factor,
         patience=optim.plateau_patience,
         rtol=0.0,
+        # optax needs a margin above 0; this one is less than one of 100,000 images.
         atol=1e-6,
-        min_scale=optim.plateau_factor**optim.plateau_drops,
+        min_scale=optim.plateau_factor**optim.plateau_drops,  # stops the drops: the paper had three
     )
 
 
@@ -101,6 +105,7 @@ def learning_rates(
 
     def at(step: Array, scale: Array) -> dict[str, dict[str, Array]]:
         weight = common(step) * scale
+        # In the logs of the released code the biases keep 0.02 while the weights' rate drops.
         bias = weight * optim.bias_multiplier if optim.bias_follows else jnp.float32(first_bias)
         result = {}
         for name, layer in learned_layers(net).items():

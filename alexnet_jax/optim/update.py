@@ -60,9 +60,11 @@ def momentum_rule(
         return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
     def leaf(g: Array, v: Array, w: Array, decay: float, rate: Array) -> tuple[Array, Array]:
+        # Decay inside of what the momentum sums up, as in 2012, and not decoupled as in AdamW.
         force = g + decay * w
         new = momentum * v - rate * force if rate_inside else momentum * v + force
         step = new if rate_inside else -rate * new
+        # Momentum would move a frozen layer on, and decay would shrink it.
         frozen = rate == 0
         return jnp.where(frozen, 0.0, step), jnp.where(frozen, v, new)
 
@@ -70,7 +72,7 @@ def momentum_rule(
         grads: Any, state: MomentumState, params: Any, *, rates: Any, **_: Any
     ) -> tuple[Any, MomentumState]:
         pairs = jax.tree.map(leaf, grads, state.velocity, params, weight_decays, rates)
-        steps, velocity = jax.tree.transpose(
+        steps, velocity = jax.tree.transpose(  # a tree of pairs → a pair of trees
             jax.tree.structure(grads), jax.tree.structure((0, 0)), pairs
         )
         return steps, MomentumState(velocity)
@@ -97,6 +99,7 @@ def lars_rule(
     Returns:
       A transformation like that of `momentum_rule`.
     """
+    # The decay is in the force already: LARS takes the norm of both together.
     rule = momentum_rule(jax.tree.map(lambda _: 0.0, weight_decays), momentum, rate_inside=True)
 
     def scaled(f: Array, w_norm: Array, f_norm: Array) -> Array:

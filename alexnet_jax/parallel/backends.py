@@ -9,6 +9,7 @@ def force_cpu_devices(count: int) -> None:
 
     It has to run before JAX first looks for devices. A larger JAX_NUM_CPU_DEVICES is kept.
     """
+    # A machine with a GPU would otherwise offer only that.
     jax.config.update("jax_platforms", "cpu")
     if jax.config.jax_num_cpu_devices < count:
         jax.config.update("jax_num_cpu_devices", count)

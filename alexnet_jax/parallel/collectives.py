@@ -36,8 +36,8 @@ def own_units(x: Array, layout: Layout) -> Array:
 def part_rows(x: Array, part: Part, shares: int = 1) -> Array:
     """Returns part i of n of a batch [N, …].
 
-    With several `shares`, the rows are those of as many devices, one device after the other, and
-    the part has the i-th part of each device's rows.
+    With `shares` > 1 the batch holds the rows of that many devices, one device after another; the
+    result then has part i of each device's rows.
     """
     index, parts = part
     return x.reshape(shares, parts, -1, *x.shape[1:])[:, index].reshape(-1, *x.shape[1:])
@@ -55,7 +55,7 @@ def gather_towers(towers: list[Array], layout: Layout, replicated: bool) -> list
     x = jnp.concatenate(towers, axis=-1)
     if layout.tower > 1:
         x = lax.all_gather(x, TOWER, axis=x.ndim - 1, tiled=True, to=_to(replicated))
-    return [x] * len(towers)
+    return [x] * len(towers)  # one array: towers that share it are gathered once later
 
 
 def gather_batch(towers: list[Array], layout: Layout, replicated: bool) -> list[Array]:
@@ -86,7 +86,7 @@ def gather_labels(labels: Array, layout: Layout) -> Array:
 
 
 def gather_rows(x: Array, layout: Layout) -> Array:
-    """Gathers the rows of the whole batch, of which every device computed its share.
+    """Gathers the rows of the entire batch from the devices, each of which computed its share.
 
     In the hybrid scheme every device has all of them already.
     """
@@ -96,9 +96,9 @@ def gather_rows(x: Array, layout: Layout) -> Array:
 
 
 def psum_batch(x: Array, layout: Layout) -> Array:
-    """Sums over all devices what each of them summed over the rows of its logits.
+    """Sums x, which each device has summed over the rows of its logits, over all devices.
 
-    In the hybrid scheme the logits of each device are those of the whole batch.
+    In the hybrid scheme every device has the logits of the entire batch, so x is the sum already.
     """
     return lax.psum(x, DATA) if layout.data > 1 and not layout.hybrid else x
 

@@ -125,11 +125,11 @@ class Devices:
         return jax.tree.map(put, tree)
 
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
-        """Starts finding the largest number that any process reads; returns a function for it.
+        """Starts to compute the maximum of read() over all processes; returns a function for it.
 
-        Several processes read now and fetch the answer when the result is called. A step of
-        training lies between, in which the devices find it, so that nobody waits. A single process
-        reads when the result is called.
+        Several processes call `read` now. The devices compute the maximum beside the next training
+        step, so the returned function does not have to wait. A single process calls `read` only
+        when the returned function is called.
         """
         if jax.process_count() == 1:
             return read
@@ -144,6 +144,7 @@ class Devices:
 
 def make_devices(layout: Layout) -> Devices:
     """Returns the first devices in the form of the layout; prints which stay unused."""
+    # jax lists the devices of a process side by side, so its rows of a batch are one slice.
     available = jax.devices()
     used, unused = available[: layout.devices], available[layout.devices :]
     if unused and is_lead_process():

@@ -59,6 +59,23 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM before us
     identity = _checked(coordinator, processes, process) if coordinator else {}
+    if not _connected(identity, timeout):
+        atexit.register(os._exit, MISTAKE)  # keeps jax from logging after our line
+        raise UserError(
+            f"not all processes of {coordinator or 'the SLURM job'} arrived in {timeout} s; start "
+            "every one, or wait longer with --initialization_timeout"
+        )
+    sys.excepthook = _explain_lost_process
+    if not is_lead_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+
+
+def _connected(identity: dict[str, Any], timeout: int) -> bool:
+    """Connects jax's processes; returns False if some have not arrived after `timeout` seconds.
+
+    `identity` holds arguments of jax.distributed.initialize, which takes missing ones from SLURM's
+    variables. Its errors are raised.
+    """
     failures: list[Exception] = []
 
     def connect() -> None:
@@ -78,17 +95,9 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
         connecting.join(timeout)
     except KeyboardInterrupt:
         os._exit(130)  # keeps jax from logging its own end
-    if connecting.is_alive():
-        atexit.register(os._exit, MISTAKE)  # keeps jax from logging after our line
-        raise UserError(
-            f"not all processes of {coordinator or 'the SLURM job'} arrived in {timeout} s; start "
-            "every one, or wait longer with --initialization_timeout"
-        )
     if failures:
-        raise failures[0]
-    sys.excepthook = _explain_lost_process
-    if not is_lead_process():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+        raise failures[0]  # in this thread, so that the command sees it
+    return not connecting.is_alive()
 
 
 def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:

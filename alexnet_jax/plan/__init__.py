@@ -1,3 +1,1 @@
-"""The plan of a training step: its communication, read from the program and by arithmetic, its
-memory, and forecasts of its time.
-"""
+"""The plan of a training step: what it sends, what it holds, and forecasts of its time."""

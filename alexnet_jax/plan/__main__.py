@@ -91,6 +91,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     fill_devices(config.parallel, values.devices)
     checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
+    # Before the checks: they are the first to count devices, which fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))
     checks.check_parts(config)
@@ -135,7 +136,7 @@ def plan(config: ConfigDict, values: flags.FlagValues) -> str:
     from alexnet_jax.plan.forecast import Machine
     from alexnet_jax.plan.record import plan_record
     from alexnet_jax.plan.report import plan_text
-    from alexnet_jax.session import abstract_session
+    from alexnet_jax.train.session import abstract_session
 
     session = abstract_session(config)
     compiled, state = session.lower().compile(), session.initial_state.eval_shape()

@@ -71,12 +71,12 @@ def forecast(net: Net, layout: Layout, batch: int, machine: Machine) -> Forecast
 
 
 def scheme_layout(scheme: str, devices: int, net: Net) -> Layout | None:
-    """Returns the layout of a scheme on this many devices; None if the net does not divide so.
+    """Returns the layout of a scheme on this many devices; None if the net cannot be divided so.
 
     Scheme "tower" divides the towers over as many devices as it can, and the batch over the rest.
     """
     towers = math.gcd(devices, net.towers) if scheme == "tower" else 1
-    if scheme == "tower" and devices > 1 and towers == 1:
+    if scheme == "tower" and devices > 1 and towers == 1:  # it would be scheme data
         return None
     layout = Layout(devices // towers, towers, scheme == "hybrid" and devices > 1)
     try:

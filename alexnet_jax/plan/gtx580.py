@@ -49,6 +49,7 @@ arithmetic of `plan` (float32, MiB = 2^20 bytes), and what a single GPU with bot
 def memory_parts(net: Net, layout: Layout, batch: int) -> tuple[int, ...]:
     """Returns the bytes that one GPU holds of each of ROWS."""
     parameters, outputs = parameter_bytes(net, layout), output_bytes(net, layout, batch)
+    # In the order of ROWS.
     return (*[parameters] * 3, *[outputs] * 2, gathered_bytes(net, layout, batch))
 
 

@@ -83,7 +83,7 @@ def _header(text: str, key: str) -> int:
 
 
 def _operand(rest: str) -> str:
-    """Returns the name of the …-start of a …-done, which its type may precede."""
+    """Returns the name of the …-start that a …-done refers to; its type may stand before it."""
     match = re.search(r"%([\w.-]+)\)", rest)
     if not match:
         raise ValueError(f"an asynchronous collective without its start: {rest!r}")

@@ -53,7 +53,7 @@ def calibrated(link: float) -> Machine:
 
 def hours(gpus: int, hybrid: bool, link: float) -> float:
     """Returns the forecast in hours for 90 epochs on this many K20 with links of `link` GB/s."""
-    layout = Layout(gpus, hybrid=hybrid and gpus > 1)
+    layout = Layout(gpus, hybrid=hybrid and gpus > 1)  # one GPU has nothing to divide
     step = forecast(NET, layout, PER_GPU * gpus, calibrated(link))
     return EPOCHS * IMAGES / step.images_per_second / 3600
 

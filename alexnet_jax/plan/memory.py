@@ -29,5 +29,5 @@ def gathered_bytes(net: Net, layout: Layout, batch: int) -> int:
         math.prod(gather.array(batch, layout)) * gather.copies
         for placed in place(net, layout)
         for gather in placed.gathers
-        if gather.devices > 1
+        if gather.devices > 1  # else nothing is copied
     )

@@ -46,7 +46,7 @@ def activation_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]
         for gather in gathers:
             array, what = gather.array(batch, layout), f"{name} input, {gather.of}"
             found += [Transfer("all-gather", gather.devices, array, what=what)] * gather.copies
-        for gather in () if placed.replicated else gathers:
+        for gather in () if placed.replicated else gathers:  # see `collectives.gather_towers`
             array, what = gather.array(batch, layout), f"{name} input gradient"
             found += [Transfer("reduce-scatter", gather.devices, array, what=what)] * gather.copies
     return found

@@ -94,6 +94,7 @@ def make_feature_reader(net: LoadedNet, layer: str) -> Compute:
 
     @jax.jit
     def features(params: Any, images: jax.Array, stats: InputStats) -> jax.Array:
+        # params and stats are arguments: as constants they would be part of the compiled program.
         x = view(images, stats, net.model.net.crop, *VIEWS[1][0])
         return net.model.apply({"params": params}, x)[1][layer]
 
@@ -107,6 +108,7 @@ def compute_outputs(
     outputs = []
     for pictures, pixels in read_batches(paths, net.side, batch_size):
         values = compute(net.devices.shard(pixels, len(pixels)))
+        # The last batch is filled up with black rows.
         for picture, row in zip(pictures, values, strict=False):
             outputs.append(Output(picture.path, None if picture.error else row, picture.error))
     return outputs

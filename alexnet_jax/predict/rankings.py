@@ -122,7 +122,7 @@ def write(path: Path, rankings: Sequence[Ranking], words: Words, count: int) -> 
 def _json_object(ranking: Ranking, words: Words) -> dict[str, object]:
     if ranking.error:
         return {"path": ranking.path, "error": ranking.error}
-    numbers = [float(f"{x:.7g}") for x in ranking.numbers]
+    numbers = [float(f"{x:.7g}") for x in ranking.numbers]  # the digits of a float32
     return {"path": ranking.path, words.matches: ranking.matches, words.numbers: numbers}
 
 

@@ -49,6 +49,7 @@ def find_neighbours(request: Request) -> None:
     """Prints or writes the nearest pictures of each picture, and draws the sheet."""
     net = load_net(request.checkpoint, request.class_names)
     compute = make_feature_reader(net, request.layer)
+    # Before the queries, because without a gallery they are of no use.
     gallery = _outputs(compute, net, request.gallery, request)
     queries = _outputs(compute, net, request.images, request)
     ranked = rank_neighbours(queries, gallery, request.neighbours)

@@ -103,6 +103,7 @@ def prepare(request: Request) -> str:
         print(f"{original.source}: {note}", flush=True)
     form = choose_form(request, original)
     needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
+    # Less what a stopped command has written already.
     check_disk(directory, needed - image_bytes(directory))
     store_writer.begin(directory, request.recorded)
     manifest = store_writer.write_store(directory, request.name, original, form)

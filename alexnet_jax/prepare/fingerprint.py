@@ -20,6 +20,7 @@ def fingerprint_files(root: Path, paths: Iterable[Path]) -> str:
             found = path.stat()
         # Bytes, because a name need not be UTF-8.
         name = os.fsencode(path.relative_to(root))
+        # \0 ends the name, because no name can hold one.
         digest.update(b"%s\0%d %d\n" % (name, found.st_size, found.st_mtime_ns))
     return digest.hexdigest()
 

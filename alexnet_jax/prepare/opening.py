@@ -38,7 +38,7 @@ def open_tfds(request: Request) -> Original:
     builder = tfds.builder_of(request.name, scratch)
     if not builder.is_prepared() or converted_from(scratch) != fingerprint:
         convert(request, builder)
-        write_text(scratch / CONVERTED, fingerprint)
+        write_text(scratch / CONVERTED, fingerprint)  # only now: a stopped conversion is repeated
     if request.name == "cifar10":
         examples = functools.partial(tfds.examples, builder, decoded=True)
         return cifar10.open_examples(examples, tfds.describe_builder(builder))

@@ -85,6 +85,7 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
         "files": checksums(directory, form.encoding, list(done)),
         ORIGIN: origin(directory, original),
     }
+    # Last, because a folder with a manifest counts as a complete store.
     store_files.write_json(directory / MANIFEST, manifest | {SELF: digest_of(manifest)})
     tidy(directory)
     return manifest
@@ -136,7 +137,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     """
     folder = directory / split
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir()  # anew: a stopped attempt's last record may be half-written
     labels, checksums, names, skipped = [], [], [], []
     sums = image_statistics.no_sums(form.side)
     size, classes = original.sizes[split], len(original.class_names)

@@ -93,7 +93,7 @@ def duration(seconds: float) -> str:
 def setting_rows(runs: Sequence[RunFacts]) -> tuple[list[Row], list[Row]]:
     """Returns the settings in which the runs differ, and those that they share, by key."""
     settings = [{key: str(value) or "''" for key, value in rules.flat(run.config)} for run in runs]
-    keys = sorted({key for found in settings for key in found})
+    keys = sorted({key for found in settings for key in found})  # of all runs: older ones lack some
     rows = [Row(key, tuple(found.get(key, NONE) for found in settings)) for key in keys]
     differing = [row for row in rows if len(set(row.values)) > 1]
     return differing, [row for row in rows if len(set(row.values)) == 1]

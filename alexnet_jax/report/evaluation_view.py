@@ -141,7 +141,7 @@ def class_rows(matrix: np.ndarray, names: Sequence[str]) -> tuple[ClassRow, ...]
     errors, totals = mistakes.class_errors(matrix), matrix.sum(axis=1)
     others = matrix - np.diag(np.diag(matrix))
     rows = []
-    for index in np.argsort(-errors, kind="stable"):
+    for index in np.argsort(-errors, kind="stable"):  # stable: equal errors in the order of classes
         if totals[index]:
             most = int(others[index].argmax())
             taken_for = f"{names[most]} ({others[index, most]})" if others[index, most] else ""

@@ -13,6 +13,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
     Returns:
       int64 [classes, classes].
     """
+    # One number a cell, so that bincount can count pairs.
     cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
@@ -61,4 +62,4 @@ def common_errors(wrong: np.ndarray) -> np.ndarray:
       int64 [nets, nets]; the diagonal has each net's own errors.
     """
     counts = wrong.astype(np.int64)
-    return counts @ counts.T
+    return counts @ counts.T  # a dot product counts the pictures that are wrong in both

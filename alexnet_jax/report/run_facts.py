@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli.evaluation import FILE as EVALUATION
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.curves import read_metrics
+from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.spec import Conv, Net
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.metrics import FILE as METRICS
@@ -31,7 +32,7 @@ class RunFacts:
       config: resolved.
       step: of its newest intact checkpoint.
       net: resolved.
-      parameters: number of them.
+      parameters: number of those that training moves.
       kernel: float32 [towers, size, size, 3, maps], the first convolution's weights.
       lines: of metrics.jsonl; none for converted weights.
       numbers: the content of eval.json; {} if the run was not evaluated.
@@ -64,6 +65,7 @@ def read_run(label: str, workdir: Path) -> RunFacts:
         predictions = None  # of an earlier evaluation
     lines = _read_lines(workdir)
     environment = _read_json(workdir / ENVIRONMENT)
+    # Named once: a training that goes on may save a newer one meanwhile.
     step = good_step(workdir)
     model, variables, config = load(step_folder(workdir, step))
     params = variables["params"]
@@ -73,7 +75,7 @@ def read_run(label: str, workdir: Path) -> RunFacts:
         config=config,
         step=step,
         net=model.net,
-        parameters=sum(x.size for x in jax.tree.leaves(params)),
+        parameters=sum(x.size for x in jax.tree.leaves(without_statistics(params))),
         kernel=np.asarray(params[first_convolution(model.net)]["kernel"]),
         lines=lines,
         numbers=numbers,

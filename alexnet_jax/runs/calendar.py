@@ -45,6 +45,7 @@ class Calendar:
         """
         finished = step >= self.total_steps or reached_target
         validate = finished or self.is_regular_validation(step)
+        # A validated state is saved: its error decides which checkpoint is the best.
         save = validate or stopping or _is_multiple(step, self.save_every)
         return Due(
             flush=save or self.is_epoch_end(step),

@@ -60,7 +60,7 @@ class Checkpoints:
         """
         self._workdir, self._keep, self._on_full_disk = directory, keep, on_full_disk
         self._writer = ocp.AsyncCheckpointer(_handler())
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._thread = ThreadPoolExecutor(1, "checkpoint")  # one: saves are in order
         self._step = -1  # of the last save
         self._saving: Future[None] | None = None
         self._lost = ""
@@ -116,7 +116,7 @@ class Checkpoints:
         Raises:
           UserError: every checkpoint is damaged, or the newest intact one is of another net.
         """
-        _as_lead(workdir.bring_back, self._workdir)
+        _as_lead(workdir.bring_back, self._workdir)  # before the steps are counted
         for name in workdir.unfinished(self._workdir):
             print(f"checkpoint {name} was not written to its end and is skipped", flush=True)
         if not workdir.steps(self._workdir):
@@ -196,12 +196,13 @@ def _restore(directory: Path, step: int, params: Any, training: Any = None) -> R
     folder = workdir.step_folder(directory, step).absolute()  # orbax takes no relative path
     wanted = {
         "params": ocp.args.StandardRestore(params),
-        "mean": ocp.args.StandardRestore(),
+        "mean": ocp.args.StandardRestore(),  # of whatever shape was saved
     }
     if training is not None:
         wanted["training"] = ocp.args.StandardRestore(training)
     record = record_in(folder)
     with ocp.Checkpointer(_handler()) as reader:
+        # orbax would raise an error of its own, with a traceback.
         _check_same_tree(reader.metadata(folder).item_metadata["params"], params, folder)
         found = reader.restore(folder, args=ocp.args.Composite(**wanted))
     mean = np.asarray(found["mean"][0])

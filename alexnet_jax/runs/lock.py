@@ -19,6 +19,7 @@ def only_run(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another training holds it.
     """
+    # Innermost first, to be removed in this order.
     created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     # A lock on an open file goes when the process does, however it ends; a file would stay.

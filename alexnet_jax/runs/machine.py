@@ -32,6 +32,7 @@ PACKAGES = (
 def processor() -> str:
     """Returns the processor's name, or its architecture if the system does not name it."""
     listed = Path("/proc/cpuinfo")
+    # macOS has no such file.
     lines = listed.read_text().splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

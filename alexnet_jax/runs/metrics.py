@@ -32,7 +32,7 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
     for line in path.read_text(errors="replace").splitlines():
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:
+        except json.JSONDecodeError:  # the half-written last line of a killed run
             continue
         # A run that was stopped at this step by a signal has not validated it yet, and will.
         limit = step if "train/loss" in values or validated_step == step else step - 1
@@ -50,6 +50,7 @@ def best_validation(path: Path) -> tuple[int, float] | None:
     if not path.exists():
         return None
     lines = (json.loads(line) for line in path.read_text().splitlines())
+    # Pairs, so that min takes the earliest of equal errors.
     errors = [(x["val/top1_error"], x["step"]) for x in lines if "val/top1_error" in x]
     error, step = min(errors, default=(0.0, None))
     return None if step is None else (step, error)
@@ -88,6 +89,7 @@ class Board:
         file = EventsWriter(str(self._folder / "events"), name)
         if self._files == 1:
             start = SessionLog(status=SessionLog.START)
+            # TensorBoard discards events of this step and later ones when it reads a START.
             hide = Event(wall_time=time.time(), step=self._hidden_from, session_log=start)
             file.write_event(hide)
         return file

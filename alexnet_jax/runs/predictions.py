@@ -84,6 +84,7 @@ def write_predictions(workdir: Path, predictions: Predictions) -> None:
     }
     arrays = {name: getattr(predictions, name) for name in ARRAYS}
     content = io.BytesIO()
+    # The text is an array of str, which is saved without pickle.
     np.savez_compressed(content, **arrays, about=np.array(json.dumps(about)))
     write_bytes(workdir / FILE, content.getvalue())
 
@@ -94,7 +95,7 @@ def read_predictions(workdir: Path) -> Predictions | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:  # a pickle would run code
             arrays = {name: file[name] for name in ARRAYS}
             about = json.loads(str(file["about"]))
         return Predictions(**arrays, **about)

@@ -42,7 +42,7 @@ def with_progress(
         desc=title,
         unit=" images",
         leave=False,
-        delay=1,
+        delay=1,  # no bar for what is over in a second
         disable=not sys.stderr.isatty(),
     ) as bar:
         for batch in batches:
@@ -208,6 +208,7 @@ class Reporter:
             f"error {100 * values['top1_error']:.1f}%  {values['images_per_second']:.0f} img/s"
         )
         self._bar.set_description_str(text, refresh=False)
+        # Only at logged steps: drawing takes time.
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()

@@ -23,6 +23,7 @@ def abstract_params(model: AlexNet, devices: Devices) -> Any:
         # Traced for its shapes and never run.
         return model.init(jax.random.key(0), images)["params"]
 
+    # Shapes with shardings, so that each device reads only its own part from the disk.
     return devices.init(params, param_specs(model.net, devices.layout)).eval_shape()
 
 

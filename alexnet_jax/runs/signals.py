@@ -30,6 +30,7 @@ class Stop:
         signal.set_wakeup_fd(writing)
         for number in SIGNALS:
             signal.signal(number, self._remember)
+        # A daemon, because its read of the pipe never ends.
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -42,6 +43,7 @@ class Stop:
         while True:
             (number,) = os.read(reading, 1)
             if reported and number == signal.SIGINT:
+                # sys.exit in a thread would end only that thread.
                 os._exit(128 + number)
             if not reported and number in SIGNALS:
                 self.signal, reported = self.signal or number, True

@@ -123,7 +123,7 @@ def check_restorable(path: Path) -> None:
 def set_bad_aside(workdir: Path, good: int) -> None:
     """Renames the steps newer than the good one, because training is going to write them again."""
     for step in steps(workdir):
-        if step > good:
+        if step > good:  # they are damaged: `good` is the newest intact one
             aside = step_folder(workdir, step).with_suffix(".bad")
             shutil.rmtree(aside, ignore_errors=True)  # an earlier copy
             step_folder(workdir, step).rename(aside)
@@ -149,6 +149,7 @@ def unfinished(workdir: Path) -> list[str]:
 
 def discard(workdir: Path, step: int) -> None:
     """Removes the files of a failed save, also those that its threads are still writing."""
+    # Threads of orbax may create files after the first rmtree: again, for two seconds at most.
     for _ in range(20):
         drafts = list(workdir.glob(f"{FOLDER}/{step}.saving*"))
         if not drafts:
@@ -190,13 +191,15 @@ def _retire(workdir: Path, step: int) -> None:
 def _tidy(workdir: Path, keep: int) -> None:
     saved = steps(workdir)
     errors = {step: _validation_error(workdir, step) for step in saved}
-    best = min(errors, key=errors.get)
+    best = min(errors, key=errors.get)  # of equal errors the earliest, since `saved` ascends
+    # The best is spared; a step without a validation is never the best.
     for step in saved[:-keep]:
         if step == best and errors[best] < math.inf:
             continue
         _retire(workdir, step)
     for entry in list(_entries(workdir)):
         number, _, ending = entry.name.partition(".")
+        # Only names that this program gives: a user's own folder stays.
         ours = ending in ("bad", "old") or ending.startswith("saving")
         if ours and number.isdigit() and int(number) <= saved[-1]:
             shutil.rmtree(entry, ignore_errors=True)
@@ -221,6 +224,7 @@ def read_config(path: Path) -> ConfigDict:
         values = {**json.loads(file.read_text())}
         if not {"data", "model"} <= values.keys():
             raise ValueError("it has no data and no model")
+        # JSON has no tuples, and a list would differ from the config's tuple.
         return ConfigDict(_tuples(values))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(

@@ -83,6 +83,7 @@ def report(
         f"times ({scale}); change it with --config.data.input_mean and input_scale"
     )
     ours, theirs = NETS[config.model.name], NETS[native]
+    # A net with other layers is not compared: nearly everything would be a difference.
     of_one_kind = weighted_layers(theirs).keys() <= weighted_layers(ours).keys()
     if config.model.name not in layout.nets and of_one_kind:
         departures = "; ".join(differences(ours, theirs))

@@ -9,7 +9,7 @@ NOT_COMPUTED = ("name", "features", "std", "bias", "rate", "weight_decay")
 
 
 def differences(net: Net, other: Net) -> list[str]:
-    """Returns in which settings `net` departs from `other`, for a person.
+    """Returns the settings in which `net` departs from `other`, for a person.
 
     Layers are compared by name; layers with the same departures share an entry.
     """

@@ -70,7 +70,7 @@ def load_hub(directory: Path) -> TrainedNet:
 
     config = read_config(directory)
     names = label_names(config)
-    for key in HUB_KEYS:
+    for key in HUB_KEYS:  # of the hub, and no settings of the run
         if key in config:
             del config[key]
     net = resolve(config.model, config.data.crop_size)
@@ -80,7 +80,7 @@ def load_hub(directory: Path) -> TrainedNet:
         for shape in layer_shapes(net, net.crop)
         for name, sides in shape.arrays.items()
     }
-    mean = tensors.pop(MEAN, np.zeros(0))
+    mean = tensors.pop(MEAN, np.zeros(0))  # a shape that is refused below
     _check(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)
     if mean.shape not in ((3,), (net.crop, net.crop, 3)):
         raise UserError(f"{directory / WEIGHTS} has no {MEAN} of this net; export it again")

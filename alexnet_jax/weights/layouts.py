@@ -152,6 +152,7 @@ def _our_kernel(kernel: np.ndarray, shape: LayerShape) -> np.ndarray:
     """
     if isinstance(shape.layer, Dense) and len(shape.reads) == 3:
         rows, columns, _ = shape.reads
+        # Only the first dense layer reads maps: (channel, row, column) → (row, column, channel).
         kernel = kernel.reshape(len(kernel), -1, rows, columns).transpose(0, 2, 3, 1)
         kernel = kernel.reshape(len(kernel), -1)
     towers = kernel.reshape(shape.kernel[0], shape.per_tower, *kernel.shape[1:])

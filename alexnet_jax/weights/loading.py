@@ -40,7 +40,7 @@ def load_onto(path: Path, devices: Devices) -> tuple[AlexNet, dict[str, Any], Co
     model, variables, config = _from_hub(path) if is_hub(path) else load_on(path, devices)
     warning = untrained_warning(jax.device_get(variables["params"]))
     if warning:
-        print(warning, file=sys.stderr)
+        print(warning, file=sys.stderr)  # stdout is the calling program's
     return model, variables, config
 
 

@@ -73,7 +73,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def _prefix(first: str, names: Iterable[str]) -> str:
-    """Returns what the file has before the name of conv1's kernel.
+    """Returns the prefix that the file gives the name of conv1's kernel, such as "model.".
 
     Raises UserError if it has several: they are of several nets.
     """
@@ -100,7 +100,7 @@ def _check_distinct(short: dict[str, str]) -> None:
 def _other_classifier(
     layout: WeightLayout, wanted: list[str], arrays: Arrays
 ) -> tuple[str, str] | None:
-    """Returns the names of the file's dense layer that the layout does not know, if it is one."""
+    """Returns the names of the only dense layer unknown to the layout; None if there is none."""
     kernel, bias = (template.replace("{layer}", "") for template in (layout.kernel, layout.bias))
     pairs = [
         (name, name.removesuffix(kernel) + bias)
@@ -120,7 +120,7 @@ def units(layout: WeightLayout, layer: str, arrays: Arrays) -> int | None:
 
 
 def widths(layout: WeightLayout, published: Net, arrays: Arrays) -> list[float]:
-    """Returns which multiples of the published net's units layers have, most common first."""
+    """Returns the widths (units ÷ published units) of the file's layers, most common first."""
     layers = [layer for layer in weighted_layers(published).values() if layer.features]
     found = [(units(layout, layer.name, arrays), layer.features) for layer in layers]
     ratios = Counter(number / features for number, features in found if number)
@@ -128,7 +128,7 @@ def widths(layout: WeightLayout, published: Net, arrays: Arrays) -> list[float]:
 
 
 def _faults(arrays: Arrays, expected: Shapes) -> Iterator[str]:
-    """Yields why the arrays are not exactly the expected ones."""
+    """Yields a line for each array that is missing, unknown, or of another shape or dtype."""
     for key, shape in expected.items():
         if key not in arrays:
             yield f"{key} {shape} is missing"
@@ -173,12 +173,13 @@ def _check_all(layout: WeightLayout, net: Net, arrays: Arrays, file: Path) -> No
 
 
 def _crop_hint(layout: WeightLayout, net: Net, arrays: Arrays) -> str:
-    """Returns which crops give the first dense layer the file's inputs; empty if ours does."""
+    """Suggests crops at which the first dense layer fits the file; empty if this or none does."""
     first = next(shape for shape in weighted_shapes(net) if isinstance(shape.layer, Dense))
     kernel = layout.names(first.layer.name)[0]
     if kernel not in arrays or arrays[kernel].ndim != 2:
         return ""
     inputs = arrays[kernel].shape[1]
+    # Rounding makes several crops give the same number of inputs, so all are tried.
     sides = range(smallest_crop(net), LARGEST_CROP)
     crops = [side for side in sides if _fan_in(net, side, first.layer.name) == inputs]
     if not crops or net.crop in crops:

@@ -94,7 +94,7 @@ def onnx_model(
     graph.name_last("probabilities")
     model = _model(graph, net, shape.out[0])
     helper.set_model_props(model, dict(facts))
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(model, full_check=True)  # full: also infers every shape
     return model
 
 
@@ -138,7 +138,7 @@ def _layer(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
 def _conv(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
     layer = shape.layer
     kernel = channels_first(weights["kernel"], shape)
-    bias = weights.get("bias", np.zeros(len(kernel)))
+    bias = weights.get("bias", np.zeros(len(kernel)))  # none before batch normalisation
     return graph.add(
         "Conv",
         x,
@@ -166,6 +166,7 @@ def _dense(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
         part = graph.add("Flatten", part) if len(shape.reads) == 3 else part
         kernel = graph.constant(f"{tower}.weight", kernels[i])
         bias = graph.constant(f"{tower}.bias", biases[i])
+        # transB, because the kernel is [out, in].
         outputs.append(graph.add("Gemm", part, kernel, bias, transB=1))
     return _joined(graph, outputs)
 
@@ -190,6 +191,7 @@ def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
         kernel = graph.constant(f"{tower}.weight", weights["kernel"][i])  # [H, W, size²·maps, F]
         bias = graph.constant(f"{tower}.bias", np.moveaxis(weights["bias"][i], -1, 0))
         patches = _patches(graph, part, layer, shape.out[0])  # [N, size²·maps, H, W]
+        # MatMul multiplies the last two axes, and takes the places in front as a batch.
         patches = graph.add("Transpose", patches, perm=[2, 3, 0, 1])
         y = graph.add("Transpose", graph.add("MatMul", patches, kernel), perm=[2, 3, 0, 1])
         outputs.append(graph.add("Add", y, bias))

@@ -28,7 +28,7 @@ def untrained_warning(params: Params) -> str:
     A later layer alone says little: a narrow dense layer can learn without moving far.
     """
     random = random_layers(params)
-    if next(iter(params)) not in random:
+    if next(iter(params)) not in random:  # the first layer is the first key
         return ""
     return (
         f"warning: the kernels of {', '.join(random)} look drawn at random, not trained; if this "
@@ -46,7 +46,7 @@ def _looks_random(kernel: np.ndarray) -> bool:
 
 
 def _mean(kernel: np.ndarray) -> float:
-    """Returns by how many of its standard deviations the mean differs from 0."""
+    """Returns the distance of the mean from 0, in standard deviations of chance."""
     return abs(kernel.mean(dtype=np.float64)) / kernel.std(dtype=np.float64) * kernel.size**0.5
 
 

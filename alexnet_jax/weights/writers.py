@@ -80,7 +80,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Writes a file that is never seen half-written."""
     draft = path.with_name(f".{path.name}.draft")
     try:
-        draft.write_bytes(content)
+        draft.write_bytes(content)  # in the same folder: a rename stays on one disk
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binomtest
 
 OURS = (
-    "cifar10/11pct_shortened/predictions_10_views.npz",
+    "cifar10/11pct_seed0/predictions_10_views.npz",
+    "cifar10/11pct_seed1/predictions_10_views.npz",
+    "cifar10/11pct_no_lrn_seed0/predictions_10_views.npz",
+    "cifar10/11pct_no_lrn_seed1/predictions_10_views.npz",
+    "cifar10/13pct_seed0/predictions_10_views.npz",
+    "cifar10/13pct_seed1/predictions_10_views.npz",
     "cifar10/18pct_seed0/predictions_1_views.npz",
-    "lrn/11pct_seed0/predictions_10_views.npz",
-    "lrn/11pct_no_lrn_seed0/predictions_10_views.npz",
-    "lrn/13pct_seed0/predictions_10_views.npz",
     "baseline/cifar10_kmeans_1600/predictions.npz",
     "baseline/cifar10_hog/predictions.npz",
 )
@@ -58,3 +61,20 @@ for name, errors in wrong.items():
     both = float((errors & reference).mean())
     row = f"| {name} | {100 * errors.mean():.2f} % | {100 * both:.2f} % | {100 * same:.2f} % "
     print(f"{row}| {agreement:.3f} |")
+
+same, agreement = kappa(wrong["cifar10/11pct_seed0"], wrong["cifar10/11pct_seed1"])
+print(
+    f"\nOur two seeds of the 11 % net with each other: {100 * same:.2f} %, kappa {agreement:.3f}.\n"
+)
+print("| views | seed | wrong with LRN only | wrong without it only | p, exact McNemar test |")
+print("|--:|--:|--:|--:|--:|")
+for views in (1, 10):
+    for seed in range(2):
+        file = f"seed{seed}/predictions_{views}_views.npz"
+        on, off = (
+            likeliest(results / f"cifar10/{name}_{file}") != labels
+            for name in ("11pct", "11pct_no_lrn")
+        )
+        only_on, only_off = int((on & ~off).sum()), int((off & ~on).sum())
+        p = binomtest(only_on, only_on + only_off).pvalue
+        print(f"| {views} | {seed} | {only_on} | {only_off} | {p:.1g} |")

@@ -85,8 +85,15 @@ def test_thinned_metrics_keep_epochs_validations_and_every_100th_step():
         {"step": 95, "val/loss": 1.0},
         {"step": 100, "train/loss": 1.0},
     ]
-    kept = [json.loads(x)["step"] for x in evidence.thinned(map(json.dumps, lines))]
+    kept = [json.loads(x)["step"] for x in evidence.thinned(map(json.dumps, lines), 100)]
     assert kept == [90, 95, 100]
+
+
+def test_the_metrics_of_a_long_run_keep_one_step_in_a_thousand():
+    lines = [json.dumps({"step": step, "train/loss": 1.0}) for step in range(100, 1_000_000, 100)]
+    kept = [json.loads(line)["step"] for line in evidence.shortened(lines)]
+    assert kept == list(range(1000, 1_000_000, 1000))
+    assert evidence.shortened(lines[:100]) == lines[:100]
 
 
 def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
@@ -114,6 +121,7 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps({"diverged": end is None}))
+        (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
         error, step = end or (0.0, 1)
         line = {"step": step, "epoch": step / 10, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")

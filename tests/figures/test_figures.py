@@ -9,12 +9,14 @@ from commands import SMALL, error_line, run
 from PIL import Image
 
 from alexnet_jax.data import open_dataset
+from alexnet_jax.errors import UserError
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
 from alexnet_jax.figures.kernels import colour_fraction, mosaic, to_pictures
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.predictions import chosen, draw_predictions
+from alexnet_jax.figures.scaling import draw_scaling, read_scaling
 from alexnet_jax.nets.variants import published
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs.predictions import Predictions
@@ -115,6 +117,8 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
     for name, (errors, diverged) in ends.items():
         folder = tmp_path / name
         folder.mkdir()
+        rate = float(name.rsplit("_", 1)[1])
+        (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
         (folder / "run.json").write_text(json.dumps({"diverged": diverged}))
         lines = [{"epoch": i, "train/epoch_top1_error": x} for i, x in enumerate(errors, 1)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
@@ -124,6 +128,30 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
     (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
     assert drawn == {"ReLU, rate 0.003": [0.4, 0.25], "tanh, rate 0.003": [0.6, 0.5, 0.3]}
+
+
+def test_errors_are_drawn_against_width_and_fraction_of_the_pictures(tmp_path):
+    errors = {
+        "scaling/width_0.25_seed0": 0.8,
+        "scaling/width_0.25_seed1": 0.9,
+        "scaling/pictures_50_seed0": 0.7,
+        "ablations/reference_seed0": 0.5,
+    }
+    for name, error in errors.items():
+        (tmp_path / name).mkdir(parents=True)
+        record = json.dumps({"1_views": {"test/top1_error": error}})
+        (tmp_path / name / "run.json").write_text(record)
+    found = read_scaling(tmp_path)
+    assert found == {"width": {0.25: [80, 90], 0.5: [50]}, "pictures": {0.1: [70], 1.0: [50]}}
+    width, pictures = draw_scaling(found).axes
+    assert list(width.lines[0].get_xdata()) == [0.25, 0.5]
+    assert list(width.lines[0].get_ydata()) == [85, 50]
+    assert list(pictures.lines[0].get_ydata()) == [70, 50]
+
+
+def test_without_records_of_scaling_an_error_says_how_to_make_them(tmp_path):
+    with pytest.raises(UserError, match=r"scaling has no records; make them with launch"):
+        read_scaling(tmp_path)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -1,10 +1,10 @@
-"""Trains a small net on forced CPU devices in this process, as train.py does."""
+"""Trains a small net on forced CPU devices in this process, as the training loop does."""
 
 import jax
 import numpy as np
 
 from alexnet_jax.data import open_dataset
-from alexnet_jax.session import open_session
+from alexnet_jax.train.session import open_session
 from configs import base
 
 

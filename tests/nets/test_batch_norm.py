@@ -13,8 +13,8 @@ from alexnet_jax.nets import ops
 from alexnet_jax.nets.model import build_model
 from alexnet_jax.nets.shapes import layer_shapes, without_statistics
 from alexnet_jax.nets.variants import resolve
-from alexnet_jax.session import open_session
-from alexnet_jax.step import with_statistics
+from alexnet_jax.train.session import open_session
+from alexnet_jax.train.step import with_statistics
 from configs import base
 
 BN = "alexnet_batch_norm"

@@ -11,7 +11,7 @@ from devices import assert_same, prepared, small, trained
 
 from alexnet_jax.nets.model import build_model
 from alexnet_jax.parallel import REPLICATED, Layout, make_devices
-from alexnet_jax.session import abstract_batch, abstract_session
+from alexnet_jax.train.session import abstract_batch, abstract_session
 
 STEPS = 20
 LAYOUTS = [

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_jax.convert import write_workdir
 from alexnet_jax.report.comparison import duration
 from alexnet_jax.report.embedded_images import SMALL, THUMBNAIL, thumbnail_uri
 from alexnet_jax.report.evaluation_view import RIGHT, WRONG, cells_of, class_rows, heat_map
+from alexnet_jax.report.run_facts import read_run
+from configs.base import get_config
 
 MATRIX = np.array([[3, 1, 0], [0, 0, 0], [4, 5, 0]])
 
@@ -65,3 +68,14 @@ def test_a_small_picture_is_embedded_as_it_is_and_a_large_one_is_reduced():
 )
 def test_a_duration_has_its_two_largest_units(seconds, words):
     assert duration(seconds) == words
+
+
+def test_running_averages_are_no_parameters(tmp_path):
+    """conv1 of 3 maps a tower: 11²·3·6 weights, 6 scales, 6 biases; its averages do not count."""
+    config = get_config()
+    config.model.update(name="alexnet_batch_norm", width=1 / 16, num_classes=10)
+    config.model.without = ("conv2", "conv3", "conv4", "conv5", "norm2", "norm3", "norm4", "norm5")
+    config.data.input_mean = (0.0, 0.0, 0.0)
+    write_workdir(tmp_path, config, {})
+    dense = (6 * 256 + 256) + (256 * 256 + 256) + (256 * 10 + 10)
+    assert read_run("run", tmp_path).parameters == 11 * 11 * 3 * 6 + 6 + 6 + dense

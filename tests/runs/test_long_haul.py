@@ -3,9 +3,9 @@
 import jax
 from devices import small
 
-from alexnet_jax import validate
 from alexnet_jax.data import open_dataset
-from alexnet_jax.session import open_session
+from alexnet_jax.train import validate
+from alexnet_jax.train.session import open_session
 
 
 def test_a_validation_compiles_nothing_after_the_first():

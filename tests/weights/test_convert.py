@@ -1,18 +1,13 @@
-"""Converted weights compute what they computed where they came from; wrong ones are refused."""
+"""Converted weights compute what they computed where they came from."""
 
-import argparse
 import json
-import subprocess
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import weight_files
-from commands import TOP, error_line
-from commands import command as command_line
 from commands import run as run_command
-from conversions import CASES, assert_same_params, convert_to, run_convert
+from conversions import CASES, convert_to
 from foreign_nets import (
     BLOBS,
     CLASSES,
@@ -34,9 +29,8 @@ from alexnet_jax.nets.variants import resolve
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.session import abstract_session, open_session
-from alexnet_jax.start import restore_or_init
-from alexnet_jax.weights import matching
+from alexnet_jax.train.session import abstract_session, open_session
+from alexnet_jax.train.start import restore_or_init
 from alexnet_jax.weights.layouts import LAYOUTS, expected_shapes
 from configs import base
 
@@ -180,65 +174,6 @@ def test_at_full_width_the_expected_shapes_are_the_published_ones(name):
         assert sum(np.prod(shape) for shape in shapes.values()) == PARAMETERS[name]
 
 
-# --- real files ------------------------------------------------------------------------------
-
-
-def prefixed(prefix):
-    return {f"{prefix}{name}": array for name, array in STATE.items()}
-
-
-FILES_OF_SCRIPTS = {
-    "DataParallel": prefixed("module."),
-    "PyTorch's ImageNet trainer": {
-        name.replace("features.", "features.module."): array for name, array in STATE.items()
-    },
-    "torch.compile": prefixed("_orig_mod."),
-    "Lightning": prefixed("model."),
-    "compiled in Lightning": prefixed("net._orig_mod."),
-    "an average of weights": prefixed("module.") | {"n_averaged": np.array(7)},
-}
-
-
-@pytest.mark.parametrize("name", FILES_OF_SCRIPTS)
-def test_what_training_scripts_add_to_names_is_removed(name):
-    found, notes = matching.renamed(
-        LAYOUTS["torchvision"], NETS["one_weird_trick"], FILES_OF_SCRIPTS[name]
-    )
-    assert found == STATE
-    assert "is read as 'features.0.weight'" in notes[0] and len(notes) == 1
-
-
-@pytest.mark.parametrize(
-    ("arrays", "named"),
-    [
-        (STATE | prefixed("module."), "both 'features.0.weight' and 'module.features.0.weight'"),
-        (prefixed("model.") | prefixed("ema."), "several nets: 'ema.', 'model.'"),
-    ],
-)
-def test_two_nets_in_one_file_are_refused(arrays, named):
-    with pytest.raises(UserError, match=named):
-        matching.renamed(LAYOUTS["torchvision"], NETS["one_weird_trick"], arrays)
-
-
-def test_torchvisions_references_file_is_converted(tmp_path, workdirs):
-    """It holds a Namespace, an optimizer and an average of the weights beside them."""
-    saved = {
-        "model": prefixed("module."),
-        "args": argparse.Namespace(lr=0.01),
-        "model_ema": {"n_averaged": np.array(7)} | prefixed("module.module."),
-    }
-    converted = convert_to(tmp_path / "x", weight_files.torch_save, saved, "--layout=torchvision")
-    assert_same_params(converted, workdirs["one_weird_trick"])
-
-
-def test_a_renamed_classifier_is_read(tmp_path, workdirs, capsys):
-    """Caffe's fine-tuning examples rename fc8, so that it is drawn anew."""
-    blobs = {name.replace("fc8", "fc8_flickr"): array for name, array in BLOBS.items()}
-    converted = convert_to(tmp_path / "x", weight_files.caffemodel, blobs, "--layout=caffe")
-    assert "'fc8_flickr/0' is read as the classifier 'fc8/0'" in capsys.readouterr().out
-    assert_same_params(converted, workdirs["caffe_alexnet"])
-
-
 # --- other nets, and parts of a file ---------------------------------------------------------
 
 
@@ -279,145 +214,6 @@ def test_the_users_input_and_crop_win(tmp_path):
     np.testing.assert_array_equal(variables["input"]["mean"], [128, 128, 128])
 
 
-def test_partial_takes_what_fits_and_draws_the_rest(tmp_path, capsys, workdirs):
-    arrays = {name: array for name, array in BLOBS.items() if name != "conv4/1"}
-    arrays["scale/0"] = np.ones(3, np.float32)
-    flags = ("--layout=caffe", "--partial", "--config.model.num_classes=5")
-    converted = convert_to(tmp_path / "x", weight_files.npz, arrays, *flags)
-    out = capsys.readouterr().out
-    assert "taken from the file: conv1, conv2, conv3, conv5, fc6, fc7; drawn at random: " in out
-    assert "conv4 (conv4/1 (24,) is missing)" in out
-    assert "fc8 (fc8/0 is (7, 256) instead of (5, 256))" in out
-    assert "not used: 'scale/0'" in out
-    model, variables, _ = alexnet_jax.load(converted)
-    _, expected, _ = alexnet_jax.load(workdirs["caffe_alexnet"])
-    ours, theirs = (x["params"] for x in (variables, expected))
-    for layer in ("conv1", "conv2", "conv3", "conv5", "fc6", "fc7"):
-        jax.tree.map(np.testing.assert_array_equal, ours[layer], theirs[layer])
-    std = {layer.name: layer.std for layer in model.net.layers if hasattr(layer, "std")}
-    for layer in ("conv4", "fc8"):
-        assert np.std(ours[layer]["kernel"]) == pytest.approx(std[layer], rel=0.1)
-    assert ours["fc8"]["bias"].shape == (1, 5)
-
-
-def test_partial_needs_a_layer_that_fits(tmp_path):
-    with pytest.raises(UserError, match="has no layer that fits"):
-        convert_to(tmp_path / "x", weight_files.npz, STATE, "--layout=caffe", "--partial")
-
-
-# --- a user's mistakes -----------------------------------------------------------------------
-
-
-def without(key):
-    return {k: v for k, v in BLOBS.items() if k != key}
-
-
-NOT_FINITE = BLOBS | {"fc7/1": np.full(256, np.inf, np.float32)}
-WRONG_ARRAYS = {
-    "missing": (without("conv2/0"), ["conv2/0 (16, 3, 5, 5) is missing"]),
-    "the first bias is missing": (without("conv1/1"), ["conv1/1 (6,) is missing"]),
-    "all missing": ({"w": BLOBS["fc8/1"]}, ["conv1/0 (96, 3, 11, 11) is missing", "14 more"]),
-    "unknown": (BLOBS | {"fc9/0": BLOBS["fc8/1"]}, ["'fc9/0' (7,) is not known"]),
-    "another shape": (BLOBS | {"fc7/1": BLOBS["fc8/1"]}, ["fc7/1 is (7,) instead of (256,)"]),
-    "transposed": (
-        BLOBS | {"fc8/0": BLOBS["fc8/0"].T.copy()},
-        ["fc8/0 is (256, 7) instead of (7, 256)"],
-    ),
-    "a width that is none": (
-        BLOBS | {"conv1/1": np.zeros(5, np.float32)},
-        ["conv1/1 is (5,) instead of (6,)"],
-    ),
-    "a huge width": (
-        {k: np.zeros(96_000, np.float32) for k in BLOBS},
-        ["conv1/0 is (96000,) instead of"],
-    ),
-    "of another crop": (
-        # 3 pixels a side before fc6 are 6 or 7 before pool5, 12 to 15 before pool2, 24 to 31 before
-        # pool1, and these 103 to 134 before conv1.
-        BLOBS | {"fc6/0": BLOBS["fc6/0"][:, : 16 * 9]},
-        ["fc6/0 is (256, 144) instead of (256, 576)", "crops of 103 to 134 pixels fit fc6/0"],
-    ),
-    "integers": (BLOBS | {"fc7/1": np.zeros(256, int)}, ["fc7/1 holds int64, not floats"]),
-    "torchvision's": (STATE, ["conv1/0 (96, 3, 11, 11) is missing", "--layout"]),
-    "not finite": (NOT_FINITE, ["fc7/1", "not finite"]),
-}
-FLAGS = {
-    "no file": (("--layout=caffe", "--workdir=run"), "--from is missing"),
-    "no layout": (("--from=weights", "--workdir=run"), "--layout is missing"),
-    "no workdir": (("--from=weights", "--layout=caffe"), "--workdir is missing"),
-    "an unknown layout": (("--from=weights", "--layout=keras", "--workdir=run"), "keras"),
-    "a net that the layout cannot hold": (
-        ("--from=weights", "--layout=caffe", "--model=cuda_convnet_11pct", "--workdir=run"),
-        "alexnet, alexnet_released_std, alexnet_original, alexnet_half",
-    ),
-    "another net by --config": (
-        ("--from=weights", "--layout=caffe", "--config.model.name=alexnet", "--workdir=run"),
-        "give --model instead",
-    ),
-    "images smaller than the crop": (
-        ("--from=weights", "--layout=caffe", "--config.data.image_size=200", "--workdir=run"),
-        "data.image_size=200 is smaller than the net's crop of 227",
-    ),
-    "a setting that no run can have": (
-        ("--from=weights", "--layout=caffe", "--config.data.batch_size=0", "--workdir=run"),
-        "data.batch_size=0",
-    ),
-    "an unknown net": (
-        ("--from=weights", "--layout=torchvision", "--model=vgg", "--workdir=run"),
-        "one_weird_trick",
-    ),
-    "the file is gone": (("--from=gone", "--layout=caffe", "--workdir=run"), "--from=gone"),
-    "the file is a folder": (("--from=held", "--layout=caffe", "--workdir=run"), "held"),
-    "the file is another's": (("--from=words", "--layout=caffe", "--workdir=run"), "words"),
-    "the workdir is a file": (("--from=weights", "--layout=caffe", "--workdir=words"), "words"),
-    "the workdir is a run's": (("--from=weights", "--layout=caffe", "--workdir=held"), "held"),
-    "the workdir has a step": (("--from=weights", "--layout=caffe", "--workdir=step"), "step"),
-    "a config that is not there": (("--from=weights", "--config=x.py"), "x.py"),
-    "a flag of another command": (("--from=weights", "--checkpoint=x"), "checkpoint"),
-}
-
-
-def contents(folder):
-    return sorted((str(x), x.stat().st_mtime_ns) for x in folder.rglob("*"))
-
-
-@pytest.mark.parametrize("name", WRONG_ARRAYS)
-def test_weights_of_another_net_are_refused_by_name_and_shape(name, tmp_path):
-    arrays, named = WRONG_ARRAYS[name]
-    (tmp_path / "weights.npz").write_bytes(weight_files.npz(arrays))
-    arguments = (f"--from={tmp_path / 'weights.npz'}", f"--workdir={tmp_path / 'run'}")
-    with pytest.raises(UserError) as mistake:
-        run_convert(*arguments, "--layout=caffe")
-    assert "weights.npz" in str(mistake.value)
-    for words in named:
-        assert words in str(mistake.value)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("name", FLAGS)
-def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("weights").write_bytes(weight_files.caffemodel(BLOBS))
-    Path("words").write_text("These are not weights.\n")
-    Path("held").mkdir()
-    Path("held/config.json").write_text("{}")
-    Path("step/checkpoints/7").mkdir(parents=True)
-    before = contents(tmp_path)
-    arguments, named = FLAGS[name]
-    with pytest.raises(UserError) as mistake:
-        run_convert(*arguments)
-    assert named in str(mistake.value)
-    assert contents(tmp_path) == before
-
-
-def test_a_second_conversion_into_one_workdir_is_refused(workdirs):
-    before = contents(workdirs["caffenet"])
-    weights = workdirs["caffenet"].parent / "weights"
-    with pytest.raises(UserError, match=r"holds a run already; give another --workdir"):
-        run_convert(f"--from={weights}", "--layout=caffe", f"--workdir={workdirs['caffenet']}")
-    assert contents(workdirs["caffenet"]) == before
-
-
 def test_through_the_shell(tmp_path):
     (tmp_path / "weights").write_bytes(weight_files.safetensors(BLOBS))
     arguments = (f"--from={tmp_path / 'weights'}", f"--workdir={tmp_path / 'run'}")
@@ -429,13 +225,3 @@ def test_through_the_shell(tmp_path):
     assert "note:" not in done.stdout
     assert "warning: the kernels of conv1, conv2" in done.stdout and "at random" in done.stdout
     assert workdir.good_step(tmp_path / "run") == 0
-
-
-def test_without_the_checkout_a_config_has_to_be_named(tmp_path):
-    """Installed alone, the package has no configs beside it."""
-    (tmp_path / "alexnet_jax").symlink_to(TOP / "alexnet_jax")
-    arguments = ("--from=weights", "--layout=caffe", "--workdir=run")
-    done = subprocess.run(
-        command_line("convert", *arguments), cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "--config is missing" in error_line(done)

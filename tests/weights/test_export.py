@@ -139,7 +139,7 @@ def test_its_card_says_what_was_measured(hub, trained):
 
 
 @pytest.mark.slow
-def test_batch_normalisation_goes_into_a_folder_and_onnx_and_nowhere_else(tmp_path):
+def test_batch_normalisation_goes_into_a_folder_and_onnx_and_nowhere_else(tmp_path, capsys):
     """With the running averages of three steps, in one column."""
     run, settings = tmp_path / "run", ("towers=1", "name=alexnet_batch_norm", "width=0.0625")
     run_command(
@@ -153,6 +153,7 @@ def test_batch_normalisation_goes_into_a_folder_and_onnx_and_nowhere_else(tmp_pa
     assert_same_params(folder, run)
     learned = sum(x.size for x in jax.tree.leaves(without_statistics(variables["params"])))
     assert f"{learned:,} parameters" in (folder / "README.md").read_text()
+    assert f"exported: {learned:,} parameters of" in capsys.readouterr().out
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.float32)
     expected, _ = jax.jit(model.apply)(variables, pixels - variables["input"]["mean"])
     session = onnxruntime.InferenceSession(exported(run, tmp_path / "x.onnx"))

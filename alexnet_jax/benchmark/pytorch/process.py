@@ -31,6 +31,7 @@ def step_rate(
       on_gpu: the step runs on a GPU if PyTorch sees one.
       keep: the process keeps freed memory, as our commands do. PyTorch by itself does not.
     """
+    # spawn, because a fork would inherit this process's settings of memory and its XLA threads.
     pool = ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if keep else None)
     pool.submit(_prepare, config, params, threads, on_gpu).result()
     return lambda seconds: pool.submit(_measure, seconds).result()

@@ -173,6 +173,7 @@ def _dense(layer: Dense, read: tuple[int, ...], groups: int) -> dict[str, nn.Mod
         return {**flat, layer.name: nn.Linear(math.prod(read), layer.features)}
     side, maps = _side(read), read[-1]
     shaped = {f"{layer.name}_map": nn.Unflatten(1, (maps, side, side))}
+    # PyTorch has no grouped linear layer.
     conv = nn.Conv2d(maps, layer.features, side, groups=groups)
     return {**flat, **shaped, layer.name: conv}
 
@@ -252,6 +253,7 @@ def step_rate(
     net, number = resolve(config.model, config.data.crop_size), config.data.batch_size
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     step = make_step(config, net, params, device)
+    # 60: about the deviation of pixels from their mean.
     images = 60 * torch.randn(number, 3, net.crop, net.crop, device=device)
     labels = torch.randint(config.model.num_classes, (number,), device=device)
     step(images, labels)

@@ -153,6 +153,7 @@ def to_records(pixels: np.ndarray, labels: np.ndarray) -> bytes:
 def check_sums(records: Mapping[str, bytes], sums: Mapping[str, str]) -> None:
     """Raises UserError for the first file of records whose SHA-1 sum is not the original's."""
     for name, expected in sums.items():
+        # SHA-1 is what the originals are known by. It guards against damage, not against attacks.
         found = hashlib.sha1(records[name], usedforsecurity=False).hexdigest()
         if found != expected:
             raise UserError(

@@ -34,7 +34,7 @@ def find_class_folders(folder: Path) -> ClassFolders:
     Raises UserError for two classes with the same name; OSError for a folder that cannot be read.
     """
     found = ClassFolders()
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir()):  # the file system's own order differs by machine
         if is_hidden(entry.name):
             continue
         if entry.is_dir():

@@ -23,7 +23,7 @@ def open_folder(source: Path, *, skip_bad: bool) -> Original:
     files = [path for split in layout.splits for path in layout.files(split)]
     if not skip_bad:
         check_starts(files)
-    class_names = tuple(layout.splits["train"])
+    class_names = tuple(layout.splits["train"])  # their order gives the labels of all splits
 
     def read(split: str) -> Iterator[OriginalImage]:
         for class_name, paths in layout.splits[split].items():

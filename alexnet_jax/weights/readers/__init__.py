@@ -56,12 +56,12 @@ def _content(path: Path) -> bytes:
 
 def _format(content: bytes) -> tuple[str, Reader]:
     """Detects the format from the leading bytes and, in a zip archive, from the member names."""
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(b"PK\x03\x04"):  # the header of a zip member
         if archives.has_member_ending(content, ".npy"):
             return "an .npz archive", npz.read
         return "a .pth archive of PyTorch", pytorch.read_archive
-    if content[:1] == b"\x80" and content[1:2] <= b"\x05":
+    if content[:1] == b"\x80" and content[1:2] <= b"\x05":  # a pickle's opcode PROTO
         return "a .pth file of PyTorch's old form", pytorch.read_legacy
-    if content[8:9] == b"{":
+    if content[8:9] == b"{":  # JSON behind the eight bytes of its length
         return "a .safetensors file", safetensors.read
     return "a .caffemodel (nor is it a .pth, .npz or .safetensors)", caffe.read

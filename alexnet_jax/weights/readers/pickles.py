@@ -77,6 +77,7 @@ class Storage:
     @property
     def bytes(self) -> int:
         """Returns the block's size in the file."""
+        # NumPy has no bfloat16.
         return self.count * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
 
 
@@ -101,7 +102,7 @@ class Interpreter:
         self.storages: dict[str, Storage] = {}
         self.stack: list[Any] = []
         self._outer_stacks: list[list[Any]] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: dict[int, Any] = {}  # a list would be as long as its largest index
         self._opcodes = 0
         self._pairs = 0  # handed to OrderedDict so far
 

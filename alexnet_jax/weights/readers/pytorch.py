@@ -121,6 +121,7 @@ def _view(flat: np.ndarray, tensor: Tensor, name: str) -> np.ndarray:
     # PyTorch leaves any stride behind an axis of length 1; it is never used.
     strides = [0 if side == 1 else stride for side, stride in zip(shape, strides, strict=True)]
     reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    # The second bound is for strides of 0, which repeat numbers without reaching any further.
     if tensor.offset + reach >= flat.size or math.prod(shape) > flat.size:
         raise Broken(f"{quoted(name)} in it reaches beyond its storage")
     strides = [flat.itemsize * stride for stride in strides]

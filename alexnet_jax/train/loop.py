@@ -1,0 +1,152 @@
+"""The training loop, its preparation, and the work between two steps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import Dataset
+from alexnet_jax.parallel import is_lead_process, reporting_folder
+from alexnet_jax.runs.announce import data_line, device_lines, net_line
+from alexnet_jax.runs.calendar import Calendar
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.finite import check_state
+from alexnet_jax.runs.machine import write_environment
+from alexnet_jax.runs.metrics import Metrics
+from alexnet_jax.runs.progress import Reporter
+from alexnet_jax.runs.record import RunRecord
+from alexnet_jax.runs.signals import Stop, Stopped
+from alexnet_jax.runs.workdir import write_config
+from alexnet_jax.train.session import Session, open_session
+from alexnet_jax.train.start import restore_or_init
+from alexnet_jax.train.step import TrainState, swap_average
+from alexnet_jax.train.validate import is_validated, make_validate, make_validation
+
+
+def epoch_error(state: TrainState) -> float:
+    """Returns the top-1 training error of the epoch so far; 0 before its first step."""
+    return float(state.sums["errors"]) / max(1.0, float(state.sums["examples"]))
+
+
+def is_finished(config: ConfigDict, calendar: Calendar, state: TrainState) -> bool:
+    """True if a restored state is the end of the training that the config describes."""
+    step = int(state.step)
+    reached = calendar.is_epoch_end(step) and epoch_error(state) <= config.train.stop_at_train_error
+    return step >= calendar.total_steps or (config.train.stop_at_train_error > 0 and reached)
+
+
+def save(
+    session: Session,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    state: TrainState,
+    record: RunRecord,
+    error: float | None,
+) -> None:
+    """Saves a finite state once metrics.jsonl is on the disk up to its step."""
+    # A step's loss is that of the parameters before it: its own update may still not be finite.
+    check_state(int(state.step), (state.params, state.opt_state))
+    record = replace(record, seconds=reporter.sync())
+    # Otherwise a run resumed from this step would lack the held lines for good.
+    if not reporter.behind:
+        # The mean belongs to the parameters: without it they see other inputs.
+        mean = np.asarray(session.stats.mean)
+        checkpoints.save(int(state.step), swap_average(state), mean, record, error)
+
+
+def make_calendar(session: Session) -> Calendar:
+    """Returns the run's calendar."""
+    config = session.config
+    return Calendar(
+        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.total_steps,
+        validate_every=session.steps_per_epoch * config.eval.every_epochs,
+        save_every=config.checkpoint.every_steps,
+    )
+
+
+def open_reporter(
+    session: Session, workdir: Path, state: TrainState, record: RunRecord
+) -> Reporter:
+    """Returns the reporter of a run that goes on from this state."""
+    config, step = session.config, int(state.step)
+    folder = reporting_folder(workdir)
+    metrics = Metrics(folder, step, int(state.validated_step), config.checkpoint.on_full_disk)
+    return Reporter(
+        metrics,
+        config,
+        first_step=step,
+        seconds=record.seconds,
+        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.total_steps,
+        lag=0 if session.devices.is_cpu else 1,
+    )
+
+
+def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
+    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
+    net, step = session.model.net, int(state.step)
+    lines = [
+        *device_lines(session.devices),
+        net_line(session.config.model.name, net, state.params),
+        data_line(dataset),
+    ]
+    if step:
+        lines.append(f"resumed from step {step} of {session.total_steps}")
+    if step < session.total_steps:
+        lines.append("compiling the training step")
+    print(*lines, sep="\n", flush=True)
+
+
+def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
+    """Trains until the end, or until a signal; saves that state and returns its step.
+
+    A checkpoint is saved before the next batch is taken, so that its step is the place in the data.
+    Nothing is written before the state is restored or made.
+    """
+    session = open_session(config, dataset)
+    calendar = make_calendar(session)
+    keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
+    with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
+        session, state, record = restore_or_init(session, checkpoints, dataset)
+        train_step, validation = session.make_step(), make_validation(session, dataset, stop)
+        step, finished = int(state.step), is_finished(config, calendar, state)
+        # Before anything is printed or written: a finished run is left as it is.
+        if finished and (validation is None or is_validated(state)):
+            return step
+        print_start(session, dataset, state)
+        if is_lead_process():
+            write_config(workdir, config)
+            write_environment(workdir, session.devices)
+        batches = session.batches(dataset.splits["train"], step)
+        with open_reporter(session, workdir, state, record) as reporter:
+            validate = make_validate(config, calendar, validation, reporter)
+            signal = session.devices.max_over_processes(stop.signal_number)
+            while True:
+                # A background save that failed ends the run at the next step, not at the next save.
+                checkpoints.poll()
+                # Read once a step, so that the step that is saved is the one that was flushed.
+                due = calendar.due(
+                    step,
+                    stopping=stop.adopt(signal()),
+                    reached_target=finished or reporter.reached_target(step),
+                )
+                error = None
+                if due.flush:
+                    reporter.flush()
+                try:
+                    if due.validate:
+                        state, error = validate(state)
+                except Stopped:
+                    # It is saved as not validated, so the resumed run validates it first.
+                    due = replace(due, end=True)
+                if due.save:
+                    save(session, checkpoints, reporter, state, record, error)
+                if due.end:
+                    return step
+                batch = next(batches)
+                signal = session.devices.max_over_processes(stop.signal_number)
+                state, scalars = train_step(state, batch)
+                step += 1
+                reporter.push(step, scalars)

@@ -1,0 +1,88 @@
+"""The state that a training starts from: a checkpoint, the parameters of another run, or random."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.data import Dataset
+from alexnet_jax.nets.model import build_model
+from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
+from alexnet_jax.runs.record import (
+    DataFacts,
+    RunRecord,
+    check_resumable,
+    data_difference,
+    facts_of,
+    random_generator,
+)
+from alexnet_jax.runs.restore import abstract_params
+from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.train.session import Session
+from alexnet_jax.train.step import TrainState, swap_average, with_params
+
+
+def restore_or_init(
+    session: Session, checkpoints: Checkpoints, dataset: Dataset
+) -> tuple[Session, TrainState, RunRecord]:
+    """Returns the session, the state and the record to train on from.
+
+    The state is the first of these that exists:
+
+    1. the newest intact checkpoint of the workdir,
+    2. the parameters of config.init_from, with a fresh optimizer,
+    3. random parameters from config.seed.
+
+    The session is returned with the mean of that checkpoint, which its parameters are made for;
+    without one, as it is, with the mean of the data set.
+
+    Raises:
+      UserError: a checkpoint does not fit the net, or the data set is not the run's.
+    """
+    abstract = session.initial_state.eval_shape()
+    restored, facts = checkpoints.restore(abstract), facts_of(dataset)
+    if restored is not None:
+        check_resumable(restored.record, facts)
+        record = replace(restored.record, data=facts)
+        # A run that began with init_from has that checkpoint's mean, not its own data set's.
+        return session.with_mean(restored.mean), swap_average(restored.state), record
+    state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
+    if session.config.init_from:
+        params, mean = params_to_start_from(session, state.params, facts)
+        session, state = session.with_mean(mean), with_params(state, params)
+    return session, state, record
+
+
+def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tuple[Any, np.ndarray]:
+    """Returns the parameters and the mean of the checkpoint that config.init_from names.
+
+    If it has another number of classes than the data, the classifier is that of `drawn`.
+
+    Args:
+      session: of the run.
+      drawn: parameters drawn from config.seed.
+      facts: of the data set.
+
+    Raises:
+      UserError: the checkpoint is of another net.
+    """
+    path, config = Path(session.config.init_from), ConfigDict(session.config)
+    config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
+    abstract = abstract_params(build_model(config), session.devices)
+    restored = restore_params(path, abstract)
+    print(f"starting from the parameters of {path}, step {restored.step}, and its input mean")
+    trained_on = restored.record.data
+    # Only printed: other classes are what fine-tuning is for, but a mix-up should be seen.
+    difference = trained_on and data_difference(trained_on, facts, "class_names")
+    if difference:
+        print(
+            f"this run's data set, {facts.name!r}, is not the one that it was trained on, "
+            f"{trained_on.name!r}: {difference}"
+        )
+    if config.model.num_classes == session.config.model.num_classes:
+        return restored.params, restored.mean
+    classifier = session.model.net.layers[-1].name
+    print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")
+    return {**restored.params, classifier: drawn[classifier]}, restored.mean
