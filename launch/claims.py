@@ -200,15 +200,6 @@ def ablations() -> Iterator[Run]:
             yield Run("ablations", f"{name}_seed{seed}", TINY, "tiny64", settings, views=(1,))
 
 
-def colour() -> Iterator[Run]:
-    """Yields a small net of two towers and one of one tower, for their first-layer kernels."""
-    short = {"train.epochs": 4.0, "optim.listed": ((3, 2e-3),)}
-    for seed in range(2):
-        for name, towers in (("one_tower", 1), ("two_towers", 2)):
-            settings = {**SHORT, **short, "model.towers": towers, "seed": seed}
-            yield Run("colour", f"{name}_seed{seed}", TINY, "tiny64", settings, views=(1,))
-
-
 def stretched(listed: Iterable[tuple[float, float]], factor: float) -> tuple[object, ...]:
     """Returns a listed schedule with its epochs multiplied by this factor."""
     return tuple((epoch * factor, rate) for epoch, rate in listed)
@@ -366,7 +357,6 @@ CLAIMS: dict[str, Callable[..., Iterator[Run | Ensemble]]] = {
     "figure1": figure1,
     "ablations": ablations,
     "one_cnn_star": one_cnn_star,
-    "colour": colour,
     "scaling": scaling,
 }
 
