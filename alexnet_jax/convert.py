@@ -140,6 +140,7 @@ def free_workdir(values: flags.FlagValues) -> Path:
     if not values.workdir:
         raise UserError("--workdir is missing; see --help")
     directory = Path(values.workdir).expanduser()
+    workdir.check_encoding(directory)
     checks.check_writable(directory)
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")

@@ -6,8 +6,9 @@
 launch/claims.py lists the runs. A run whose record lies in --output is skipped, an interrupted one
 is resumed. Each record is a folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command,
 commit, machine, seed, seconds) and, of an evaluated run, predictions_*.npz. The stores are found in
---data by name, or prepared from --tiny_imagenet (a folder with train/WNID and test/WNID). On a GPU,
-small nets leave room for several runs at once: --jobs.
+--data by name, or prepared from --tiny_imagenet: the folder tiny-imagenet-200 as its makers pack
+it, or one with train/WNID and test/WNID. On a GPU, small nets leave room for several runs at once:
+--jobs.
 """
 
 import checkout  # noqa: F401  first: one error line if .venv is not active
@@ -17,7 +18,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,12 +30,15 @@ from claims import CLAIMS, Ensemble, Run, runs
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.originals.folder_layout import read_layout
+from alexnet_jax.runs.finite import ADVICE
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions
 
 BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
-DIVERGED = "try a"  # words of the error line of a loss, a gradient or a state that is not finite
 PREPARED = "manifest.json"
+TINY_CLASSES = 200
+Splits = Mapping[str, Mapping[str, Sequence[Path]]]  # split: {class: pictures}
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,34 @@ def call(log: Path, *words: object) -> None:
         raise UserError(f"{' '.join(map(str, words))} failed, see {log}: {''.join(last)}")
 
 
-def link_pictures(source: Path, folder: Path, store: Store) -> None:
+def read_tiny_imagenet(source: str) -> Splits:
+    """Returns the pictures of Tiny-ImageNet by split and class.
+
+    The test split is the labelled one beside train, which its makers call val.
+
+    Raises:
+      UserError: the folder does not hold the data set.
+    """
+    try:
+        splits = read_layout(Path(source)).splits
+    except UserError as error:
+        raise UserError(f"--tiny_imagenet={source}: {error}") from error
+    labelled = splits.get("test") or splits.get("val")
+    if len(splits["train"]) != TINY_CLASSES or not labelled:
+        raise UserError(
+            f"--tiny_imagenet={source} has {len(splits['train'])} classes in {', '.join(splits)}; "
+            f"give the folder tiny-imagenet-200, with {TINY_CLASSES} classes in train and val"
+        )
+    return {"train": splits["train"], "test": labelled}
+
+
+def link_pictures(splits: Splits, folder: Path, store: Store) -> None:
     """Makes a folder of symbolic links to the pictures of a store."""
-    chosen = sorted(entry.name for entry in (source / "train").iterdir())[store.classes]
+    chosen = sorted(splits["train"])[store.classes]
     for split, pictures in (("train", store.pictures), ("test", None)):
         for name in chosen:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
-            for picture in sorted((source / split / name).iterdir())[:pictures]:
+            for picture in splits[split][name][:pictures]:
                 link = folder / split / name / picture.name
                 if not link.exists():
                     link.symlink_to(picture.resolve())
@@ -140,7 +165,7 @@ def prepare_store(name: str, data: Path, source: str) -> None:
         mend = "give --tiny_imagenet to prepare it" if name in STORES else "see docs/data.md"
         raise UserError(f"there is no store {data / name}; {mend}")
     folder, store = data / f"{name}-pictures", STORES[name]
-    link_pictures(Path(source), folder, store)
+    link_pictures(read_tiny_imagenet(source), folder, store)
     arguments = (f"--source={folder}", f"--dir={data / name}", "--encoding=raw")
     size = (f"--image_size={store.size}",) if store.size != 64 else ()
     call(data / f"{name}.log", "alexnet_jax.prepare", "--name=folder", *arguments, *size)
@@ -185,7 +210,7 @@ def train(run: Run, folders: Folders) -> bool:
         arguments = arguments_of(run, folders)
         call(log_of(workdir), "alexnet_jax.main", *arguments, f"--workdir={workdir}")
     except UserError as error:
-        if DIVERGED not in str(error):
+        if ADVICE not in str(error):
             raise
         return True
     return False
@@ -293,6 +318,8 @@ def main(values: flags.FlagValues) -> int:
             raise UserError(f"--claim={claim} is unknown; choose from {', '.join(CLAIMS)}")
     if values.jobs < 1:
         raise UserError(f"--jobs={values.jobs} has to be 1 or more")
+    if values.tiny_imagenet:
+        read_tiny_imagenet(values.tiny_imagenet)  # a wrong folder is named before anything is run
     folders = Folders(Path(values.data), Path(values.work), Path(values.output))
     for claim in values.claim or CLAIMS:
         make_claim(claim, folders, values.tiny_imagenet, values.jobs)

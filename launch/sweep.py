@@ -48,6 +48,7 @@ from alexnet_jax.cli.tables import text_table
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
+from alexnet_jax.runs.added_settings import with_added
 from alexnet_jax.runs.signals import Stop
 
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
@@ -142,8 +143,13 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
         return
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
-    old, new = ConfigDict(json.loads((folder / SWEEP).read_text())), ConfigDict(as_json(config))
-    changed = fixed_changes(old, new)
+    try:
+        old = ConfigDict(with_added({**json.loads((folder / SWEEP).read_text())}))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder / SWEEP} cannot be read ({error}); bring it back, or give another --workdir"
+        ) from error
+    changed = fixed_changes(old, ConfigDict(as_json(config)))
     if changed:
         raise UserError(
             f"{folder} holds a sweep of another config ({'; '.join(changed[:3])}); "
@@ -159,8 +165,10 @@ def write_json(path: Path, content: Any) -> None:
 def exit_code(point: Point) -> int | None:
     """Returns the exit code of the point's run; None if it has not ended with this config."""
     path = point.workdir / RECORD
-    record = json.loads(path.read_text()) if path.exists() else {}
-    return record["exit_code"] if record.get("config") == point.config else None
+    record = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or half of a copy
+        record = {**json.loads(path.read_text())}
+    return record.get("exit_code") if record.get("config") == point.config else None
 
 
 def state(point: Point) -> str:
@@ -219,7 +227,7 @@ def last_metrics(workdir: Path) -> dict[str, float]:
     """Returns the last value of every metric in a run's metrics.jsonl."""
     path, last = workdir / metrics.FILE, {}
     for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):  # a line that is being written
+        with contextlib.suppress(ValueError, TypeError):  # a line that is being written
             last |= json.loads(line)
     return last
 

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import parallel
-from alexnet_jax.cli import rules
+from alexnet_jax.cli import effects, rules
 from alexnet_jax.cli.restore_checks import (
     Overrides,
     bring_to_evaluation,
@@ -23,7 +23,14 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
-from alexnet_jax.runs.workdir import newest_good, read_config, steps, workdir_of
+from alexnet_jax.runs.workdir import (
+    check_encoding,
+    find_good,
+    newest_good,
+    read_config,
+    steps,
+    workdir_of,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ def check_model(config: ConfigDict, given: Overrides) -> list[str]:
         classes = summary(config.data).num_classes
         notes = fill_classes(config, classes, "model.num_classes" not in given)
     check_net(config)
+    check_division(config, ("data.batch_size", "eval.batch_size"))
+    check_parts(config)
     return notes
 
 
@@ -96,7 +105,8 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     check_parallel(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
     check_training(config, found)
-    return notes
+    notes += effects.without_effect(config, given)
+    return notes + effects.long_warmup(config, found) + effects.equal_views(config)
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:
@@ -164,12 +174,18 @@ def check_net(config: ConfigDict) -> None:
         )
 
 
-def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
-    """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
-    layout = parallel.layout_of(config.parallel)
+def check_division(config: ConfigDict, sizes: Sequence[str]) -> None:
+    """Raises UserError unless config.parallel divides the net and these batch sizes."""
     settings = dict(rules.flat(config))
     net = resolve(config.model, config.data.crop_size)
+    layout = parallel.layout_of(config.parallel)
     check_layout(layout, net, {key: settings[key] for key in sizes})
+
+
+def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
+    """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
+    check_division(config, sizes)
+    layout = parallel.layout_of(config.parallel)
     if layout.devices > 1:  # one is always there
         parallel.check_devices(layout)
     if layout.devices == 1 and parallel.is_distributed():
@@ -224,16 +240,17 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
       given: the settings that the command line changes.
 
     Returns:
-      Lines for the user on the checkpoint of config.init_from.
+      Lines for the user on config.init_from.
 
     Raises:
       UserError: the workdir or the checkpoint of init_from does not fit the run.
     """
+    check_encoding(workdir)
     check_writable(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
-        check_resume(config, workdir, given)
-    elif config.init_from:
+        return check_resume(config, workdir, given)
+    if config.init_from:
         return check_init_from(config, given)
     return []
 
@@ -265,6 +282,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     config = values.config
     paths = tuple(map(Path, values.checkpoint)) or (workdir,)
     bring_to_evaluation(config, paths, overrides(values))
+    _check_members(paths)
     found = summary(config.data)
     for path in paths:
         check_evaluated_data(path, config, found)
@@ -281,11 +299,31 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     check_writable(workdir)
-    for file in _written_files(values):
-        if not (file.is_file() and os.access(file, os.W_OK)):
-            check_writable(file)
-    return Run(config, workdir, checkpoints=paths, split=split)
+    _check_written_files(values)
+    notes = tuple(effects.equal_views(config))
+    return Run(config, workdir, notes, checkpoints=paths, split=split)
 
 
-def _written_files(values: flags.FlagValues) -> list[Path]:
-    return [Path(x) for x in (values.probabilities, values.submission) if x]
+def _check_written_files(values: flags.FlagValues) -> None:
+    """Raises UserError unless the files that an evaluation is to write besides can be written."""
+    if values.probabilities and Path(values.probabilities).suffix != ".npz":
+        raise UserError(f"--probabilities={values.probabilities} has to end in .npz")
+    for name in ("probabilities", "submission"):
+        file = Path(values[name].value)
+        if not values[name].value or (file.is_file() and os.access(file, os.W_OK)):
+            continue
+        check_writable(file, name)
+        if file.is_dir():
+            raise UserError(f"--{name}={file} is a folder; give a file")
+
+
+def _check_members(paths: Sequence[Path]) -> None:
+    """Raises UserError if two members of an ensemble are the same checkpoint."""
+    found: dict[tuple[Path, int], Path] = {}
+    for path in paths:
+        member = (workdir_of(path).resolve(), find_good(path)[0])
+        if member in found:
+            raise UserError(
+                f"--checkpoint names a checkpoint twice ({found[member]} and {path}); leave one out"
+            )
+        found[member] = path

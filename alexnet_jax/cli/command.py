@@ -74,6 +74,8 @@ def parse(
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
     argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]) if with_config else argv[1:])]
+    if with_config and config_flag.count(argv) > 1:
+        raise UserError("--config is given more than once; give it once")
     try:
         if with_config and not config_flag.is_given(argv):
             argv = _with_config_of_run(argv, define_flags)
@@ -146,6 +148,28 @@ def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False)
     return "\n".join(lines)
 
 
+def open_standard_streams() -> None:
+    """Opens stdin, stdout and stderr that were closed, as by `>&-`, so that they lead nowhere.
+
+    Otherwise the next files that are opened, such as checkpoints, would get their numbers, and what
+    libraries print would be written into those files.
+    """
+    for number in range(3):
+        if not is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def is_open(number: int) -> bool:
+    """True if a file descriptor is open."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def run(
     main: Callable[[flags.FlagValues], int | None],
     define_flags: DefineFlags,
@@ -157,6 +181,7 @@ def run(
 
     A UserError, and what the user's machine causes, become one line and exit code 2.
     """
+    open_standard_streams()
     # A terminal that lacks a character, such as ×, must not end a run.
     sys.stdout.reconfigure(errors="backslashreplace")
     environment.keep_freed_memory()

@@ -62,9 +62,14 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     values["config"].parser = ConfigParser(values["config"].parser)
 
 
+def count(argv: Iterable[str]) -> int:
+    """Returns how many times the command line has --config."""
+    return sum(bool(re.match(r"--?config(=|$)", x)) for x in argv)
+
+
 def is_given(argv: Iterable[str]) -> bool:
     """True if the command line has --config."""
-    return any(re.match(r"--?config(=|$)", x) for x in argv)
+    return count(argv) > 0
 
 
 def with_default(argv: Sequence[str], file: str) -> list[str]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import parallel
 from alexnet_jax.cli.checks import Run
-from alexnet_jax.cli.tables import percent, text_table
+from alexnet_jax.cli.tables import percent, text_table, wrap
 from alexnet_jax.data import Dataset, Split, open_dataset
 from alexnet_jax.data.store import image_names
 from alexnet_jax.disk.durable import write_text
@@ -41,9 +41,10 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     """
     dataset = open_dataset(run.config.data)
     records = {path: read_record(path) for path in run.checkpoints}
-    notes = [check_evaluable(*x, facts_of(dataset), run.split) for x in records.items()]
+    differences = [check_evaluable(*x, facts_of(dataset), run.split) for x in records.items()]
+    notes = map(wrap, filter(None, (*run.notes, *differences)))
     devices = parallel.make_devices(parallel.layout_of(run.config.parallel))
-    print(*device_lines(devices), data_line(dataset), *filter(None, notes), sep="\n", flush=True)
+    print(*device_lines(devices), data_line(dataset), *notes, sep="\n", flush=True)
     split = dataset.splits[run.split]
     result, steps = evaluate_checkpoints(run.config, devices, run.checkpoints, split)
     if not parallel.is_lead_process():  # every process has all predictions; one writes
@@ -54,10 +55,10 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     write_result(run.workdir / FILE, numbers)
     write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
     print(f"classes of every picture: {run.workdir / predictions.FILE}")
-    if probabilities:
-        write_probabilities(Path(probabilities), result)
-    if submission:
-        write_submission(Path(submission), result)
+    for file, write in ((probabilities, write_probabilities), (submission, write_submission)):
+        if file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            write(Path(file), result)
 
 
 def predictions_of(

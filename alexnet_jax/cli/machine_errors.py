@@ -41,10 +41,21 @@ def explanation(error: BaseException) -> str | None:
         line = of_package((error.name or "alexnet_jax").partition(".")[0])
     elif isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
         line = f"{error}; check the device and JAX_PLATFORMS"
+    elif isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
+        line = of_memory(str(error))
     else:
         line = of_tensorstore(str(error))
     # Libraries wrap what the system has reported.
     return line or (explanation(error.__cause__) if error.__cause__ else None)
+
+
+def of_memory(text: str) -> str:
+    """Returns the line for memory that a host or, by XLA's text, a device does not have."""
+    reason = text.removeprefix("RESOURCE_EXHAUSTED: ").split("\n")[0].rstrip(". ")
+    return (
+        f"memory is exhausted ({reason or 'of this machine'}); lower the size of the batch or of "
+        "the images, or raise train.accumulate_steps"
+    )
 
 
 def of_system(code: int | None, path: object) -> str | None:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, locate, read_config, steps
@@ -57,11 +58,14 @@ DATA = (
 TRAINING_ONLY = ("std", "bias", "rate", "weight_decay", "decay")
 
 
-def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
+def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     """Compares the config with that of the run in the workdir.
 
     A setting may change if it changes nothing that is computed: MAY_CHANGE, less those that the
     learning rate depends on. `init_from`, and what it brought, stay as they were.
+
+    Returns:
+      A line for the user if the command line names another init_from, which is not read.
 
     Raises:
       UserError: another setting has changed.
@@ -78,6 +82,11 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> None:
             f"that, or give another --workdir with --config.init_from={workdir}, which starts a "
             "new run from its parameters"
         )
+    named = str(given.get("init_from") or "")
+    if not named or (old.init_from and Path(named) == Path(old.init_from)):
+        return []
+    begun = f"from {old.init_from}" if old.init_from else "without it"
+    return [f"init_from={named} is not read: the run in {workdir} has begun {begun}"]
 
 
 def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -100,7 +109,8 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
       Lines for the user on what was taken over and what else differs.
 
     Raises:
-      UserError: there is no such checkpoint, or the command line contradicts its input.
+      UserError: there is no such checkpoint, its parameters do not fit the net, or the command line
+        contradicts its input.
     """
     path = Path(config.init_from)
     _check_no_exported_folder(path)
@@ -114,6 +124,7 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
     old = read_config(path)
     _check_not_contradicted(path, old, INPUT, given)
     brought = _bring(config, old, _net_keys(old), given)
+    _check_same_sizes(path, old, config, given)
     theirs, ours = (resolve(x.model, x.data.crop_size) for x in (old, config))
     differ = net_differences(theirs, ours)
     more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
@@ -137,6 +148,30 @@ def _check_no_exported_folder(path: Path) -> None:
             f"{path} is an exported folder; make a workdir of it with `python -m "
             f"alexnet_jax.convert --from={path} --workdir=runs/{path.absolute().name}`"
         )
+
+
+def _check_same_sizes(path: Path, old: ConfigDict, config: ConfigDict, given: Overrides) -> None:
+    """Raises UserError unless a checkpoint's parameters have the sizes of the config's net."""
+    model = ConfigDict({**config.model, "num_classes": old.model.num_classes})
+    theirs = _sizes(resolve(old.model, old.data.crop_size))
+    ours = _sizes(resolve(model, config.data.crop_size))
+    for name in {**theirs, **ours}:
+        if theirs.get(name) != ours.get(name):
+            changes = ", ".join(key for key in given if key.startswith(NET))
+            raise UserError(
+                f"init_from {path}: its parameters do not fit this net ({name} is "
+                f"{theirs.get(name, 'missing')}, not {ours.get(name, 'missing')}); leave out the "
+                f"override of {changes}"
+            )
+
+
+def _sizes(net: Net) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each parameter of a net by its name, such as conv1/kernel."""
+    return {
+        f"{shape.layer.name}/{name}": sides
+        for shape in layer_shapes(net, net.crop)
+        for name, sides in shape.arrays.items()
+    }
 
 
 def _net_keys(config: ConfigDict) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 
+LARGEST = 2**31 - 1  # steps and indices are int32 on the devices
 Rule = tuple[Callable[[Any], bool], str]  # the test of a value, and the words for what passes
 AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
 NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
@@ -84,14 +85,14 @@ RULES: dict[str, Rule] = {
     "data.on_bad_record": _one_of("fail", "skip"),
     "data.device_megabytes": NOT_NEGATIVE,
     "data.synthetic_images": AT_LEAST_1,
-    "data.synthetic_classes": (lambda x: x >= 2, "at least 2"),
+    "data.synthetic_classes": (lambda x: 2 <= x <= 10**6, "from 2 to 1000000"),
     "data.input_mean": THREE,
     "data.input_scale": THREE,
     "data.augment.colour": _one_of("none", "paper", "code"),
     "data.augment.colour_scale": NOT_NEGATIVE,
     "data.augment.colour_listed": LISTED,
     "model.name": _one_of(*NETS),
-    "model.width": POSITIVE,
+    "model.width": (lambda x: 0 < x <= 100, "more than 0 and at most 100"),
     "model.num_classes": AT_LEAST_1,
     "model.towers": AT_LEAST_1,
     "model.activation": _one_of("relu", "tanh"),
@@ -158,6 +159,8 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"{key}={value!r} has to be a finite number, {may_be}")
         if not fits(value):
             raise UserError(f"{key}={value!r} has to be {may_be}")
+        if isinstance(value, int) and key != "seed" and value > LARGEST:
+            raise UserError(f"{key}={value!r} has to be {may_be}, and no more than {LARGEST}")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.epochs=0 and train.steps=0 train nothing; set one of them")
 

@@ -52,7 +52,9 @@ class Records:
     def new(self, count: int) -> np.ndarray:
         """Allocates memory for `count` images: uint8 [count, S, S, 3]."""
         shape = (count, *self._split.images.shape[1:])
-        return np.frombuffer(own_pages(math.prod(shape)), np.uint8).reshape(shape)
+        size = math.prod(shape)
+        # No mapping of memory is empty, but a list of images to read may be.
+        return np.frombuffer(own_pages(max(size, 1)), np.uint8)[:size].reshape(shape)
 
     def recycled(self, count: int) -> np.ndarray:
         """Returns memory like `new`, reusing a buffer whose last reader is gone.

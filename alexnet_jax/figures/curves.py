@@ -1,7 +1,6 @@
 """Training curves: loss and error against epochs, with the drops of the learning rate."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -10,17 +9,14 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.style import COLOURS, SETTINGS
-
-Line = Mapping[str, float]
+from alexnet_jax.runs.metrics import FILE, Line, read_lines
 
 
 def read_metrics(folder: Path) -> list[Line]:
-    """Reads the lines of a metrics.jsonl; raises UserError if there is none."""
-    try:
-        text = (folder / "metrics.jsonl").read_text()
-    except OSError as error:
-        raise UserError(f"{folder} has no metrics.jsonl; give the workdir of a run") from error
-    return [json.loads(line) for line in text.splitlines()]
+    """Reads the lines of a metrics.jsonl; raises UserError if there is none or it is broken."""
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder} has no {FILE}; give the workdir of a run")
+    return read_lines(folder / FILE)
 
 
 def series(lines: Sequence[Line], key: str, x: str = "epoch") -> tuple[list[float], list[float]]:

@@ -69,7 +69,9 @@ def _files(place: Path) -> list[Path]:
     if place.is_dir():
         return sorted(filter(is_image_name, files_below(place)))
     matches = map(Path, sorted(glob.glob(str(place), recursive=True)))
-    return [path for match in matches for path in _files(match) if is_image_name(path)]
+    # A pipe or a broken link is neither a file nor a folder, and would match itself for ever.
+    found = [match for match in matches if match.is_file() or match.is_dir()]
+    return [path for match in found for path in _files(match) if is_image_name(path)]
 
 
 def text_of(path: Path) -> str:

@@ -57,5 +57,10 @@ def check_source(request: Request) -> None:
         raise UserError(f"--source={source} does not exist")
     if request.name in catalogue.NEEDS and not request.source:
         raise UserError(f"--source is missing: give --source=DIR{catalogue.NEEDS[request.name]}")
+    if request.name == "folder" and request.directory.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--dir={request.directory} lies in --source={source}, where the store would be taken "
+            "for one of its folders: give a --dir outside it"
+        )
     if request.name == "imagenet2012":
         imagenet.check_present(source)

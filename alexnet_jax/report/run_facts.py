@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.cli.evaluation import FILE as EVALUATION
 from alexnet_jax.errors import UserError
-from alexnet_jax.figures.curves import read_metrics
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.nets.spec import Conv, Net
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.metrics import FILE as METRICS
+from alexnet_jax.runs.metrics import read_lines
 from alexnet_jax.runs.predictions import Predictions, read_predictions
 from alexnet_jax.runs.workdir import good_step, step_folder
 from alexnet_jax.weights.loading import load
@@ -63,7 +63,8 @@ def read_run(label: str, workdir: Path) -> RunFacts:
     predictions = read_predictions(workdir)
     if predictions and predictions.numbers != numbers:
         predictions = None  # of an earlier evaluation
-    lines = _read_lines(workdir)
+    metrics = workdir / METRICS
+    lines = read_lines(metrics) if metrics.is_file() else ()
     environment = _read_json(workdir / ENVIRONMENT)
     # Named once: a training that goes on may save a newer one meanwhile.
     step = good_step(workdir)
@@ -97,14 +98,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {**json.loads(path.read_text())}
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it, or write it again") from error
-
-
-def _read_lines(workdir: Path) -> Sequence[Mapping[str, float]]:
-    if not (workdir / METRICS).is_file():
-        return ()
-    try:
-        return read_metrics(workdir)
-    except ValueError as error:
-        raise UserError(
-            f"{workdir / METRICS} has a broken line ({error}); resume the run, which mends it"
-        ) from error

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from alexnet_jax.errors import UserError
 
+# Words of every message about a training that diverged; launch/evidence.py looks for them.
+ADVICE = "try a lower optim.learning_rate"
+
 
 def check_step(values: Mapping[str, float], step: int, steps_per_epoch: int) -> None:
     """Raises UserError if the loss or the gradient of a step is not a finite number."""
@@ -17,8 +20,8 @@ def check_step(values: Mapping[str, float], step: int, steps_per_epoch: int) -> 
             epoch, batch = divmod(step - 1, steps_per_epoch)
             raise UserError(
                 f"{name} is {values[name]} at step {step} (epoch {epoch}, batch {batch}); earlier "
-                f"checkpoints are kept; try an optim.learning_rate below "
-                f"{values['learning_rate']:g} in another --workdir (init_from takes a checkpoint)"
+                f"checkpoints are kept; {ADVICE} than {values['learning_rate']:g} in another "
+                "--workdir (init_from takes a checkpoint)"
             )
 
 
@@ -37,6 +40,6 @@ def check_state(step: int, tree: Any) -> None:
     if not all_finite(tree):
         raise UserError(
             f"parameters or velocities are NaN or infinite after step {step}, which is not saved; "
-            "earlier checkpoints are kept; try a lower optim.learning_rate in another --workdir "
-            "(init_from takes a checkpoint)"
+            f"earlier checkpoints are kept; {ADVICE} in another --workdir (init_from takes a "
+            "checkpoint)"
         )

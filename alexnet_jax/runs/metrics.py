@@ -13,10 +13,12 @@ from tensorboardX.summary import scalar
 
 from alexnet_jax.disk import full_disk
 from alexnet_jax.disk.durable import write_text
+from alexnet_jax.errors import UserError
 
 SECONDS_BETWEEN_FLUSHES = 30.0  # of TensorBoard's file
 
 FILE = "metrics.jsonl"
+Line = Mapping[str, float]
 
 
 def cut_back(path: Path, step: int, validated_step: int) -> None:
@@ -34,11 +36,30 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
             values = json.loads(line)
         except json.JSONDecodeError:  # the half-written last line of a killed run
             continue
+        if not isinstance(values, dict):
+            continue
         # A run that was stopped at this step by a signal has not validated it yet, and will.
         limit = step if "train/loss" in values or validated_step == step else step - 1
         if values["step"] <= limit:
             kept.append(line)
     write_text(path, "".join(line + "\n" for line in kept))
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Reads a metrics.jsonl, without a last line that is still being written.
+
+    Raises:
+      UserError: it cannot be read, or a line is no object.
+    """
+    try:
+        *complete, _ = path.read_text().split("\n")
+        return [{**json.loads(line)} for line in complete]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} has a broken line ({error}); resume the run, which mends it"
+        ) from error
 
 
 def best_validation(path: Path) -> tuple[int, float] | None:
@@ -49,7 +70,7 @@ def best_validation(path: Path) -> tuple[int, float] | None:
     """
     if not path.exists():
         return None
-    lines = (json.loads(line) for line in path.read_text().splitlines())
+    lines = read_lines(path)
     # Pairs, so that min takes the earliest of equal errors.
     errors = [(x["val/top1_error"], x["step"]) for x in lines if "val/top1_error" in x]
     error, step = min(errors, default=(0.0, None))

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import path_to_disk, write_text
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.added_settings import with_added
 
 CONFIG = "config.json"
 FOLDER = "checkpoints"
@@ -35,6 +36,13 @@ def locate(path: Path) -> tuple[Path, int | None]:
     if path.parent.name == FOLDER and path.name.isdigit():
         return path.parent.parent, int(path.name)
     return path, None
+
+
+def check_encoding(path: Path) -> None:
+    """Raises UserError unless the absolute path is UTF-8: checkpoints cannot lie anywhere else."""
+    place = str(path.absolute())
+    if any("\udc80" <= x <= "\udcff" for x in place):  # bytes that Python could not decode
+        raise UserError(f"the path {place!a} is not UTF-8; rename the folder")
 
 
 def workdir_of(path: Path) -> Path:
@@ -93,6 +101,7 @@ def find_good(path: Path) -> tuple[int, list[str]]:
     Raises:
       UserError: the step is missing or damaged.
     """
+    check_encoding(path)
     workdir, step = locate(path)
     if step is None:
         return newest_good(workdir)
@@ -216,6 +225,8 @@ def _validation_error(workdir: Path, step: int) -> float:
 def read_config(path: Path) -> ConfigDict:
     """Reads the resolved config of the run that a checkpoint belongs to; lists become tuples.
 
+    Settings that were added after the run began have the values that it ran with.
+
     Raises:
       UserError: it cannot be read.
     """
@@ -225,7 +236,7 @@ def read_config(path: Path) -> ConfigDict:
         if not {"data", "model"} <= values.keys():
             raise ValueError("it has no data and no model")
         # JSON has no tuples, and a list would differ from the config's tuple.
-        return ConfigDict(_tuples(values))
+        return ConfigDict(_tuples(with_added(values)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} cannot be read ({error}); bring it back, or train in another --workdir"

@@ -101,3 +101,15 @@ def test_a_number_of_classes_on_the_command_line_is_not_overruled():
         "model.num_classes=1000, but folder has 3 classes; give --config.model.num_classes=3 or "
         "leave it out"
     )
+
+
+def test_describe_refuses_what_training_refuses():
+    describe = (BASE, "--mode=describe", "--config.train.accumulate_steps=2")
+    batch_norm = "--config.model.name=alexnet_batch_norm"
+    assert "batch normalisation needs the whole batch" in refused(*describe, batch_norm)
+    assert "divide" in refused(*describe, "--config.parallel.tower=3")
+    # The plan of a machine with 64 GPUs can be described without it.
+    devices = (
+        "--config.parallel.data=32", "--config.parallel.tower=2", "--config.data.batch_size=256"
+    )  # fmt: skip
+    assert checked(*describe, *devices).config.parallel.data == 32

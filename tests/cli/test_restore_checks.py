@@ -8,6 +8,7 @@ from checked_runs import BASE, MEAN, RUN, SCALE, checked, config_of, refused
 from saved_runs import save_run
 
 from alexnet_jax.cli import restore_checks, rules
+from alexnet_jax.errors import UserError
 from alexnet_jax.nets.spec import Exchange, Weighted
 from alexnet_jax.nets.variants import resolve
 from configs import imagenet
@@ -83,6 +84,18 @@ def test_a_resumed_run_does_not_need_what_it_started_from(now):
     assert run.config.init_from == "runs/first"
 
 
+@pytest.mark.parametrize(
+    ("begun", "line"),
+    [
+        ("runs/first", "init_from=other is not read: the run in run has begun from runs/first"),
+        ("", "init_from=other is not read: the run in run has begun without it"),
+    ],
+)
+def test_a_resumed_run_says_that_another_start_is_not_read(begun, line):
+    save_run(Path("run"), config_of(init_from=begun))
+    assert checked(BASE, RUN, "--config.init_from=other").notes == (line,)
+
+
 @pytest.fixture
 def first():
     save_run(Path("first"), config_of(data__input_scale=SCALE, data__input_mean=MEAN))
@@ -145,6 +158,22 @@ def test_the_command_line_may_ask_for_another_net_which_is_said(caffe):
         "init_from caffe is of another net: caffe_alexnet → alexnet_released_std (crop: 227"
     )
     assert "norm1.k: 1.0 → 2.0" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.width", 0.5), ("model.name", "one_weird_trick"), ("model.without", ("conv4",))],
+)
+def test_init_from_of_other_sizes_names_the_override(caffe, key, value):
+    """Before anything is written; the classifier may be of other classes."""
+    config = imagenet.get_config()
+    config.init_from = "caffe"
+    with config.ignore_type():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError) as error:
+        restore_checks.check_init_from(config, {key: value})
+    assert "init_from caffe: its parameters do not fit this net (" in str(error.value)
+    assert str(error.value).endswith(f"; leave out the override of {key}")
 
 
 def test_the_same_command_resumes_a_run_with_the_net_that_init_from_brought(caffe):

@@ -51,6 +51,7 @@ TABLE = [
     ("main", (BASE, RUN, "--wrkdir=x"), "wrkdir"),
     ("main", (BASE, RUN, "train"), "'train'"),
     ("main", (RUN,), "--config"),
+    ("main", (BASE, IMAGENET, RUN), "--config is given more than once; give it once"),
     ("main", ("--config=configs/nothing.py", RUN), "configs/nothing.py"),
     ("main", ("--config=broken_config.py", RUN), "broken_config.py"),
     ("main", ("--config=empty_config.py", RUN), "empty_config.py"),
@@ -78,6 +79,22 @@ TABLE = [
     ("main", (BASE, "--mode=eval", "--workdir=damaged"), "no good checkpoint in damaged"),
     ("main", (BASE, "--mode=eval", "--checkpoint=no_config"), "no_config has no config.json"),
     ("main", (BASE, "--mode=eval", "--checkpoint=saved,gone", RUN), "no checkpoint in gone"),
+    ("main", (BASE, "--mode=eval", "--checkpoint=saved,saved", RUN), "names a checkpoint twice"),
+    (
+        "main",
+        (BASE, "--mode=eval", "--checkpoint=saved,./saved/checkpoints/7", RUN),
+        "names a checkpoint twice (saved and saved/checkpoints/7); leave one out",
+    ),
+    (
+        "main",
+        (BASE, "--mode=eval", "--workdir=saved", "--probabilities=p.txt"),
+        "--probabilities=p.txt has to end in .npz",
+    ),
+    (
+        "main",
+        (BASE, "--mode=eval", "--workdir=saved", "--submission=empty"),
+        "--submission=empty is a folder; give a file",
+    ),
     ("main", (BASE, "--mode=eval", "--checkpoint=saved,", RUN), "--checkpoint=saved, has nothing"),
     ("report", ("--workdir=saved,",), "--workdir=saved, has nothing beside a comma"),
     (
@@ -219,7 +236,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("eval.json", "predictions.npz", "metrics.jsonl"):
         run = tmp_path / f"broken_{name.partition('.')[0]}"
         save_run(run, config)
-        (run / name).write_text("{")
+        (run / name).write_text("{\n")
     (workdir.step_folder(tmp_path / "damaged", 7) / "params").write_bytes(bytes(99))
     Path("no_config/config.json").unlink()
     Path("broken_config/config.json").write_text("{")

@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 import tensorstore
 from commands import TOP, error_line
@@ -268,6 +270,17 @@ def test_a_package_that_is_missing_is_one_line():
     )
 
 
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_memory_that_is_not_there_is_one_line(place):
+    with pytest.raises((MemoryError, RuntimeError)) as error:
+        if place == "host":
+            np.zeros(10**15)
+        else:
+            jax.block_until_ready(jax.numpy.zeros(10**13))
+    line = machine_errors.explanation(error.value)
+    assert line.startswith("memory is exhausted (") and "lower the size of the batch" in line
+
+
 def test_a_cause_is_looked_for():
     try:
         raise RuntimeError("it failed") from OSError(errno.EROFS, "Read-only file system", "/x")
@@ -334,6 +347,37 @@ def test_a_reader_of_the_output_that_is_gone_is_no_error():
     line = f"{shlex.quote(sys.executable)} -m alexnet_jax.main --help | true"
     done = subprocess.run(["bash", "-c", line], cwd=TOP, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_end_no_command(closed):
+    """Nor do later files get their numbers, into which libraries would print."""
+    program = (
+        "from alexnet_jax import main\n"
+        "from alexnet_jax.cli import command\n"
+        "import os, tempfile\n"
+        "def numbers(_):\n"
+        "    with tempfile.TemporaryFile() as file:\n"
+        "        return 2 if file.fileno() > 2 else 1\n"
+        "command.run(numbers, main.define_flags, '', with_config=True)\n"
+    )
+    words = shlex.join([sys.executable, "-c", program, BASE])
+    done = subprocess.run(["bash", "-c", f"{words} {closed}"], cwd=TOP)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["main", "predict"])
+def test_a_folder_above_that_is_not_utf_8_is_one_line(name, tmp_path):
+    """No checkpoint can be written or read there."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    a_run(folder / "run")
+    words = ["--checkpoint=run", "--images=x"] if name == "predict" else [BASE, "--workdir=run"]
+    env = {**os.environ, "PYTHONPATH": str(TOP)}
+    done = subprocess.run(
+        [sys.executable, "-m", f"alexnet_jax.{name}", *words],
+        cwd=folder, capture_output=True, text=True, env=env,
+    )  # fmt: skip
+    assert done.returncode == 2 and "is not UTF-8; rename the folder" in error_line(done)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from commands import SMALL, TOP
 
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.originals.folder_layout import read_layout
 from configs import base
 
 SHORT = {key.removeprefix("--config."): value for key, value in (x.split("=") for x in SMALL[1:])}
@@ -32,6 +33,8 @@ def queue(*arguments, code=0):
         (("--claim=digits,moon",), "--claim=moon is unknown; choose from digits,"),
         (("--jobs=0",), "--jobs=0 has to be 1 or more"),
         (("--claim=cifar10", "--data=none"), "there is no store none/cifar10; see docs/data.md"),
+        (("--tiny_imagenet=gone",), "--tiny_imagenet=gone: gone is no folder"),
+        (("--tiny_imagenet=docs",), "--tiny_imagenet=docs: docs has no folder `train`"),
         (("--claim=ablations", "--data=none"), "none/tiny64; give --tiny_imagenet to prepare it"),
     ],
 )
@@ -103,7 +106,7 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
             for i in range(count):
                 (tmp_path / "all" / split / name / f"{i}.png").touch()
     store = evidence.Store(slice(1, None, 2), pictures=1)
-    evidence.link_pictures(tmp_path / "all", tmp_path / "some", store)
+    evidence.link_pictures(read_layout(tmp_path / "all").splits, tmp_path / "some", store)
     found = sorted(
         str(x.relative_to(tmp_path / "some")) for x in (tmp_path / "some").rglob("*.png")
     )
@@ -111,6 +114,36 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
         "train/b/0.png",
         "train/d/0.png",
     ]
+
+
+def tiny_imagenet(folder, makers):
+    """A folder of Tiny-ImageNet, as its makers pack it or with a folder a class in test."""
+    names = [f"n{i:08}" for i in range(200)]
+    annotations = []
+    for i, name in enumerate(names):
+        train = folder / "train" / name / "images" if makers else folder / "train" / name
+        test = folder / "val" / "images" if makers else folder / "test" / name
+        for place, count in ((train, 2), (test, 1)):
+            place.mkdir(parents=True, exist_ok=True)
+            for j in range(count):
+                (place / f"{i}_{j}.JPEG").touch()
+        (folder / "train" / name / f"{name}_boxes.txt").touch()
+        annotations.append(f"{i}_0.JPEG\t{name}\t0\t0\t9\t9\n")
+    if makers:
+        (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
+        (folder / "test" / "images").mkdir(parents=True)
+        (folder / "test" / "images" / "test_0.JPEG").touch()
+    return folder
+
+
+@pytest.mark.parametrize("makers", [True, False])
+def test_a_store_has_as_many_pictures_of_a_class_as_it_says(tmp_path, makers):
+    """The makers keep pictures in a folder beside a text file, and the labelled ones in val."""
+    splits = evidence.read_tiny_imagenet(str(tiny_imagenet(tmp_path / "all", makers)))
+    evidence.link_pictures(splits, tmp_path / "some", evidence.Store(pictures=1))
+    found = {split: list((tmp_path / "some" / split).glob("*/*.JPEG")) for split in splits}
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 200, "test": 200}
+    assert all(path.resolve().is_file() for paths in found.values() for path in paths)
 
 
 def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(

@@ -12,6 +12,7 @@ from sweeps import BASE, RATES, TINY, run
 
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from configs.base import get_config
 
 
 @pytest.fixture(autouse=True)
@@ -257,3 +258,20 @@ def test_report_names_the_failed_points(tmp_path, capsys):
     assert err == "failed: seed=1 (exit code 2): error: what is wrong\n"
     assert [line.split()[-1] for line in out.splitlines()[:3]] == ["state", "done", "failed"]
     assert sweep.report(tmp_path, points[:1]) == 0
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "null", ""])
+def test_a_record_of_the_sweep_that_is_broken_is_named(tmp_path, content):
+    (tmp_path / sweep.SWEEP).write_text(content)
+    with pytest.raises(UserError, match=r"sweep\.json cannot be read"):
+        sweep.check_folder(tmp_path, get_config())
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "null", "{}"])
+def test_a_point_whose_files_are_broken_is_unfinished(tmp_path, content):
+    (tmp_path / sweep.RECORD).write_text(content)
+    good = '{"val/top1_error": 0.25}'
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{content}\n[1]\n")
+    point = sweep.Point(tmp_path, {}, (), {"seed": 0})
+    assert sweep.state(point) == "unfinished"
+    assert sweep.last_metrics(tmp_path) == {"val/top1_error": 0.25}

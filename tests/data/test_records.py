@@ -13,7 +13,7 @@ from stores import write_store
 
 from alexnet_jax.cli import command
 from alexnet_jax.data import pipeline, store
-from alexnet_jax.data.records import Records
+from alexnet_jax.data.records import Records, read_images
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare import __main__ as prepare
 
@@ -72,6 +72,12 @@ def epoch(directory, device_bytes, on_bad_record):
         split, 16, seed=0, first_step=0, device_bytes=device_bytes, on_bad_record=on_bad_record
     )
     return list(itertools.islice(batches, 3))
+
+
+def test_no_images_can_be_read(directory):
+    """As the report does after an evaluation without a mistake."""
+    split = store.open_store(directory).splits["train"]
+    assert read_images(split, np.arange(0)).shape == (0, SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("device_bytes", [DEVICE, STREAM])

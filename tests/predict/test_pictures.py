@@ -147,3 +147,11 @@ def test_a_photograph_is_turned_upright(tmp_path):
 def test_a_name_that_is_no_utf_8_can_be_printed(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     assert pictures.text_of(path).endswith("café.png")
+
+
+@pytest.mark.parametrize("place", ["pipe.jpg", "link.jpg", "*.jpg"])
+def test_what_is_neither_a_file_nor_a_folder_is_no_picture(tmp_path, place):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nothing.jpg")
+    with pytest.raises(UserError, match="no pictures found"):
+        pictures.find([f"{tmp_path}/{place}"], "images")

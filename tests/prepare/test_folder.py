@@ -52,6 +52,28 @@ def classes_of(directory, split="train"):
 # Layouts
 
 
+@pytest.mark.parametrize("place", ["pictures/store", "pictures/train/store"])
+def test_the_store_may_not_lie_among_the_pictures(tmp_path, place):
+    """Its folders would be read as classes by the next command."""
+    source = write_folder(tmp_path / "pictures", {"train": of_classes("ant", "bee")})
+    words = ("--name=folder", f"--source={source}", f"--dir={tmp_path / place}")
+    refused("lies in --source=", *words)
+    assert not (tmp_path / place).exists()
+
+
+def test_a_line_break_in_the_name_of_a_class_is_refused(tmp_path):
+    """labels.txt has one name a line."""
+    classes = {**of_classes("ant"), "b\nee": of_classes("bee")["bee"]}
+    source = write_folder(tmp_path / "pictures", {"train": classes})
+    refuses(r"class folder 'b\\nee' has a line break in its name: rename it", source)
+
+
+def test_a_pipe_that_is_called_like_a_picture_is_not_waited_for(tmp_path):
+    source = write_folder(tmp_path / "pictures", {"train": of_classes("ant", "bee")})
+    os.mkfifo(source / "train" / "ant" / "pipe.jpg")
+    assert classes_of(prepare(source)) == {"ant": [20, 21], "bee": [90, 91]}
+
+
 def test_hidden_folders_are_no_classes(tmp_path):
     hidden = (".ipynb_checkpoints", ".git", "@eaDir", "__MACOSX", "#recycle")
     content = of_classes("ant", "bee") | {name: of_classes("cat")["cat"] for name in hidden}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from alexnet_jax.runs.metrics import Metrics, best_validation, cut_back
+from alexnet_jax.errors import UserError
+from alexnet_jax.runs.metrics import Metrics, best_validation, cut_back, read_lines
 
 
 def training(step):
@@ -87,3 +88,20 @@ def test_the_best_validation_is_the_first_with_the_lowest_error(tmp_path, errors
 
 def test_without_metrics_there_is_no_best_validation(tmp_path):
     assert best_validation(tmp_path / "metrics.jsonl") is None
+
+
+@pytest.mark.parametrize("broken", ["{", "[1]", "null", "\x00"])
+def test_a_broken_line_is_named_and_dropped_on_resume(tmp_path, broken):
+    path, good = tmp_path / "metrics.jsonl", {"step": 1, "train/loss": 2.0}
+    path.write_text(f"{json.dumps(good)}\n{broken}\n")
+    for read in (read_lines, best_validation):
+        with pytest.raises(UserError, match=r"metrics\.jsonl has a broken line .* resume the run"):
+            read(path)
+    cut_back(path, 1, -1)
+    assert read_lines(path) == [good]
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    """Figures and reports are drawn of runs that go on."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "tra')
+    assert read_lines(tmp_path / "metrics.jsonl") == [{"step": 1}]

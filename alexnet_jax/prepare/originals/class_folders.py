@@ -47,6 +47,8 @@ def find_class_folders(folder: Path) -> ClassFolders:
 def add_class(found: ClassFolders, folder: Path) -> None:
     """Adds the images of one class to `found`, and counts the other files."""
     name, files = readable(folder.name), sorted(files_below(folder))
+    if name.splitlines() != [name]:
+        raise UserError(f"the class folder {name!r} has a line break in its name: rename it")
     if name in found.classes:
         raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
     found.classes[name] = [path for path in files if is_image_name(path)]
@@ -54,7 +56,7 @@ def add_class(found: ClassFolders, folder: Path) -> None:
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yields all files below a folder, following links, except hidden ones."""
+    """Yields all files below a folder, following links, except hidden ones and pipes."""
     # A link to a folder above would be followed for ever.
     place = folder.resolve()
     if place in above:
@@ -65,7 +67,8 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 yield from files_below(Path(entry.path), (*above, place))
-            else:
+            # A pipe would be waited for. A broken link is named when it is read.
+            elif entry.is_file() or entry.is_symlink():
                 yield Path(entry.path)
 
 
