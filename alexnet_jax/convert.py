@@ -3,11 +3,13 @@
     python -m alexnet_jax.convert --from=bvlc_alexnet.caffemodel --layout=caffe \\
         --workdir=runs/bvlc_alexnet
     python -m alexnet_jax.convert --from=alexnet.pth --layout=torchvision --workdir=runs/torchvision
+    python -m alexnet_jax.convert --from=results/nets/digits --workdir=runs/published
 
 --from is a .pth, .caffemodel, .npz or .safetensors; nothing in it is executed. In the last two,
 arrays have the names of the layout: conv1/0 (weights) and conv1/1 (biases) for Caffe's,
 features.0.weight and features.0.bias for torchvision's. Prefixes that training scripts add, such as
-module. or model., are removed. The numbers are permuted and never rescaled.
+module. or model., are removed. The numbers are permuted and never rescaled. A folder that
+alexnet_jax.export wrote brings its own net, settings and mean image.
 
 The workdir is then like a run's at step 0: evaluate it with alexnet_jax.main --mode=eval
 --checkpoint=DIR, train on from it with --config.init_from=DIR, load it with alexnet_jax.load(DIR).
@@ -28,11 +30,15 @@ from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import matching, readers
 from alexnet_jax.weights.conversion import fill_config, report
+from alexnet_jax.weights.hub import is_hub, load_hub
 from alexnet_jax.weights.layouts import LAYOUTS, Params, WeightLayout, to_params, unnamed_layers
 
 CONFIG = "imagenet.py"  # unless --config names another
 FLAGS = {
-    "from": ("", "The weights: a .pth, .caffemodel, .npz or .safetensors file."),
+    "from": (
+        "",
+        "The weights: a .pth, .caffemodel, .npz or .safetensors file, or an exported folder.",
+    ),
     "layout": ("", f"Whose names and order of axes they have: {' or '.join(LAYOUTS)}."),
     "model": ("", "The net to build; empty = the layout's own, such as caffe_alexnet."),
     "workdir": ("", "Folder to write, like a run's; it must not hold a run yet."),
@@ -51,18 +57,48 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> int:
-    """Converts the file that the flags name; nothing is written unless all of it is right."""
+    """Converts what the flags name; nothing is written unless all of it is right."""
+    source = values["from"].value
+    convert = convert_folder if source and is_hub(Path(source).expanduser()) else convert_file
+    return convert(values)
+
+
+def convert_folder(values: flags.FlagValues) -> int:
+    """Converts a folder that export wrote.
+
+    Raises:
+      UserError: a flag that is for files, a damaged folder, or a workdir that is taken.
+    """
+    overrides = sorted(config_flags.get_override_values(values["config"]))
+    given = [name for name in ("layout", "model", "partial") if values[name].value]
+    given += [f"config.{key}" for key in overrides]
+    if given:
+        raise UserError(
+            f"--{given[0]} is for files of weights; a folder brings its own: leave it out"
+        )
+    directory, folder = free_workdir(values), Path(values["from"].value).expanduser()
+    trained = load_hub(folder)
+    write_workdir(directory, trained.config, trained.params, trained.mean)
+    print(converted(trained.params, folder, directory))
+    return 0
+
+
+def convert_file(values: flags.FlagValues) -> int:
+    """Converts a file of weights.
+
+    Raises:
+      UserError: a wrong flag, a file that cannot be read or is of another net.
+    """
     layout, model, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
     arrays, notes = matching.renamed(layout, NETS[model], readers.read(file))
     net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
     params = to_params(layout, net, found.arrays)
-    write_workdir(directory, config, params)
-    numbers = sum(x.size for layer in params.values() for x in layer.values())
+    write_workdir(directory, config, params, np.asarray(config.data.input_mean, np.float32))
     print(
-        f"converted: {numbers:,} parameters of {file} into {directory}, {model} of width "
-        f"{config.model.width:g} with {config.model.num_classes} classes",
+        f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
+        f"{config.model.num_classes} classes",
         *notes,
         *report(config, layout, found, params),
         sep="\n",
@@ -76,7 +112,7 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
     Raises:
       UserError: a flag or a setting is wrong, the file is missing, or the workdir is taken.
     """
-    for name in ("from", "layout", "workdir"):
+    for name in ("from", "layout"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
     if values.layout not in LAYOUTS:
@@ -93,18 +129,39 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
     if "model.name" in config_flags.get_override_values(values["config"]):
         raise UserError("--config.model.name is what --model sets; give --model instead")
     rules.check(values.config)
-    file, directory = (Path(values[x].value).expanduser() for x in ("from", "workdir"))
+    file = Path(values["from"].value).expanduser()
     if not file.exists():
         raise UserError(f"--from={file} does not exist; give a file of weights")
+    return layout, model, file, free_workdir(values)
+
+
+def free_workdir(values: flags.FlagValues) -> Path:
+    """Returns the folder of --workdir; raises UserError if it is missing or holds a run."""
+    if not values.workdir:
+        raise UserError("--workdir is missing; see --help")
+    directory = Path(values.workdir).expanduser()
     workdir.check_encoding(directory)
     checks.check_writable(directory)
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")
-    return layout, model, file, directory
+    return directory
 
 
-def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:
-    """Writes the workdir of a run at step 0 with these parameters; layers without any are drawn."""
+def converted(params: Params, source: Path, directory: Path) -> str:
+    """Returns the line that says what was converted."""
+    numbers = sum(array.size for layer in params.values() for array in layer.values())
+    return f"converted: {numbers:,} parameters of {source} into {directory}"
+
+
+def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.ndarray) -> None:
+    """Writes the workdir of a run at step 0; layers without parameters are drawn.
+
+    Args:
+      directory: of the run.
+      config: of the run.
+      params: of the net.
+      mean: of the input, float32 [crop, crop, 3] or [3].
+    """
     import jax
 
     from alexnet_jax.nets.model import build_model
@@ -123,8 +180,6 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params) -> None:
     state = jax.jit(state_without_ours)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     record = RunRecord(0.0, random_generator(), None)
-    # Converted nets have a mean colour, not a mean image.
-    mean = np.asarray(config.data.input_mean, np.float32)
     with only_run(directory):  # a training may be started in it at the same moment
         workdir.write_config(directory, config)
         with Checkpoints(directory, config.checkpoint.keep) as checkpoints:

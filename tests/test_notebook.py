@@ -4,6 +4,8 @@
 """
 
 import json
+import shutil
+import subprocess
 
 import nbclient
 import nbformat
@@ -12,6 +14,7 @@ from commands import TOP
 
 NOTEBOOK = TOP / "docs" / "alexnet.ipynb"
 PNG = "image/png"
+AUTHOR = ["-c", "user.name=test", "-c", "user.email=test"]
 
 
 def code_cells(notebook):
@@ -27,6 +30,25 @@ def test_the_committed_output_is_that_of_one_run_without_errors():
     assert sum(PNG in output.get("data", {}) for output in outputs) == 4
     assert "/root/" not in text and "/home/" not in text
     assert NOTEBOOK.stat().st_size < 500_000
+
+
+def test_the_first_cell_clones_a_repository_and_can_be_run_again(tmp_path, monkeypatch):
+    """As in Colab, where only the notebook is there. The packages are those of the tests."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    repository = tmp_path / "repository"
+    shutil.copytree(TOP / "configs", repository / "configs")
+    for words in (["init", "-q"], ["add", "."], [*AUTHOR, "commit", "-qm", "configs"]):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    source = code_cells(nbformat.read(NOTEBOOK, as_version=4))[0].source
+    assert 'REPOSITORY = ""' in source and "-m pip install -q -e" in source
+    source = source.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"')
+    source = source.replace("-m pip install -q -e", "-m pip --version #")
+    cells = [nbformat.v4.new_code_cell(x) for x in (source, source, "os.getcwd()")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, startup_timeout=300, resources=folder).execute()
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == repr(str(tmp_path / "alexnet_jax"))
+    assert (tmp_path / "alexnet_jax/configs/base.py").exists()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from alexnet_jax.nets.shapes import layer_shapes
 from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, locate, read_config, steps
+from alexnet_jax.weights.hub import is_hub
 
 Overrides = Mapping[str, object]  # the settings that the command line changes, by key
 
@@ -112,10 +113,12 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
         contradicts its input.
     """
     path = Path(config.init_from)
+    _check_no_exported_folder(path)
     if not steps(locate(path)[0]):
         raise UserError(
             f"init_from: no checkpoint in {path}; name the workdir of a run, or make one of other "
-            f"weights with `python -m alexnet_jax.convert --from=FILE --workdir={path}`"
+            f"weights with `python -m alexnet_jax.convert --from=FILE --layout=torchvision "
+            f"--workdir={path}`"
         )
     check_restorable(path)
     old = read_config(path)
@@ -126,10 +129,25 @@ def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
     differ = net_differences(theirs, ours)
     more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
     lines = [f"init_from {path}: {key} is the checkpoint's, {value!r}" for key, value in brought]
+    if old.data.image_size != config.data.image_size:
+        lines.append(
+            f"init_from {path} was trained on pictures of {old.data.image_size} pixels, these have "
+            f"{config.data.image_size}: its crop shows things at another scale; to keep the scale, "
+            f"prepare with --image_size={old.data.image_size}"
+        )
     if differ:
         net = f"{old.model.name} → {config.model.name}"
         lines.append(f"init_from {path} is of another net: {net} ({'; '.join(differ[:4])}{more})")
     return lines
+
+
+def _check_no_exported_folder(path: Path) -> None:
+    """Raises UserError for a folder that export wrote: runs train and evaluate workdirs."""
+    if is_hub(path):
+        raise UserError(
+            f"{path} is an exported folder; make a workdir of it with `python -m "
+            f"alexnet_jax.convert --from={path} --workdir=runs/{path.absolute().name}`"
+        )
 
 
 def _check_same_sizes(path: Path, old: ConfigDict, config: ConfigDict, given: Overrides) -> None:
@@ -212,6 +230,7 @@ def bring_to_evaluation(config: ConfigDict, paths: tuple[Path, ...], given: Over
       UserError: a checkpoint that cannot be read, or that the command line contradicts.
     """
     for path in paths:
+        _check_no_exported_folder(path)
         check_restorable(path)
     configs = [read_config(path) for path in paths]
     for path, own in zip(paths, configs, strict=True):

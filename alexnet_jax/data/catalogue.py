@@ -85,7 +85,8 @@ def check_available(data: ConfigDict) -> None:
     if data.image_size != found.image_size:
         raise UserError(
             f"data.image_size is {data.image_size}, but the store in {store_directory(data)} has "
-            f"images of {found.image_size} pixels: set data.image_size={found.image_size}"
+            f"images of {found.image_size} pixels: set data.image_size={found.image_size}, or "
+            f"prepare another store with --dir and --image_size={data.image_size}"
         )
     check_crop(data)
     if found.sizes["train"] == 0:

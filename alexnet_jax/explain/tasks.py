@@ -45,15 +45,17 @@ def explain_pictures(request: Request) -> None:
         name = net.class_names[int(classes[index])]
         row = [Captioned(seen, f"{name}, {100 * float(probabilities[index]):.0f} %")]
         for method, (maps, draw) in zip(request.methods, columns, strict=True):
-            loss = (
-                f"at most {100 * maps[index].max():.0f} points lost"
-                if method == "occlusion"
-                else ""
-            )
-            row.append(Captioned(draw(seen, maps[index]), loss))
+            caption = loss_text(maps[index].max()) if method == "occlusion" else ""
+            row.append(Captioned(draw(seen, maps[index]), caption))
         rows.append(row)
     titles = [TITLES[method].format(layer=request.layer) for method in request.methods]
     rows_sheet(request.sheet, rows, ["picture", *titles])
+
+
+def loss_text(loss: float) -> str:
+    """Returns the largest loss of probability, from 0 to 1, in percentage points."""
+    points = f"{100 * loss:.0f}"
+    return f"at most {points} point{'s' if points != '1' else ''} lost"
 
 
 def _read(request: Request, side: int) -> list[Picture]:

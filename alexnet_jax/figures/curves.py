@@ -60,7 +60,7 @@ def draw_curves(lines: Sequence[Line], title: str, columns: int = 2) -> Figure:
             (right, "top1_error", 100, "top-1 error (%)"),
         ):
             for key, colour, words in (
-                (f"train/{name}", "#9fc5e8", "training, each line"),
+                (f"train/{name}", "#9fc5e8", "training, one batch"),
                 (f"train/epoch_{name}", COLOURS[0], "training, epoch"),
                 (f"val/{name}", COLOURS[1], "validation"),
             ):

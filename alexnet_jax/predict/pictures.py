@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import itertools
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,10 +93,12 @@ def read_batches(
     """Reads pictures in threads, ahead of their use, with a progress bar on a terminal.
 
     Yields:
-      up to batch_size pictures, and their pixels as uint8 [batch_size, side, side, 3]; rows
-      without a picture are black. All batches have the same size, so that nothing is recompiled.
+      up to batch_size pictures, and their pixels as uint8 [B, side, side, 3]; rows without a
+      picture are black. All batches have the same size B, so that nothing is recompiled, and it is
+      as small as their number allows, so that few rows are computed for nothing.
     """
-    size = min(batch_size, len(paths))
+    batches = math.ceil(len(paths) / batch_size)
+    size = math.ceil(len(paths) / batches)
     pictures = in_order(partial(read, side=side), paths, size + AHEAD * THREADS)
     bar = tqdm(total=len(paths), unit=" pictures", disable=not sys.stderr.isatty())
     with contextlib.closing(pictures), bar:

@@ -31,6 +31,7 @@ def classify(request: Request) -> None:
     if request.sheet:
         shown = [_classified(net, x) for x in _on_sheet(ranked, MOST_ON_A_SHEET)]
         sheets.classes_sheet(request.sheet, shown)
+        print(f"drawn: {request.sheet}")
     _say_unreadable(ranked)
 
 
@@ -57,6 +58,7 @@ def find_neighbours(request: Request) -> None:
         rows = [_neighbour_row(net, x) for x in _on_sheet(ranked, MOST_ROWS)]
         others = map(str, range(2, max(map(len, rows))))
         sheets.rows_sheet(request.sheet, rows, ("picture", f"nearest in {request.layer}", *others))
+        print(f"drawn: {request.sheet}")
     _say_unreadable(gallery, of="the gallery's ")
     _say_unreadable(ranked)
 

@@ -77,7 +77,10 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     # Only printed: other classes are what fine-tuning is for, but a mix-up should be seen.
     difference = trained_on and data_difference(trained_on, facts, "class_names")
     if difference:
-        print(f"its data set was {trained_on.name!r}, now it is {facts.name!r}: {difference}")
+        print(
+            f"this run's data set, {facts.name!r}, is not the one that it was trained on, "
+            f"{trained_on.name!r}: {difference}"
+        )
     if config.model.num_classes == session.config.model.num_classes:
         return restored.params, restored.mean
     classifier = session.model.net.layers[-1].name

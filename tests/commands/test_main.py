@@ -184,7 +184,7 @@ def test_another_number_of_classes_draws_the_classifier_anew(finished, tmp_path)
         "--config.data.synthetic_images=320", "--config.optim.learning_rate=0.0",
         "--config.train.steps=1", f"--config.init_from={finished}", f"--workdir={tmp_path}",
     ).stdout  # fmt: skip
-    assert "its data set was 'digits', now it is 'synthetic': it has 5 classes, not 10" in out
+    assert "trained on, 'digits': it has 5 classes, not 10" in out
     assert "fc8 is drawn anew, for 5 classes" in out
     before, after = parameters(finished), parameters(tmp_path)
     assert before.keys() == after.keys()

@@ -144,7 +144,7 @@ def test_the_command_reports_a_bad_picture_in_its_row_and_goes_on(trained, tmp_p
 
 
 @pytest.mark.slow
-def test_a_sheet_and_a_csv_with_other_names_for_the_classes(trained, tmp_path):
+def test_a_sheet_and_a_csv_with_other_names_for_the_classes(trained, tmp_path, capsys):
     labels = tmp_path / "labels.txt"
     labels.write_text("blau\ngrün\nrot\n")
     in_process(
@@ -156,6 +156,7 @@ def test_a_sheet_and_a_csv_with_other_names_for_the_classes(trained, tmp_path):
     assert header == "path,class_1,probability_1,class_2,probability_2,class_3,probability_3,error"
     assert set(first.split(",")[1:7:2]) == {"blau", "grün", "rot"}
     assert_drawn(tmp_path / "sheet.png")
+    assert f"drawn: {tmp_path / 'sheet.png'}" in capsys.readouterr().out
 
 
 def assert_drawn(path):

@@ -129,6 +129,8 @@ def test_few_pictures_make_a_small_batch(tmp_path):
     path.write_bytes(png(picture(9, 9)))
     ((batch, pixels),) = pictures.read_batches([path], 6, 128)
     assert len(batch) == 1 and pixels.shape == (1, 6, 6, 3)
+    twice = list(pictures.read_batches([path] * 10, 6, 9))
+    assert [(len(batch), len(pixels)) for batch, pixels in twice] == [(5, 5), (5, 5)]
 
 
 def test_a_photograph_is_turned_upright(tmp_path):
