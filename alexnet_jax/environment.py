@@ -75,7 +75,8 @@ CPU_FLAGS = {
     # The order of work that holds least: a quarter less for the full-size step, as fast.
     "--xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
-# The versions of jaxlib that are known to accept these flags. Others may abort on them.
+# The versions of jaxlib that accept these flags and gain by them (results/speed/jaxlib.md). Others
+# may abort on them.
 KNOWN_FROM, KNOWN_BELOW = (0, 10, 2), (0, 13)
 
 # mallopt's parameters (glibc, malloc.h): nothing is given back, no mmap, one arena.
