@@ -28,12 +28,13 @@ import numpy as np
 from absl import flags
 from claims import CLAIMS, Ensemble, Run, runs
 
-from alexnet_jax.cli import command
+from alexnet_jax.cli import command, rules
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.originals.folder_layout import read_layout
 from alexnet_jax.runs.finite import ADVICE
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions
+from alexnet_jax.runs.workdir import read_config
 
 BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
 PREPARED = "manifest.json"
@@ -295,13 +296,34 @@ def needs_others(run: Run | Ensemble) -> bool:
     return isinstance(run, Ensemble) or bool(run.starts_from)
 
 
+def other_settings(run: Run, record: Path) -> list[str]:
+    """Returns the settings of a claim's run that its record was made with other values of.
+
+    They have the form `key: value of the record → value of the claim`.
+    """
+    old = dict(rules.flat(read_config(record)))
+    return [
+        f"{key}: {old.get(key)!r} → {value!r}"
+        for key, value in run.settings.items()
+        if old.get(key) != value
+    ]
+
+
+def is_missing(run: Run | Ensemble, folders: Folders) -> bool:
+    """True if a run has no record; prints a line if its record is of other settings."""
+    record = folders.record(run)
+    if not (record / "run.json").is_file():
+        return True
+    changed = [] if isinstance(run, Ensemble) else other_settings(run, record)
+    if changed:
+        more = "; ".join(changed[:3])
+        print(f"{record} is of other settings ({more}): delete it to make it again", flush=True)
+    return False
+
+
 def make_claim(claim: str, folders: Folders, source: str, jobs: int) -> None:
     """Makes the records of a claim that are missing, several at once."""
-    missing = [
-        run
-        for run in runs(claim, folders.output)
-        if not (folders.record(run) / "run.json").is_file()
-    ]
+    missing = [run for run in runs(claim, folders.output) if is_missing(run, folders)]
     stores = {run.store for run in missing if isinstance(run, Run)}
     for store in sorted(stores):
         prepare_store(store, folders.data, source)

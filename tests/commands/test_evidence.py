@@ -168,3 +168,42 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
     (tmp_path / "figure1_rates" / "relu_published_0.01" / "run.json").unlink()
     with pytest.raises(UserError, match=r"lacks rate 0\.01; first run --claim=figure1_rates"):
         claims.fastest_rate(tmp_path, "relu", "published")
+
+
+RECORDED = [
+    pytest.param(run, id=f"{run.claim}/{run.name}")
+    for claim in claims.CLAIMS
+    for run in claims.runs(claim, TOP / "results")
+    if isinstance(run, Run) and (TOP / "results" / run.claim / run.name / "run.json").is_file()
+]
+
+
+def test_every_record_is_of_a_claim():
+    found = {path.parent for path in (TOP / "results").glob("*/*/run.json")}
+    of_claims = {
+        TOP / "results" / run.claim / run.name
+        for claim in claims.CLAIMS
+        for run in claims.runs(claim, TOP / "results")
+    }
+    assert found <= of_claims
+
+
+@pytest.mark.parametrize("run", RECORDED)
+def test_a_record_has_the_settings_of_its_claim(run):
+    assert not evidence.other_settings(run, TOP / "results" / run.claim / run.name)
+
+
+def test_a_record_of_other_settings_is_named(tmp_path, capsys):
+    folder = tmp_path / "claim" / "one"
+    folder.mkdir(parents=True)
+    config = {"data": {}, "model": {"width": 0.5}, "optim": {"listed": [[1, 0.1]]}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "run.json").write_text("{}")
+    same = Run("claim", "one", "configs/base.py", "", {"optim.listed": ((1, 0.1),)})
+    folders = evidence.Folders(tmp_path, tmp_path, tmp_path)
+    assert not evidence.is_missing(same, folders) and not capsys.readouterr().out
+    other = Run("claim", "one", "configs/base.py", "", {"model.width": 1.0})
+    assert not evidence.is_missing(other, folders)
+    line = "is of other settings (model.width: 0.5 → 1.0): delete it to make it again"
+    assert line in capsys.readouterr().out
+    assert evidence.is_missing(Run("claim", "two", "configs/base.py", ""), folders)
