@@ -91,7 +91,9 @@ def table(rankings: Sequence[Ranking], words: Words) -> str:
 
 
 def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    """Returns a text of one line; line breaks and control characters are written as in Python."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return Text(shown, no_wrap=True, overflow="ellipsis")
 
 
 def _end_of(path: str, columns: int) -> str:

@@ -61,6 +61,12 @@ def test_markup_in_a_name_is_left_alone():
     assert "[bold]x[/bold]" in table([Ranking("[red]a", ("[bold]x[/bold]",), (0.5,))], CLASSES)
 
 
+def test_line_breaks_and_escape_codes_in_a_name_stay_in_its_line():
+    found = table([Ranking("a\nb\x1b[31m.png", ("é cat",), (1.0,))], CLASSES).splitlines()
+    assert [line.split()[0] for line in found] == ["picture", r"a\nb\x1b[31m.png"]
+    assert "é cat" in found[1]
+
+
 def test_a_jsonl_file_has_an_object_a_line(tmp_path):
     write(tmp_path / "out.jsonl", RANKED[:2], CLASSES, 2)
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
