@@ -44,4 +44,6 @@ def percent(fraction: float) -> str:
 
 def wrap(text: str) -> str:
     """Returns a line for a terminal of 80 columns."""
-    return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False)
+    # A path is left whole, so that it can be copied.
+    how = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, 80, subsequent_indent="  ", **how)

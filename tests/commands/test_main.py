@@ -231,7 +231,7 @@ def test_another_nets_checkpoint_is_refused_and_leaves_nothing(finished, tmp_pat
     wider, workdir = (*SMALL, "--config.model.width=0.125"), tmp_path / "run"
     started = (*wider, f"--config.init_from={finished}", f"--workdir={workdir}")
     line = error_line(run("main", *started, code=2))
-    assert "conv1/bias is (2, 3), not (2, 6)" in line
+    assert "conv1/kernel is (2, 11, 11, 3, 3), not (2, 11, 11, 3, 6)" in line
     assert not workdir.exists()
     line = error_line(run("main", *wider, f"--workdir={finished}", code=2))
     assert "model.width: 0.0625 → 0.125" in line

@@ -76,6 +76,6 @@ def test_running_averages_are_no_parameters(tmp_path):
     config.model.update(name="alexnet_batch_norm", width=1 / 16, num_classes=10)
     config.model.without = ("conv2", "conv3", "conv4", "conv5", "norm2", "norm3", "norm4", "norm5")
     config.data.input_mean = (0.0, 0.0, 0.0)
-    write_workdir(tmp_path, config, {})
+    write_workdir(tmp_path, config, {}, np.zeros(3, np.float32))
     dense = (6 * 256 + 256) + (256 * 256 + 256) + (256 * 10 + 10)
     assert read_run("run", tmp_path).parameters == 11 * 11 * 3 * 6 + 6 + 6 + dense
