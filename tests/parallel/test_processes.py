@@ -130,7 +130,7 @@ def test_each_process_reads_its_share_only():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_signal_to_one_stops_both_at_the_same_step(which, alone, tmp_path):
     arguments = (*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}")
     processes = pair(*arguments)
@@ -162,7 +162,7 @@ def assert_ended_by_loss(lost, code, err):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_lost_process_ends_the_other_and_both_resume(which, alone, tmp_path):
     arguments = (
         *TRAIN,
