@@ -64,6 +64,7 @@ def train(model, params, images, **options):
     return model.apply({"params": params}, images, train=True, rngs=rngs, **options)
 
 
+@pytest.mark.slow
 def test_training_normalises_by_the_batch_and_a_test_by_the_running_averages():
     """conv1's maps and norm1's, tower by tower, by NumPy and by flax.linen.BatchNorm."""
     model, params, images = loaded()
@@ -92,6 +93,7 @@ def test_training_normalises_by_the_batch_and_a_test_by_the_running_averages():
         np.testing.assert_allclose(ends["norm1"][..., own], peer, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_has_no_part_in_the_moments():
     model, params, images = loaded()
     mask = jnp.array([1, 1, 1, 1, 0, 0.0])
@@ -125,6 +127,7 @@ def test_the_averages_move_by_a_tenth_towards_the_moments():
     assert found == {"conv1": {"kernel": 5}, "norm1": {"scale": 7, "bias": 8}}
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_moments_of_its_batch():
     """One step from averages of 0 and 1, of the centres of the digits less the mean."""
     config = small(BN)

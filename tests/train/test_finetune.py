@@ -83,6 +83,7 @@ def on_other_data(first, **changes):
     return one_step(**other, **changes)
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_checkpoint_stays_with_its_parameters(tmp_path, capsys):
     """Also when the run is resumed: the other data have another mean image."""
     _, first, _ = trained(one_step(), tmp_path / "first")
@@ -100,6 +101,7 @@ def test_the_mean_of_the_checkpoint_stays_with_its_parameters(tmp_path, capsys):
     assert "fc10 is drawn anew, for 5 classes" in out and "and its input mean" in out
 
 
+@pytest.mark.slow
 def test_a_mean_image_of_another_crop_becomes_its_mean_colour(tmp_path):
     """33 pixels give the same number of windows as 32, and so the same parameters."""
     _, first, _ = trained(one_step(), tmp_path / "first")

@@ -115,6 +115,7 @@ def loaded(workdir, step):
     return jax.device_get(alexnet_jax.load(workdir / "checkpoints" / str(step))[1]["params"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_average_of_the_parameters_after_each_step(averaged, tmp_path):
     """The same training without an average has them at each of its checkpoints."""
     plain = run(quick(**{"train.ema_decay": 0.0}), tmp_path / "run")
@@ -129,6 +130,7 @@ def test_a_checkpoint_gives_the_average_of_the_parameters_after_each_step(averag
     assert np.abs(loaded(averaged, 4)["fc10"]["bias"] - steps[-1]["fc10"]["bias"]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_validation_is_of_the_average(averaged):
     """By hand from the loaded checkpoint: the centres of the held-out digits, less the mean."""
     model, variables, config = alexnet_jax.load(averaged)
@@ -151,6 +153,7 @@ def assert_resumes(config, finished, again):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(averaged, tmp_path):
     assert_resumes(quick(), averaged, tmp_path / "run")
 

@@ -86,6 +86,7 @@ def test_padding_changes_neither_loss_nor_gradient():
     close(unpadded, padded)
 
 
+@pytest.mark.slow
 def test_what_the_padding_shows_does_not_matter_even_with_dropout():
     batch = digits_batch(4, padding=3)
     other = dict(batch, image=batch["image"].copy(), label=batch["label"].copy())
