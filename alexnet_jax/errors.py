@@ -14,6 +14,12 @@ class UserError(Exception):
     """
 
 
+def is_utf8(text: str) -> bool:
+    """True if Python could decode every byte of a name, path or argument of the system."""
+    # A byte that is not UTF-8 becomes one of these surrogates.
+    return not any("\udc80" <= x <= "\udcff" for x in text)
+
+
 def stop(message: object) -> NoReturn:
     """Prints the message as one `error:` line on stderr and ends the process with exit code 2."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)

@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from alexnet_jax import environment
 from alexnet_jax.cli import config_flag, machine_errors, rules
-from alexnet_jax.errors import UserError, stop
+from alexnet_jax.errors import UserError, is_utf8, stop
 from alexnet_jax.runs.workdir import CONFIG
 
 DefineFlags = Callable[[flags.FlagValues], None]
@@ -37,8 +37,7 @@ def _declared(
 
 def checked_text(argument: str) -> str:
     """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
-    # Python decodes a byte that is not UTF-8 into one of these surrogates.
-    if any("\udc80" <= x <= "\udcff" for x in argument):
+    if not is_utf8(argument):
         raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
     return argument
 

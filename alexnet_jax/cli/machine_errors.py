@@ -8,6 +8,7 @@ import os
 import re
 
 from alexnet_jax.disk.full_disk import is_full
+from alexnet_jax.errors import is_utf8
 
 # What the system reports about a path, and what to do about it.
 OF_A_PATH = {
@@ -84,7 +85,7 @@ def of_package(name: str) -> str | None:
 def of_encoding(error: UnicodeEncodeError) -> str:
     """Returns the line for a text with characters that an encoding lacks."""
     text = ascii(error.object[max(0, error.start - 60) : error.end + 60])
-    if any("\udc80" <= x <= "\udcff" for x in error.object):  # a byte that Python could not decode
+    if not is_utf8(error.object):
         return f"the name {text} is not UTF-8; rename the file or folder"
     return f"{text} cannot be written as {error.encoding}; run: export PYTHONUTF8=1"
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import layer_shapes
+from alexnet_jax.nets.shapes import array_shapes
 from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import check_restorable, locate, read_config, steps
@@ -153,25 +153,16 @@ def _check_no_exported_folder(path: Path) -> None:
 def _check_same_sizes(path: Path, old: ConfigDict, config: ConfigDict, given: Overrides) -> None:
     """Raises UserError unless a checkpoint's parameters have the sizes of the config's net."""
     model = ConfigDict({**config.model, "num_classes": old.model.num_classes})
-    theirs = _sizes(resolve(old.model, old.data.crop_size))
-    ours = _sizes(resolve(model, config.data.crop_size))
+    theirs = array_shapes(resolve(old.model, old.data.crop_size))
+    ours = array_shapes(resolve(model, config.data.crop_size))
     for name in {**theirs, **ours}:
         if theirs.get(name) != ours.get(name):
             changes = ", ".join(key for key in given if key.startswith(NET))
             raise UserError(
-                f"init_from {path}: its parameters do not fit this net ({name} is "
+                f"init_from {path}: its parameters do not fit this net ({'/'.join(name)} is "
                 f"{theirs.get(name, 'missing')}, not {ours.get(name, 'missing')}); leave out the "
                 f"override of {changes}"
             )
-
-
-def _sizes(net: Net) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each parameter of a net by its name, such as conv1/kernel."""
-    return {
-        f"{shape.layer.name}/{name}": sides
-        for shape in layer_shapes(net, net.crop)
-        for name, sides in shape.arrays.items()
-    }
 
 
 def _net_keys(config: ConfigDict) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 
 NAME = re.compile(r"(width|pictures)_([\d.]+)_seed\d+")
-REFERENCE = {"width": 0.5, "pictures": 500.0}  # of the runs ablations/reference_seed*
 ALL_PICTURES = 500.0  # of each class of Tiny-ImageNet
+REFERENCE = {"width": 0.5, "pictures": ALL_PICTURES}  # of the runs ablations/reference_seed*
 # Top-1 error of CaffeNet on ImageNet at 128 pixels, by width and by fraction of the pictures, in
 # per cent: Mishkin et al., "Systematic evaluation of CNN advances on the ImageNet", 2017, and the
 # tables of its repository ducha-aiki/caffenet-benchmark.

@@ -173,6 +173,15 @@ def without_statistics(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dic
     }
 
 
+def array_shapes(net: Net) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Returns the shape of each parameter by its layer and name, such as ("conv1", "kernel")."""
+    return {
+        (shape.layer.name, name): sides
+        for shape in layer_shapes(net, net.crop)
+        for name, sides in shape.arrays.items()
+    }
+
+
 TABLE_HEADER = (
     "layer", "output", "a tower has", "reads", "kernel", "parameters", "multiply-adds",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import path_to_disk, write_text
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, is_utf8
 from alexnet_jax.runs.added_settings import with_added
 
 CONFIG = "config.json"
@@ -41,7 +41,7 @@ def locate(path: Path) -> tuple[Path, int | None]:
 def check_encoding(path: Path) -> None:
     """Raises UserError unless the absolute path is UTF-8: checkpoints cannot lie anywhere else."""
     place = str(path.absolute())
-    if any("\udc80" <= x <= "\udcff" for x in place):  # bytes that Python could not decode
+    if not is_utf8(place):
         raise UserError(f"the path {place!a} is not UTF-8; rename the folder")
 
 

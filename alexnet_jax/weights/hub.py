@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import layer_shapes
+from alexnet_jax.nets.shapes import array_shapes
 from alexnet_jax.runs.workdir import CONFIG, read_config
 from alexnet_jax.weights import readers
 from alexnet_jax.weights.layouts import Params
@@ -75,11 +75,7 @@ def load_hub(directory: Path) -> TrainedNet:
             del config[key]
     net = resolve(config.model, config.data.crop_size)
     tensors = readers.read(directory / WEIGHTS)
-    expected = {
-        f"{shape.layer.name}.{name}": sides
-        for shape in layer_shapes(net, net.crop)
-        for name, sides in shape.arrays.items()
-    }
+    expected = {".".join(names): sides for names, sides in array_shapes(net).items()}
     mean = tensors.pop(MEAN, np.zeros(0))  # a shape that is refused below
     _check(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)
     if mean.shape not in ((3,), (net.crop, net.crop, 3)):
