@@ -11,7 +11,7 @@ Hardware:  one GPU: three such runs at once took 4.3 minutes on an H200. Two CPU
 Reached:   45.2 ± 0.4 % top-1 and 70.9 ± 0.3 % top-5 accuracy in ten views, three seeds;
            54.6 % top-1 error for the three together in one view (results/tiny_imagenet).
 On a CPU:  --config.data.image_size=64 --config.data.crop_size=56 --config.model.width=0.5 and a
-           store without --image_size: 75 to 90 seconds an epoch, 24.0 % top-1 accuracy after 14
+           store without --image_size: 75 to 90 seconds an epoch, 24.6 % top-1 accuracy after 14
            epochs at twice the rate (results/ablations, "reference").
 """
 
