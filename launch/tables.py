@@ -22,7 +22,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table, percent
 from alexnet_jax.figures.activations import TARGET, read_activation_runs
 from alexnet_jax.figures.curves import read_metrics, series
-from alexnet_jax.figures.kernels import colour_fraction
+from alexnet_jax.figures.kernels import COLOUR, colour_fraction, orientation_selectivity
 from alexnet_jax.figures.plateau import read_runs
 from alexnet_jax.figures.scaling import TITLES, read_scaling
 from alexnet_jax.nets.shapes import layer_shapes
@@ -276,16 +276,28 @@ def figure1_rates() -> Rows:
 
 
 def colour() -> Rows:
-    """Returns the share of first-layer kernels that are mostly colour, by tower."""
-    rows: Rows = [("net", "kernels of a tower", "tower with more colour", "the other tower")]
+    """Returns the share of first-layer kernels that are mostly colour, by tower.
+
+    Beside it stands the mean orientation selectivity of the same towers' kernels. The kernels of a
+    net with one tower are cut into a first and a second half, which nothing tells apart.
+    """
+    header = ("net", "kernels of a tower", "tower with more colour", "the other tower")
+    rows: Rows = [(*header, "orientation selectivity of the one", "of the other")]
     for claim in ("tiny_imagenet", "ablations"):
         with np.load(RESULTS / claim / "kernels.npz") as kernels:
             for name in sorted(kernels):
-                towers = kernels[name].astype(np.float64)
-                shares = sorted(float((colour_fraction(x) > 0.5).mean()) for x in towers)
-                size = str(towers.shape[-1])
-                rows.append((f"{claim}/{name}", size, *(f"{100 * x:.0f} %" for x in shares[::-1])))
+                rows.append((f"{claim}/{name}", *by_tower(kernels[name].astype(np.float64))))
     return rows
+
+
+def by_tower(kernels: np.ndarray) -> list[str]:
+    """Returns the cells of the table `colour` for [towers, size, size, 3, maps] kernels."""
+    towers = list(kernels) if len(kernels) == 2 else np.split(kernels[0], 2, axis=-1)
+    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in towers]
+    order = sorted(range(2), key=lambda index: -shares[index])
+    selectivity = [float(orientation_selectivity(towers[index]).mean()) for index in order]
+    cells = [f"{100 * shares[index]:.0f} %" for index in order]
+    return [str(towers[0].shape[-1]), *cells, *(f"{x:.2f}" for x in selectivity)]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {
