@@ -1,5 +1,6 @@
 """The checks before a run: config, data, net, devices and workdir. Nothing is written."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -256,7 +257,13 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
 
 
 def check_training(config: ConfigDict, found: Summary) -> None:
-    """Raises UserError if the schedule lacks its data, or several processes cannot do as asked."""
+    """Raises UserError for a training that is too long, or lacks data, or cannot be divided so."""
+    steps = config.train.epochs * math.ceil(found.sizes["train"] / config.data.batch_size)
+    if not config.train.steps and steps > rules.LARGEST:
+        raise UserError(
+            f"train.epochs={config.train.epochs:g} are {steps:.3g} steps, more than "
+            f"{rules.LARGEST}; lower it"
+        )
     if config.optim.schedule == "plateau" and "val" not in found.sizes:
         raise UserError(
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
@@ -298,10 +305,21 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         own.parallel, own.eval = config.parallel, config.eval
         check_parallel(own, ("eval.batch_size",))
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
+    _check_whose_folder(workdir, paths)
     check_writable(workdir)
     _check_written_files(values)
     notes = tuple(effects.equal_views(config))
     return Run(config, workdir, notes, checkpoints=paths, split=split)
+
+
+def _check_whose_folder(workdir: Path, paths: Sequence[Path]) -> None:
+    """Raises UserError if the result would lie in the workdir of a run that it is not of."""
+    evaluated = {workdir_of(path).resolve() for path in paths}
+    if steps(workdir) and workdir.resolve() not in evaluated:
+        raise UserError(
+            f"workdir {workdir} holds another run than {paths[0]}, and eval.json in it would pass "
+            "for that run's; give another --workdir, or leave it out"
+        )
 
 
 def _check_written_files(values: flags.FlagValues) -> None:

@@ -1,9 +1,13 @@
 """The --config flag: a Python file or a run's config.json, and overrides --config.key=value."""
 
 import difflib
+import functools
 import re
-from collections.abc import Iterable, Sequence
+import runpy
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
@@ -33,24 +37,77 @@ class ConfigParser(flags.ArgumentParser):
         """Returns the config, locked: keys cannot be added.
 
         Raises:
-          UserError: a JSON file that is not a run's config.json.
+          UserError: a Python file with other keys or types than configs/base.py, or a JSON file
+            that is not a run's config.json.
         """
         if not path.endswith(".json") or not Path(path).exists():
-            return self.python.parse(path)
+            if str(CONFIGS.parent) not in sys.path:  # it imports configs.base, from any folder
+                sys.path.append(str(CONFIGS.parent))
+            config = self.python.parse(path)
+            check_declared(config, path)
+            return config
         if Path(path).name != CONFIG:
             raise UserError(f"--config={path} has to be a Python file or a run's {CONFIG}")
         return overridable(read_config(Path(path).parent)).lock()
 
 
-def overridable(config: ConfigDict) -> ConfigDict:
-    """Returns the config with every None as a placeholder, which an override can replace."""
+def overridable(config: ConfigDict, prefix: str = "") -> ConfigDict:
+    """Returns the config with every None as a placeholder, which an override can replace.
+
+    JSON has lost the type of a None; it is that of the key in configs/base.py.
+    """
     for key, value in list(config.items()):
         if isinstance(value, ConfigDict):
-            overridable(value)
+            overridable(value, f"{prefix}{key}.")
         elif value is None:
-            # JSON has lost the type, and without a placeholder no override is taken.
-            config[key] = config_dict.placeholder(object)
+            kind, _ = declared().get(prefix + key, (object, None))
+            config[key] = config_dict.placeholder(kind)
     return config
+
+
+@functools.cache
+def declared() -> Mapping[str, tuple[type, Any]]:
+    """Returns the type and the value of every key in configs/base.py; {} without a checkout."""
+    file = CONFIGS / "base.py"
+    return dict(_typed(runpy.run_path(str(file))["get_config"]())) if file.is_file() else {}
+
+
+def _typed(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, tuple[type, Any]]]:
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _typed(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, (config.get_type(key), value)
+
+
+def check_declared(config: Any, file: str) -> None:
+    """Raises UserError unless a config file has the keys of configs/base.py, with their types.
+
+    A file may add any key to a ConfigDict, and one that is misspelt would have no effect.
+    """
+    hasattr(config, "items")  # of a file that could not be loaded, this raises the reason
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config() in {file} returns a {type(config).__name__}, not a ConfigDict; begin "
+            "with config = base.get_config()"
+        )
+    values, known = dict(rules.flat(config)), declared()
+    for key in sorted(values.keys() - known.keys()) if known else ():
+        near = nearest(key, known, LIKE_A_KEY)
+        meant = f"; did you mean {near}?" if near else EVERY_KEY
+        raise UserError(f"{file} sets {key}, which is no setting{meant}")
+    for key, (kind, default) in known.items():
+        if key not in values:
+            raise UserError(f"{file} lacks {key}; add it, as in configs/base.py: {default!r}")
+        if values[key] is not default and not _is_of(values[key], kind):
+            raise UserError(f"{file}: {key}={values[key]!r} has to be of the type {kind.__name__}")
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """True if a setting of this type can have the value; True is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -106,16 +163,21 @@ def unknown_key(argv: Iterable[str], known: Sequence[str]) -> str | None:
     for match in filter(None, map(OVERRIDE.match, argv)):
         key, value = match.groups()
         if known and not any(f"{x}.".startswith(f"{key}.") for x in known):
-            nearest = proposal(key, value, known, LIKE_A_KEY)
-            return f"{match[0]}: there is no key {key}{nearest or EVERY_KEY}"
+            meant = proposal(key, value, known, LIKE_A_KEY)
+            return f"{match[0]}: there is no key {key}{meant or EVERY_KEY}"
     return None
 
 
 def proposal(name: str, value: str, known: Iterable[str], least: float) -> str:
     """Returns "; did you mean --config.KEY=value?" for the most similar key; "" if none is."""
-    nearest = max(known, key=lambda key: similarity(name, key), default="")
-    alike = nearest and similarity(name, nearest) >= least
-    return f"; did you mean --config.{nearest}{value}?" if alike else ""
+    near = nearest(name, known, least)
+    return f"; did you mean --config.{near}{value}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str], least: float) -> str:
+    """Returns the most similar key; "" if none is similar enough."""
+    near = max(known, key=lambda key: similarity(name, key), default="")
+    return near if near and similarity(name, near) >= least else ""
 
 
 def similarity(name: str, key: str) -> float:

@@ -27,7 +27,7 @@ def _one_of(*names: Any) -> Rule:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
+    return isinstance(x, int | float) and abs(x) <= LARGEST  # which NaN is not
 
 
 def _is_change(row: Any, head: tuple[type, ...]) -> bool:
@@ -159,7 +159,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"{key}={value!r} has to be a finite number, {may_be}")
         if not fits(value):
             raise UserError(f"{key}={value!r} has to be {may_be}")
-        if isinstance(value, int) and key != "seed" and value > LARGEST:
+        if isinstance(value, int | float) and key != "seed" and value > LARGEST:
             raise UserError(f"{key}={value!r} has to be {may_be}, and no more than {LARGEST}")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.epochs=0 and train.steps=0 train nothing; set one of them")

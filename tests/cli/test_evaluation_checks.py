@@ -60,6 +60,21 @@ def test_each_member_of_an_ensemble_is_compared():
         evaluated("--checkpoint=run,wider", "--config.model.width=0.25")
 
 
+def test_the_result_of_a_checkpoint_is_not_written_into_another_run():
+    """The report and the model card of that run would show it as its own."""
+    for name in ("run", "other", "third"):
+        save_run(Path(name), config_of())
+    with pytest.raises(UserError, match=r"run holds another run than other, and eval\.json"):
+        evaluated("--checkpoint=other")
+    with pytest.raises(UserError, match="workdir run holds another run than other"):
+        evaluated("--checkpoint=other,third")
+    assert evaluated("--checkpoint=other,run").workdir == Path("run")
+    assert checked(BASE, "--mode=eval", "--checkpoint=other").workdir == Path("other")
+    assert checked(BASE, "--mode=eval", "--checkpoint=other", "--workdir=new").workdir == Path(
+        "new"
+    )
+
+
 def test_other_data_may_have_another_size_and_validation_split():
     """A net of the digits on a store of other images: their size is the store's."""
     save_run(Path("run"), config_of(model__num_classes=3))
