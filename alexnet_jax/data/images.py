@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 STARTS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"P2", b"P3", b"P5", b"P6")
@@ -15,6 +15,15 @@ START_BYTES = max(map(len, STARTS))
 JPEG_QUALITY = 90
 JPEG_DPI = (300, 300)  # of no meaning; stores have always had it
 MOST_PIXELS = 100_000_000  # an image that claims more is refused before it is decoded
+TURNS = {  # of the pixels as stored, by their EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadImageError(Exception):
@@ -23,6 +32,8 @@ class BadImageError(Exception):
 
 def check_start(start: bytes) -> None:
     """Raises BadImageError unless a file that starts with these START_BYTES may be an image."""
+    if not start:
+        raise BadImageError("is empty")
     if not start.startswith(STARTS):
         raise BadImageError(f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file")
 
@@ -69,9 +80,20 @@ def decode(content: bytes, *, upright: bool) -> np.ndarray:
     with faults_named():
         open_image(io.BytesIO(content)).verify()  # the checksums of a PNG; it cannot be read then
         with open_image(io.BytesIO(content)) as image:
-            if upright:
-                ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
+            return to_rgb(turned_upright(image) if upright else image)
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Returns an image turned as its EXIF orientation says; as it is if that cannot be read.
+
+    Pillow's own exif_transpose also rewrites the other entries, and refuses intact pixels beside a
+    damaged one.
+    """
+    image.load()  # in a PNG, EXIF may follow the pixels
+    orientation = None
+    with contextlib.suppress(Exception):  # Pillow raises a dozen kinds for damaged EXIF
+        orientation = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if orientation is None else image.transpose(orientation)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

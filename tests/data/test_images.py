@@ -105,7 +105,7 @@ def test_the_stated_size_is_that_of_the_file(tmp_path):
     ("content", "reason"),
     [
         (b"this is text\n", "is no JPEG, PNG, WEBP, TIFF, BMP or PPM file"),
-        (b"", "is no JPEG"),
+        (b"", "is empty"),
         (b"GIF89a" + bytes(99), "is no JPEG"),
         (jpeg(picture(30, 40))[:400], "truncated or corrupt"),
         (png(picture(30, 40))[:400], "truncated or corrupt"),
@@ -167,3 +167,32 @@ def test_jpeg_encoding_is_close():
     original = picture(64, 64)
     found = np.asarray(Image.open(io.BytesIO(images.encode_jpeg(original))), int)
     assert np.abs(found - original).mean() < 2
+
+
+def exif(orientation, more):
+    """EXIF with an orientation and one more entry of 12 bytes, which lies first."""
+    entries = more + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+
+
+DAMAGED = {  # the segment, and whether its orientation can be read
+    "an entry beyond the end": (exif(6, struct.pack("<HHII", 0x010E, 2, 99, 10**6)), False),
+    "a word for a number": (exif(6, struct.pack("<HHI4s", 0x0102, 2, 4, b"abc\0")), True),
+    "a number of no kind": (exif(6, struct.pack("<HHII", 0x0100, 99, 1, 7)), True),
+    "no directory": (b"Exif\0\0II*\0" + b"\xff" * 20, False),
+    "no byte order": (b"Exif\0\0??*\0" + bytes(20), False),
+    "nothing": (b"Exif\0\0", False),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_exif_is_no_damaged_picture(damage):
+    """Editors leave such files; the pixels are intact, and the orientation where it can be read."""
+    pixels = picture(48, 64)
+    segment, turned = DAMAGED[damage]
+    plain = jpeg(pixels)
+    content = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+    expected = images.decode(plain, upright=False)
+    expected = np.rot90(expected, -1) if turned else expected
+    np.testing.assert_array_equal(images.decode(content, upright=True), expected)

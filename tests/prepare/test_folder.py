@@ -171,6 +171,37 @@ def test_other_files_are_counted_and_named_in_one_line(tmp_path, capsys):
     assert said == f"{source}: files that are not read: {kinds}"
 
 
+@pytest.mark.parametrize("place", ["train/cat", "val"])
+def test_a_class_or_a_split_that_is_a_link_to_nothing_is_named(tmp_path, place):
+    """As of a drive that is not mounted: it would be left out."""
+    source = write_folder(tmp_path / "pictures", {"train": of_classes("ant", "bee")})
+    (source / place).symlink_to("/no/drive")
+    refuses(f"{source}/{place} is a link to /no/drive, which is missing: mend it", source)
+
+
+@pytest.mark.parametrize("split", ["test", "Train", "validation"])
+def test_splits_inside_the_classes_are_not_mixed(tmp_path, split):
+    """CLASS/test/*.jpg, as some data sets have it, would be trained on."""
+    content = {"ant": of_classes("ant"), "bee": {"train": of_classes("bee")["bee"]}}
+    content["bee"][split] = content["bee"].pop("train")
+    source = write_folder(tmp_path / "pictures", content)
+    words = rf"{source}/bee holds {split.lower()}, which seem to be splits: .* or give --source="
+    refuses(words, source)
+
+
+def test_a_class_whose_files_are_of_other_kinds_says_of_which(tmp_path):
+    """A phone's HEIC files would otherwise be called no images."""
+    content = of_classes("ant", "bee")
+    content["bee"] = {f"{i}.HEIC": b"" for i in range(3)} | {"notes.txt": b""}
+    source = write_folder(tmp_path / "pictures", {"train": content})
+    refuses(r"train/bee has no images, only 3 \.heic, 1 \.txt: put some there \(\.jpg", source)
+    content = {"photos": {"ant": {"0.heic": b""}, "bee": {"0.heic": b""}}}
+    source = write_folder(tmp_path / "more", content) / "photos"
+    refuses("has no folder `train` and no images, only 2 .heic: sort the images", source)
+    content = {"train": of_classes("ant", "bee"), "val": {"ant": {"0.avif": b""}}}
+    refuses("val has no images, only 1 .avif: put", write_folder(tmp_path / "x" / "y", content))
+
+
 def test_a_link_to_nothing_is_named(tmp_path):
     source = write_folder(tmp_path / "pictures", {"train": of_classes("ant", "bee")})
     (source / "train" / "ant" / "gone.jpg").symlink_to("nowhere.jpg")

@@ -31,17 +31,29 @@ class ClassFolders:
 def find_class_folders(folder: Path) -> ClassFolders:
     """Finds the images below a folder; hidden files and folders do not count.
 
-    Raises UserError for two classes with the same name; OSError for a folder that cannot be read.
+    Raises UserError for two classes of one name and for a link to nothing; OSError for what cannot
+    be read.
     """
     found = ClassFolders()
-    for entry in sorted(folder.iterdir()):  # the file system's own order differs by machine
-        if is_hidden(entry.name):
-            continue
+    for entry in visible_entries(folder):
         if entry.is_dir():
             add_class(found, entry)
         elif is_image_name(entry):
             found.loose.append(entry)
     return found
+
+
+def visible_entries(folder: Path) -> list[Path]:
+    """Returns what lies in a folder without hidden entries, in the order of names.
+
+    Raises UserError for a link to nothing, which may be a class or a split on a drive that is away.
+    """
+    # The file system's own order differs by machine.
+    entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    for path in entries:
+        if path.is_symlink() and not path.suffix and not path.exists():
+            raise UserError(f"{path} is a link to {path.readlink()}, which is missing: mend it")
+    return entries
 
 
 def add_class(found: ClassFolders, folder: Path) -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.access import unreadable_named
 from alexnet_jax.prepare.originals import tiny_imagenet
-from alexnet_jax.prepare.originals.class_folders import ClassFolders, find_class_folders
-from alexnet_jax.prepare.originals.names import is_hidden, readable
+from alexnet_jax.prepare.originals.class_folders import (
+    ClassFolders,
+    files_below,
+    find_class_folders,
+    visible_entries,
+)
+from alexnet_jax.prepare.originals.names import readable
 
 FOLDERS = {  # names of each split's folder, in upper or lower case
     "train": ("train", "training"),
@@ -58,7 +63,7 @@ def read_layout(source: Path) -> Layout:
 
 def split_folders(source: Path) -> dict[str, Path]:
     """Returns the folder of each split; none if the class folders may lie in `source` itself."""
-    entries = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    entries = [path for path in visible_entries(source) if path.is_dir()]
     found = {}
     for split, names in FOLDERS.items():
         folders = [path for path in entries if path.name.lower() in names]
@@ -90,7 +95,8 @@ def read_one_level(source: Path) -> ClassFolders:
     found = find_class_folders(source)
     if not any(found.classes.values()):
         loose = f", but {in_words(len(found.loose))} without a class" if found.loose else ""
-        raise UserError(f"{source} has no folder `train`{loose}: {SORTED_AS}")
+        others = f" and no images{only_others(found.others)}" if found.others else ""
+        raise UserError(f"{source} has no folder `train`{loose}{others}: {SORTED_AS}")
     if len(found.classes) == 1:
         only = source / next(iter(found.classes))
         raise UserError(
@@ -98,12 +104,25 @@ def read_one_level(source: Path) -> ClassFolders:
             f"or give --source={only} if the classes lie there"
         )
     for name, paths in found.classes.items():
+        inner = inner_folders(source, paths)
         # photos_train/CLASS/*.jpg would otherwise be one class by the name of photos_train.
-        if any(path.parent != source / name for path in paths) and SPLIT_WORDS & words_of(name):
+        if inner and SPLIT_WORDS & words_of(name):
             raise UserError(
                 f"{source / name} seems to hold a split, not a class: call it train, val or test"
             )
+        # The test pictures of CLASS/test/*.jpg would otherwise be trained on.
+        if inner & SPLIT_WORDS:
+            raise UserError(
+                f"{source / name} holds {' and '.join(sorted(inner & SPLIT_WORDS))}, which seem to "
+                f"be splits: {SORTED_AS}, or give --source={source / name} if they hold classes"
+            )
     return found
+
+
+def inner_folders(source: Path, paths: Iterable[Path]) -> set[str]:
+    """Returns the names of the folders of source/CLASS/FOLDER/… that hold images, in lower case."""
+    parts = (path.relative_to(source).parts for path in paths)
+    return {folder.lower() for _, *folders, _ in parts for folder in folders[:1]}
 
 
 def words_of(name: str) -> set[str]:
@@ -127,20 +146,29 @@ def folder_notes(
     notes = [f"{x.name} is read as {split}" for split, x in folders.items() if x.name != split]
     others = [
         path.name
-        for path in sorted(source.iterdir())
-        if path.is_dir() and path not in folders.values() and not is_hidden(path.name)
+        for path in visible_entries(source)
+        if path.is_dir() and path not in folders.values()
     ]
     return notes + ([f"folders that are not read: {listed(others)}"] if others else [])
 
 
 def file_notes(found: Iterable[ClassFolders]) -> list[str]:
     """Returns a note that counts the files that are not read, if there are any."""
-    counts = sum((x.others for x in found), Counter())
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered]
+    kinds = kinds_of(sum((x.others for x in found), Counter()))
     loose = sum(len(x.loose) for x in found)
     kinds += [f"{in_words(loose)} outside the class folders"] if loose else []
     return [f"files that are not read: {listed(kinds)}"] if kinds else []
+
+
+def kinds_of(counts: Counter[str]) -> list[str]:
+    """Returns the numbers of files by suffix in words, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered]
+
+
+def only_others(others: Counter[str]) -> str:
+    """Returns ", only 3 .heic" for the files of a folder without images; empty without files."""
+    return f", only {listed(kinds_of(others))}" if others else ""
 
 
 def in_words(count: int) -> str:
@@ -168,8 +196,15 @@ def check_classes(folders: dict[str, Path], splits: dict[str, dict[str, list[Pat
                 raise UserError(f"class {name!r} is in {folders[split]} but not in train")
             if not paths and split == "train":
                 raise UserError(
-                    f"{folders[split] / name} has no images: put some there (.jpg, .png, .webp, "
-                    ".tif, .bmp or .ppm) or remove the folder"
+                    f"{no_images(folders[split] / name)}: put some there (.jpg, .png, .webp, .tif, "
+                    ".bmp or .ppm) or remove the folder"
                 )
         if not any(classes.values()):
-            raise UserError(f"{folders[split]} has no images: put some there or remove it")
+            raise UserError(f"{no_images(folders[split])}: put some there or remove it")
+
+
+def no_images(folder: Path) -> str:
+    """Says that a folder has no images, and which other files it has."""
+    # A name that is not UTF-8 is shown as text and then leads nowhere.
+    files = files_below(folder) if folder.is_dir() else ()
+    return f"{folder} has no images{only_others(Counter(x.suffix.lower() for x in files))}"
