@@ -78,7 +78,7 @@ def convert_folder(values: flags.FlagValues) -> int:
         )
     directory, folder = free_workdir(values), Path(values["from"].value).expanduser()
     trained = load_hub(folder)
-    write_workdir(directory, trained.config, trained.params, trained.mean)
+    write_workdir(directory, trained.config, trained.params, trained.mean, trained.class_names)
     print(converted(trained.params, folder, directory))
     return 0
 
@@ -153,7 +153,13 @@ def converted(params: Params, source: Path, directory: Path) -> str:
     return f"converted: {numbers:,} parameters of {source} into {directory}"
 
 
-def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.ndarray) -> None:
+def write_workdir(
+    directory: Path,
+    config: ConfigDict,
+    params: Params,
+    mean: np.ndarray,
+    class_names: tuple[str, ...] = (),
+) -> None:
     """Writes the workdir of a run at step 0; layers without parameters are drawn.
 
     Args:
@@ -161,13 +167,14 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.
       config: of the run.
       params: of the net.
       mean: of the input, float32 [crop, crop, 3] or [3].
+      class_names: in the order of the outputs; empty if they are not known.
     """
     import jax
 
     from alexnet_jax.nets.model import build_model
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.lock import only_run
-    from alexnet_jax.runs.record import RunRecord, random_generator
+    from alexnet_jax.runs.record import DataFacts, RunRecord, random_generator
     from alexnet_jax.train.step import TrainState, make_initial_state, with_params
 
     make_state = make_initial_state(config, build_model(config))
@@ -179,11 +186,13 @@ def write_workdir(directory: Path, config: ConfigDict, params: Params, mean: np.
 
     state = jax.jit(state_without_ours)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
-    record = RunRecord(0.0, random_generator(), None)
+    data = DataFacts(config.data.name, "", class_names, config.data.image_size, {})
+    record = RunRecord(0.0, random_generator(), data if class_names else None)
     with only_run(directory):  # a training may be started in it at the same moment
-        workdir.write_config(directory, config)
         with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
             checkpoints.save(0, state, mean, record, None)
+        # Last: a workdir with a config counts as taken, and the disk may be full.
+        workdir.write_config(directory, config)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from alexnet_jax.evaluate import (
 from alexnet_jax.runs import predictions
 from alexnet_jax.runs.announce import data_line, device_lines
 from alexnet_jax.runs.predictions import Predictions, split_of, write_predictions
-from alexnet_jax.runs.record import check_evaluable, facts_of, read_record
+from alexnet_jax.runs.record import check_agreement, check_evaluable, facts_of, read_record
+from alexnet_jax.runs.workdir import steps as steps_of
 
 FILE = "eval.json"
 Numbers = Mapping[str, Any]
@@ -41,9 +42,11 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     """
     dataset = open_dataset(run.config.data)
     records = {path: read_record(path) for path in run.checkpoints}
-    differences = [check_evaluable(*x, facts_of(dataset), run.split) for x in records.items()]
+    facts = facts_of(dataset)
+    differences = [check_evaluable(*x, facts, run.split) for x in records.items()]
     notes = map(wrap, filter(None, (*run.notes, *differences)))
     devices = parallel.make_devices(parallel.layout_of(run.config.parallel))
+    check_agreement(devices, run.config, facts)
     print(*device_lines(devices), data_line(dataset), *notes, sep="\n", flush=True)
     split = dataset.splits[run.split]
     result, steps = evaluate_checkpoints(run.config, devices, run.checkpoints, split)
@@ -55,6 +58,8 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     write_result(run.workdir / FILE, numbers)
     write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
     print(f"classes of every picture: {run.workdir / predictions.FILE}")
+    if steps_of(run.workdir):  # an ensemble's folder need not be a run's
+        print(f"to see them: python -m alexnet_jax.report --workdir={run.workdir}")
     for file, write in ((probabilities, write_probabilities), (submission, write_submission)):
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +117,7 @@ def write_result(path: Path, numbers: Numbers) -> None:
     replaced = ""
     # Whatever an older version or a user has left there is replaced all the same.
     with contextlib.suppress(OSError, ValueError, LookupError, StopIteration, TypeError):
-        earlier = title(json.loads(path.read_text()))
+        earlier = title(json.loads(path.read_text(encoding="utf-8")))
         if earlier != title(numbers):
             replaced = f" (in place of: {earlier})"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ which also checks that a result declared replicated is the same on every device.
 type Auto: under Explicit ones JAX's convolutions raise for shardings that they do not support.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,6 +124,13 @@ class Devices:
             return jax.make_array_from_process_local_data(sharding, np.asarray(x), shape)
 
         return jax.tree.map(put, tree)
+
+    def agree(self, text: str) -> bool:
+        """True if all processes of the run call this with the same text."""
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1  # int32
+        # Both are computed before they are compared: the others wait for each.
+        largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
+        return largest == [number, -number]
 
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
         """Starts to compute the maximum of read() over all processes; returns a function for it.

@@ -50,11 +50,16 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
       timeout: seconds to wait for the others.
 
     Raises:
-      UserError: the flags are wrong, or not all processes arrived in time.
+      UserError: the flags or SLURM's variables are wrong, or not all processes arrived in time.
     """
+    if not coordinator and (processes, process) != (1, 0):
+        raise UserError(
+            "--num_processes and --process_id need --coordinator, the same for every process; give "
+            "it, or leave them out"
+        )
     # SLURM_NTASKS counts the tasks of the job. An interactive step of it may have a single one.
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1")
-    slurm = "SLURM_STEP_NODELIST" in os.environ and int(tasks) > 1
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
+    slurm = "SLURM_STEP_NODELIST" in os.environ and tasks != "1"
     if not coordinator and not slurm:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM before us
@@ -95,8 +100,13 @@ def _connected(identity: dict[str, Any], timeout: int) -> bool:
         connecting.join(timeout)
     except KeyboardInterrupt:
         os._exit(130)  # keeps jax from logging its own end
-    if failures:
-        raise failures[0]  # in this thread, so that the command sees it
+    for failure in failures:
+        if isinstance(failure, (ValueError, LookupError)):
+            raise UserError(
+                "the variables of SLURM, Open MPI or jax do not say which process this is "
+                f"({failure}); start it with srun, or unset them"
+            ) from failure
+        raise failure  # in this thread, so that the command sees it
     return not connecting.is_alive()
 
 

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
+from alexnet_jax.parallel import Devices
 from alexnet_jax.runs.workdir import find_good, step_folder, workdir_of
 
 FILE = "run.json"  # in the folder of a step
@@ -25,10 +27,11 @@ class DataFacts:
 
     Attributes:
       name: config.data.name.
-      checksum: hexadecimal SHA-256 that changes with any image, label or class name.
+      checksum: hexadecimal SHA-256 that changes with any image, label or class name; empty if it
+        is not known, as of a net that comes from an exported folder.
       class_names: in the order of the net's outputs.
       image_size: side of the stored images in pixels.
-      sizes: images in each split.
+      sizes: images in each split; empty if they are not known.
     """
 
     name: str
@@ -60,7 +63,8 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 def record_in(folder: Path) -> RunRecord:
     """Reads the record in the folder of a step; raises UserError for another version's."""
-    values = json.loads((folder / FILE).read_text()) if (folder / FILE).is_file() else {}
+    file = folder / FILE
+    values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if values.get("version") != VERSION:
         raise UserError(
             f"the checkpoint {folder} was written by another version of alexnet_jax; evaluate or "
@@ -93,15 +97,32 @@ def random_generator() -> str:
     """Returns the name of the implementation that jax.random.key uses."""
     name = str(jax.config.jax_default_prng_impl)
     # The same generator draws other numbers in its two forms, of which jax has changed the default.
-    partitionable = name != "threefry2x32" or jax.config.jax_threefry_partitionable
-    return name if partitionable else f"{name}, not partitionable"
+    if name == "threefry2x32" and not jax.config.jax_threefry_partitionable:
+        name += ", not partitionable"
+    offset = jax.config.jax_random_seed_offset  # jax adds it to every seed
+    return f"{name}, seed offset {offset}" if offset else name
+
+
+def check_agreement(devices: Devices, config: ConfigDict, facts: DataFacts) -> None:
+    """Raises UserError unless all processes of a run have its settings, data and random numbers.
+
+    Each would otherwise compute with its own, and the parameters on their devices would differ.
+    """
+    settings = config.copy_and_resolve_references()
+    settings.data.dir = settings.init_from = ""  # a machine may have them in another place
+    mine = json.dumps([settings.to_dict(), asdict(facts), random_generator()], sort_keys=True)
+    if not devices.agree(mine):
+        raise UserError(
+            "the processes of this run differ in their settings, their data or their random "
+            "generator; start each with the same flags, data set and variables"
+        )
 
 
 def data_difference(recorded: DataFacts, found: DataFacts, *names: str) -> str:
     """Returns the first of the named facts in which two data sets differ; empty without one."""
     for name in names:
         ours, theirs = getattr(found, name), getattr(recorded, name)
-        if ours == theirs:
+        if ours == theirs or not theirs:  # an exported folder records only a part
             continue
         if name == "class_names":
             return _class_difference(theirs, ours)
@@ -124,8 +145,8 @@ def check_resumable(record: RunRecord, facts: DataFacts) -> None:
     if record.random_generator != generator:
         raise UserError(
             f"this run began with the random generator {record.random_generator}, now it is "
-            f"{generator}; set JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE as they were, "
-            "or train in another --workdir"
+            f"{generator}; set JAX_DEFAULT_PRNG_IMPL, JAX_THREEFRY_PARTITIONABLE and "
+            "JAX_RANDOM_SEED_OFFSET as they were, or train in another --workdir"
         )
     if record.data is None:
         return

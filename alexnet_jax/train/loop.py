@@ -15,7 +15,7 @@ from alexnet_jax.runs.finite import check_state
 from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter
-from alexnet_jax.runs.record import RunRecord
+from alexnet_jax.runs.record import RunRecord, check_agreement, facts_of
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.train.session import Session, open_session
@@ -106,6 +106,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     Nothing is written before the state is restored or made.
     """
     session = open_session(config, dataset)
+    check_agreement(session.devices, config, facts_of(dataset))
     calendar = make_calendar(session)
     keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:

@@ -14,8 +14,10 @@ import pytest
 from commands import SMALL, TOP, error_line, lines, run, start, wait_for_step
 from devices import small
 
+from alexnet_jax import parallel
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
+from alexnet_jax.errors import UserError
 
 STEPS = 12
 TRAIN = (*SMALL, f"--config.train.steps={STEPS}")
@@ -233,3 +235,43 @@ def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path):
         (line,) = err.splitlines()
         assert line.startswith("error: several processes, but parallel.data=1")
     assert not (tmp_path / "w").exists()
+
+
+def test_processes_with_other_settings_are_one_line_each(tmp_path):
+    """Each would compute with its own rate, and the parameters on the devices would part."""
+    which = (f"--coordinator={coordinator()}", "--num_processes=2")
+    arguments = (*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", *which)
+    processes = [
+        start(
+            "main", *arguments, f"--process_id={i}", f"--config.optim.learning_rate={rate}",
+            env={"JAX_NUM_CPU_DEVICES": "1"},
+        )
+        for i, rate in enumerate((0.01, 0.02))
+    ]  # fmt: skip
+    for _, err in ended(processes, 2):
+        (line,) = err.splitlines()
+        assert line.startswith("error: the processes of this run differ in their settings")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("SLURM_PROCID", "do not say which process"), ("SLURM_JOB_ID", "do not say which process")],
+)
+def test_variables_of_slurm_that_are_half_set_are_one_line(missing, said, monkeypatch):
+    """As in a container that is given only some of them."""
+    for name, value in (STEP | {"SLURM_STEP_NUM_TASKS": "2"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with pytest.raises(UserError, match=said):
+        parallel.initialize_distributed("", 1, 0, 3)
+
+
+@pytest.mark.parametrize("tasks", ["", "two", "2(x1)"])
+def test_a_number_of_tasks_that_is_none_is_no_traceback(tasks, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+    if not tasks:  # not known: this process is alone
+        return parallel.initialize_distributed("", 1, 0, 3)
+    with pytest.raises(UserError, match="do not say which process"):
+        parallel.initialize_distributed("", 1, 0, 3)

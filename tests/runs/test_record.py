@@ -79,6 +79,19 @@ def test_the_random_generator_is_named_as_jax_is_set():
     assert len(set(drawn.values())) == 3
 
 
+def test_an_offset_that_jax_adds_to_seeds_is_part_of_the_generator():
+    """JAX_RANDOM_SEED_OFFSET: the same seed draws other numbers."""
+    drawn = jax.random.bits(jax.random.key(0))
+    jax.config.update("jax_random_seed_offset", 5)
+    try:
+        assert random_generator() == "threefry2x32, seed offset 5"
+        assert jax.random.bits(jax.random.key(0)) != drawn
+        with pytest.raises(UserError, match="now it is threefry2x32, seed offset 5; set JAX_"):
+            check_resumable(replace(record_of(FACTS), random_generator="threefry2x32"), FACTS)
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+
+
 # --- an evaluation -------------------------------------------------------------------------------
 
 # The change of the data, the split, and what follows: refused, said in a line, or nothing.
@@ -129,3 +142,13 @@ def test_facts_of_a_data_set():
     assert facts == DataFacts("synthetic", facts.checksum, ("0", "1", "2"), 8, sizes)
     assert len(facts.checksum) == 64
     assert facts_of(embedded.synthetic(7, 3, 8)).checksum != facts.checksum
+
+
+def test_facts_that_are_not_known_are_not_compared():
+    """An exported folder keeps the class names and not the checksum."""
+    partial = record_of(replace(FACTS, checksum="", sizes={}))
+    check_resumable(partial, FACTS)
+    assert check_evaluable(Path("a"), partial, FACTS, "val") == ""
+    with pytest.raises(UserError, match="class 1 is 'wasp', not 'bee'"):
+        other = replace(FACTS, class_names=("ant", "wasp", "bee"))
+        check_evaluable(Path("a"), partial, other, "test")

@@ -1,13 +1,15 @@
 """Converted weights compute what they computed where they came from."""
 
 import json
+import resource
 
 import jax
 import numpy as np
 import pytest
 import weight_files
+from commands import TOP
 from commands import run as run_command
-from conversions import CASES, convert_to
+from conversions import CASES, convert_to, run_convert
 from foreign_nets import (
     BLOBS,
     CLASSES,
@@ -32,6 +34,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.train.session import abstract_session, open_session
 from alexnet_jax.train.start import restore_or_init
 from alexnet_jax.weights.layouts import LAYOUTS, expected_shapes
+from alexnet_jax.weights.loading import class_names
 from configs import base
 
 FORWARD = {
@@ -225,3 +228,24 @@ def test_through_the_shell(tmp_path):
     assert "note:" not in done.stdout
     assert "warning: the kernels of conv1, conv2" in done.stdout and "at random" in done.stdout
     assert workdir.good_step(tmp_path / "run") == 0
+
+
+DIGITS = TOP / "results" / "nets" / "digits"
+
+
+def test_an_exported_folder_keeps_its_class_names(tmp_path):
+    run_convert(f"--from={DIGITS}", f"--workdir={tmp_path / 'run'}")
+    assert class_names(tmp_path / "run") == tuple("0123456789")
+
+
+def test_a_conversion_that_a_full_disk_stops_can_be_repeated(tmp_path):
+    """A workdir with a config would be taken for a run's. No file may be longer than 20 kB."""
+    arguments = (f"--from={DIGITS}", f"--workdir={tmp_path / 'run'}")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="the disk is full"):
+            run_convert(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert run_convert(*arguments) == 0
