@@ -139,7 +139,9 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     if is_hub(checkpoint):
         return {}
     try:
-        found = json.loads((workdir.workdir_of(checkpoint) / "eval.json").read_text())
+        found = json.loads(
+            (workdir.workdir_of(checkpoint) / "eval.json").read_text(encoding="utf-8")
+        )
         about = found["step"], found["members"], bool(found["data"])
         # An ensemble's error, or an older step's, is not this net's.
         same = about == (workdir.good_step(checkpoint), 1, True)

@@ -45,6 +45,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check
 from alexnet_jax.cli.restore_checks import fixed_changes
 from alexnet_jax.cli.tables import text_table
+from alexnet_jax.data import summary
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import metrics
@@ -67,12 +68,14 @@ class Point:
       changes: that distinguish it from the other points.
       arguments: of `alexnet_jax.main`.
       config: resolved, as JSON gives it back.
+      data: checksum of the store that it reads; empty if it reads none.
     """
 
     workdir: Path
     changes: Changes
     arguments: tuple[str, ...]
     config: Any
+    data: str = ""
 
     @property
     def name(self) -> str:
@@ -129,7 +132,7 @@ def make_point(file: str, workdir: Path, common: Changes, changes: Changes) -> P
         config = check(command.parse(["", *arguments], main.define_flags, with_config=True)).config
     except UserError as error:
         raise UserError(f"point {workdir.name}: {error}") from error
-    return Point(workdir, changes, arguments, as_json(config))
+    return Point(workdir, changes, arguments, as_json(config), summary(config.data).checksum)
 
 
 def as_json(config: ConfigDict) -> Any:
@@ -144,7 +147,7 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is not empty and holds no sweep; give another --workdir")
     try:
-        old = ConfigDict(with_added({**json.loads((folder / SWEEP).read_text())}))
+        old = ConfigDict(with_added({**json.loads((folder / SWEEP).read_text(encoding="utf-8"))}))
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{folder / SWEEP} cannot be read ({error}); bring it back, or give another --workdir"
@@ -163,12 +166,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def exit_code(point: Point) -> int | None:
-    """Returns the exit code of the point's run; None if it has not ended with this config."""
+    """Returns the exit code of the point's run; None if it has not ended with this config and data.
+
+    main refuses a run whose data have changed meanwhile, so that no table compares it with others.
+    """
     path = point.workdir / RECORD
     record = {}
     with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or half of a copy
-        record = {**json.loads(path.read_text())}
-    return record.get("exit_code") if record.get("config") == point.config else None
+        record = {**json.loads(path.read_text(encoding="utf-8"))}
+    same_data = record.get("data", point.data) == point.data  # older records lack it
+    same = record.get("config") == point.config and same_data
+    return record.get("exit_code") if same else None
 
 
 def state(point: Point) -> str:
@@ -194,7 +202,9 @@ def start(point: Point) -> subprocess.Popen[bytes]:
 def record_end(point: Point, code: int) -> str:
     """Writes the exit code of the point's run; returns a line on how it ended."""
     code = code if code >= 0 else 128 - code  # a signal, as the shell counts them
-    write_json(point.workdir / RECORD, {"exit_code": code, "config": point.config})
+    write_json(
+        point.workdir / RECORD, {"exit_code": code, "config": point.config, "data": point.data}
+    )
     error = last_metrics(point.workdir).get(ERROR)
     result = "" if error is None else f", validation top-1 error {100 * error:.2f} %"
     return f"{point.name}: {state(point)}{result}"
@@ -226,7 +236,7 @@ def run_points(points: Sequence[Point], jobs: int, stop: Stop) -> None:
 def last_metrics(workdir: Path) -> dict[str, float]:
     """Returns the last value of every metric in a run's metrics.jsonl."""
     path, last = workdir / metrics.FILE, {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, TypeError):  # a line that is being written
             last |= json.loads(line)
     return last
@@ -270,7 +280,7 @@ def terminal_table(rows: Sequence[Sequence[Any]]) -> str:
 def report(folder: Path, points: Sequence[Point]) -> int:
     """Writes and prints the table, names the points that failed; returns the exit code."""
     rows = table_rows(points)
-    with (folder / TABLE).open("w", newline="") as file:
+    with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     print(terminal_table(rows), f"table: {folder / TABLE}", sep="\n", flush=True)
     failed = [point for point in points if state(point) == "failed"]
@@ -284,7 +294,7 @@ def report(folder: Path, points: Sequence[Point]) -> int:
 def submit_points(values: flags.FlagValues, folder: Path, points: Sequence[Point]) -> None:
     """Submits the points that are not done as one array job; each task runs this file once."""
     lines = [shlex.join(("python", "-m", "alexnet_jax.main", *x.arguments)) for x in points]
-    (folder / POINTS).write_text("".join(f"{line}\n" for line in lines))
+    write_text(folder / POINTS, "".join(f"{line}\n" for line in lines))
     task = [sys.executable, str(TOP / "launch" / "sweep.py"), f"--workdir={folder}"]
     task += [f"--config={config_file(values)}", *(f"--grid={text}" for text in values.grid)]
     task += [f"--config.{key}={value}" for key, value in overrides(values).items()]

@@ -1,5 +1,6 @@
 """The start and the end of every command: flags, --help, and a user's mistake in one line."""
 
+import logging
 import os
 import re
 import sys
@@ -7,7 +8,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 
 from alexnet_jax import environment
 from alexnet_jax.cli import config_flag, machine_errors, rules
@@ -185,7 +187,9 @@ def run(
     sys.stdout.reconfigure(errors="backslashreplace")
     environment.keep_freed_memory()
     # Orbax warns about what is intended, and logs what it also raises.
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    # Matplotlib warns if it cannot keep its list of fonts, as without a home folder.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         if any(x in ("--help", "-h", "--helpfull", "--helpshort") for x in sys.argv[1:]):
             print(help_text(define_flags, doc, with_config=with_config), flush=True)

@@ -28,6 +28,7 @@ class Summary:
     class_names: tuple[str, ...]
     sizes: dict[str, int]  # images in each split
     image_size: int  # pixels, side of the stored images
+    checksum: str = ""  # of a store's content, as in store.Dataset; "" if the settings decide it
 
     @property
     def num_classes(self) -> int:
@@ -64,9 +65,9 @@ def summary(data: ConfigDict) -> Summary:
         found = Summary(names, sizes, data.image_size)
     else:
         manifest = store.read_manifest(find_store(data))
-        found = Summary(
-            tuple(manifest["class_names"]), dict(manifest["counts"]), manifest["image_size"]
-        )
+        names, counts = tuple(manifest["class_names"]), dict(manifest["counts"])
+        checksum = store.content_checksum(manifest)
+        found = Summary(names, counts, manifest["image_size"], checksum)
     if "val" not in found.sizes and held_out(found.sizes["train"], data.val_fraction):
         found.sizes["val"] = held_out(found.sizes["train"], data.val_fraction)
         found.sizes["train"] -= found.sizes["val"]

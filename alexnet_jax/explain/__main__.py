@@ -16,6 +16,7 @@ gradient ascent (Yosinski et al. 2015).
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.data.library_messages import library_messages_discarded
 from alexnet_jax.explain.request import METHODS, check
 
 FLAGS = {
@@ -39,10 +40,9 @@ def main(values: flags.FlagValues) -> int:
     request = check(values)
     from alexnet_jax.explain import tasks
 
-    if request.images:
-        tasks.explain_pictures(request)
-    else:
-        tasks.draw_units(request)
+    task = tasks.explain_pictures if request.images else tasks.draw_units
+    with library_messages_discarded():
+        task(request)
     print(f"drawn: {request.sheet}")
     return 0
 

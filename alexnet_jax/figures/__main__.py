@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.cli.checks import check_writable
 from alexnet_jax.errors import UserError
 
 FLAGS = {
@@ -40,7 +41,7 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
 
     from alexnet_jax.figures.architecture import draw_net
     from alexnet_jax.figures.curves import draw_curves, read_metrics
-    from alexnet_jax.figures.kernels import draw_kernels
+    from alexnet_jax.figures.kernels import draw_kernels, first_convolution
     from alexnet_jax.figures.predictions import draw_predictions
     from alexnet_jax.figures.style import save
     from alexnet_jax.runs.predictions import read_predictions
@@ -51,12 +52,16 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     model, variables, config = load(workdir)
     name = config.model.name
     yield from save(draw_curves(lines, f"{name} on {config.data.name}"), folder, "curves")
-    kernel = np.asarray(variables["params"]["conv1"]["kernel"])
+    kernel = np.asarray(variables["params"][first_convolution(model.net)]["kernel"])
     yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
     yield from save(draw_net(model.net, f"{name}, width {config.model.width:g}"), folder, "net")
     predictions = read_predictions(workdir)
-    if predictions is not None:
+    if predictions is None:
+        return
+    try:
         yield from save(draw_predictions(predictions), folder, "predictions")
+    except UserError as error:  # the pictures may be away; the other figures do not need them
+        print(f"predictions are not drawn: {error}")
 
 
 def figures_of_records(values: flags.FlagValues) -> Iterator[Path]:
@@ -82,6 +87,9 @@ def main(values: flags.FlagValues) -> int:
     if not any(getattr(values, name) for name in FLAGS):
         given = " or ".join(f"--{name}" for name in FLAGS)
         raise UserError(f"nothing to draw; give {given}, see --help")
+    for name in FLAGS:
+        if values[name].value:
+            check_writable(Path(values[name].value), name)
     if values.workdir:
         for path in figures_of_run(Path(values.workdir)):
             print(path)

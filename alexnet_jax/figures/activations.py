@@ -46,9 +46,9 @@ def read_activation_runs(folder: Path) -> list[ActivationRun]:
     found = []
     for path in sorted(folder.glob("*/run.json")):
         name = NAME.fullmatch(path.parent.name)
-        if name is None or json.loads(path.read_text())["diverged"]:
+        if name is None or json.loads(path.read_text(encoding="utf-8"))["diverged"]:
             continue
-        config = json.loads((path.parent / "config.json").read_text())
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
         epochs, errors = series(read_metrics(path.parent), "train/epoch_top1_error")
         rate = config["optim"]["learning_rate"]
         found.append(ActivationRun(name[1], name[2], rate, epochs, errors))

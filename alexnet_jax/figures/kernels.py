@@ -7,6 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures.style import SETTINGS
+from alexnet_jax.nets.spec import Conv, Net
 
 GAP = 1  # pixels between two kernels
 COLOUR = 0.5  # colour fraction above which a kernel counts as one of colour; random weights: 2/3
@@ -84,6 +85,11 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
         top, left = row * (size + GAP), column * (size + GAP)
         sheet[top : top + size, left : left + size] = picture
     return sheet
+
+
+def first_convolution(net: Net) -> str:
+    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
+    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
 
 
 def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:

@@ -66,7 +66,7 @@ def read_runs(folder: Path) -> list[PlateauRun]:
 
 def read_run(folder: Path) -> PlateauRun:
     """Reads one record."""
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}
     steps, losses = series(read_metrics(folder), "train/loss", "step")
     return PlateauRun(

@@ -48,7 +48,10 @@ def read_scaling(records: Path) -> Errors:
     for kind, value in REFERENCE.items():
         runs[kind, value] = sorted(records.glob("ablations/reference_seed*/run.json"))
     for (kind, value), paths in sorted(runs.items()):
-        results = [json.loads(path.read_text())["1_views"]["test/top1_error"] for path in paths]
+        results = [
+            json.loads(path.read_text(encoding="utf-8"))["1_views"]["test/top1_error"]
+            for path in paths
+        ]
         x = value / ALL_PICTURES if kind == "pictures" else value
         found[kind][x] = [100 * error for error in results]
     return found

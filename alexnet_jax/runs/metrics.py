@@ -31,7 +31,7 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             values = json.loads(line)
         except json.JSONDecodeError:  # the half-written last line of a killed run
@@ -52,7 +52,7 @@ def read_lines(path: Path) -> list[Line]:
       UserError: it cannot be read, or a line is no object.
     """
     try:
-        *complete, _ = path.read_text().split("\n")
+        *complete, _ = path.read_text(encoding="utf-8").split("\n")
         return [{**json.loads(line)} for line in complete]
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error

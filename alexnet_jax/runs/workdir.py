@@ -216,7 +216,9 @@ def _tidy(workdir: Path, keep: int) -> None:
 
 def _validation_error(workdir: Path, step: int) -> float:
     try:
-        error = json.loads((step_folder(workdir, step) / VALIDATION).read_text())[ERROR]
+        error = json.loads((step_folder(workdir, step) / VALIDATION).read_text(encoding="utf-8"))[
+            ERROR
+        ]
     except (OSError, ValueError, TypeError, KeyError):
         return math.inf  # a damaged step is not the best
     return math.inf if error is None else error
@@ -232,7 +234,7 @@ def read_config(path: Path) -> ConfigDict:
     """
     file = workdir_of(path) / CONFIG
     try:
-        values = {**json.loads(file.read_text())}
+        values = {**json.loads(file.read_text(encoding="utf-8"))}
         if not {"data", "model"} <= values.keys():
             raise ValueError("it has no data and no model")
         # JSON has no tuples, and a list would differ from the config's tuple.

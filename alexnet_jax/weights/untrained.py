@@ -1,10 +1,13 @@
 """Recognises weights that were drawn at random and not trained, without running the net."""
 
+import textwrap
+
 import numpy as np
 
 from alexnet_jax.weights.layouts import Params
 
 DEVIATIONS = 6  # standard deviations of chance; a random kernel exceeds them once in 10^8 tries
+WIDTH = 80  # characters of a line of the warning
 UNITS = 256  # of a layer and tower are looked at; more only cost time
 
 
@@ -23,16 +26,18 @@ def random_layers(params: Params) -> list[str]:
 
 
 def untrained_warning(params: Params) -> str:
-    """Returns a line of warning if the first layer looks drawn at random, or "".
+    """Returns a warning in lines of 80 columns if the first layer looks drawn at random, or "".
 
     A later layer alone says little: a narrow dense layer can learn without moving far.
     """
     random = random_layers(params)
     if next(iter(params)) not in random:  # the first layer is the first key
         return ""
-    return (
+    return textwrap.fill(
         f"warning: the kernels of {', '.join(random)} look drawn at random, not trained; if this "
-        "net should be trained, check where its weights come from"
+        "net should be trained, check where its weights come from",
+        WIDTH,
+        subsequent_indent="  ",
     )
 
 

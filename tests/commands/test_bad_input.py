@@ -135,6 +135,8 @@ TABLE = [
         "fc6's 128 units a tower do not divide over parallel.data=5",
     ),
     ("main", (BASE, RUN, "--coordinator=127.0.0.1:1", "--process_id=3"), "--process_id=3"),
+    ("main", (BASE, RUN, "--num_processes=2"), "--process_id need --coordinator, the same for"),
+    ("main", (BASE, RUN, "--process_id=1"), "--process_id need --coordinator, the same for"),
     *(
         ("main", (BASE, RUN, f"--coordinator={wrong}", "--num_processes=2"),
          f"--coordinator={wrong} is no host:port")
@@ -169,6 +171,8 @@ TABLE = [
     ("plan", (BASE, "--devices=2", "--link_gbps=0"), "--link_gbps=0"),
     ("plan", (BASE, "--devices=2", "--link_gbps=nan"), "--link_gbps=nan"),
     ("plan", (BASE, "--devices=2", "--device_tflops=-1"), "--device_tflops=-1"),
+    ("plan", (BASE, "--link_gbps=1e-300"), "--link_gbps=1e-300 has to be from 1e-06 to 1e+06"),
+    ("plan", (BASE, "--device_tflops=1e300"), "--device_tflops=1e+300 has to be from 1e-06"),
     ("plan", (BASE, "--config.train.compute_dtype=bfloat16"), "'bfloat16'"),
     ("plan", (BASE, "--config.data.crop_size=100"), "data.crop_size 100"),
     ("plan", (BASE, "--config.data.crop_size=100", CLASSES), "data.crop_size 100"),

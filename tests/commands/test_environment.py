@@ -249,3 +249,32 @@ def test_freed_memory_is_kept(keep):
     done = start("-c", program, NUMPY_MADVISE_HUGEPAGE="0")  # pages of 4 kB are counted
     *_, last = (int(x) for x in done.stdout.split())
     assert (last < 100) == keep
+
+
+# --- an odd locale, and what libraries say -------------------------------------------------------
+
+
+def test_files_are_read_as_utf_8_in_every_locale(tmp_path):
+    """environment.json has a ×; the report reads it."""
+    (tmp_path / "environment.json").write_text('{"devices": "1 × cpu"}', encoding="utf-8")
+    program = (
+        "from pathlib import Path\n"
+        "from alexnet_jax.report.run_facts import _read_json\n"
+        f"print(ascii(_read_json(Path({str(tmp_path)!r}, 'environment.json'))))\n"
+    )
+    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = start("-c", program, **odd)
+    assert (done.stdout, done.stderr) == ("{'devices': '1 \\xd7 cpu'}\n", "")
+
+
+def test_matplotlib_is_silent_about_a_home_that_cannot_be_written_to(tmp_path):
+    program = (
+        "from alexnet_jax import main\n"
+        "from alexnet_jax.cli import command\n"
+        "def draw(_):\n"
+        "    import matplotlib.font_manager\n"
+        "command.run(draw, main.define_flags, '', with_config=True)\n"
+    )
+    env = {"HOME": "/dev/null", "TMPDIR": str(tmp_path)}
+    done = start("-c", program, "--config=configs/base.py", **env)
+    assert (done.returncode, done.stderr) == (0, "")

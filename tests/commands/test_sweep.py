@@ -1,5 +1,6 @@
 """The sweep: points, mistakes, running and table, with stand-ins for the runs."""
 
+import dataclasses
 import json
 import subprocess
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ import pytest
 import slurm_array
 import sweep
 from commands import TOP, error_line
+from stores import write_store
 from sweeps import BASE, RATES, TINY, run
 
 from alexnet_jax.cli import command
+from alexnet_jax.data.store import open_store
 from alexnet_jax.errors import UserError
 from configs.base import get_config
 
@@ -201,6 +204,22 @@ def test_a_record_of_another_config_does_not_count(tmp_path):
     assert sweep.state(point) == "done"
     longer = sweep.Point(point.workdir, point.changes, (), {"seed": 0, "train.steps": 9})
     assert sweep.state(longer) == "unfinished"
+
+
+def test_a_record_of_other_data_does_not_count(tmp_path):
+    """A store that was prepared anew: main refuses the point, and the table does not mix them."""
+    (point,) = points_in(tmp_path, 1)
+    point.workdir.mkdir()
+    sweep.record_end(dataclasses.replace(point, data="of the old store"), 0)
+    assert sweep.state(dataclasses.replace(point, data="of the old store")) == "done"
+    assert sweep.state(dataclasses.replace(point, data="of the new store")) == "unfinished"
+
+
+def test_a_point_knows_the_content_of_its_store(tmp_path):
+    write_store(tmp_path / "store", {"train": 6, "val": 3}, side=32)
+    own = ("--config.data.name=folder", f"--config.data.dir={tmp_path}/store")
+    (point,) = planned(tmp_path / "sweep", *TINY, *own, "--grid=config.seed=1")
+    assert point.data == open_store(tmp_path / "store").checksum
 
 
 def test_table_is_sorted_by_the_last_validation_error(tmp_path):

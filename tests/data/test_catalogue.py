@@ -20,10 +20,9 @@ def settings(**changes):
 def test_a_raw_store_comes_back(tmp_path):
     images = write_store(tmp_path, {"train": 40, "val": 6, "test": 5})
     config = settings(name="folder", dir=str(tmp_path), image_size=8, crop_size=8)
-    assert data.summary(config) == data.Summary(
-        ("a", "b", "c"), {"train": 40, "val": 6, "test": 5}, 8
-    )
     dataset = data.open_dataset(config)
+    sizes = {"train": 40, "val": 6, "test": 5}
+    assert data.summary(config) == data.Summary(("a", "b", "c"), sizes, 8, dataset.checksum)
     assert dataset.class_names == ("a", "b", "c") and dataset.image_size == 8
     for name, expected in images.items():
         split = dataset.splits[name]

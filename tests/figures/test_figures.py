@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from alexnet_jax.figures.predictions import chosen, draw_predictions
 from alexnet_jax.figures.scaling import draw_scaling, read_scaling
 from alexnet_jax.nets.variants import published
 from alexnet_jax.nets.zoo import NETS
-from alexnet_jax.runs.predictions import Predictions
+from alexnet_jax.runs.predictions import Predictions, read_predictions, write_predictions
 from configs import base
 
 
@@ -205,7 +206,9 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
-    run("main", *SMALL, "--config.train.steps=9", f"--workdir={tmp_path}")
+    """Of a net without conv1, too; without the pictures that were evaluated, all but the last."""
+    without = "--config.model.without=('conv1',)"
+    run("main", *SMALL, without, "--config.train.steps=9", f"--workdir={tmp_path}")
     run("main", f"--workdir={tmp_path}", "--mode=eval")
     run("figures", f"--workdir={tmp_path}")
     names = ["curves", "kernels", "net", "predictions"]
@@ -214,6 +217,10 @@ def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
     for name in names:
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
+    found = read_predictions(tmp_path)
+    write_predictions(tmp_path, replace(found, checksum="of other pictures"))
+    done = run("figures", f"--workdir={tmp_path}")
+    assert "predictions are not drawn: the data set has changed" in done.stdout
 
 
 @pytest.mark.slow

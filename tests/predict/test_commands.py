@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import error_line, in_process, run
-from image_files import jpeg, png
+from commands import TOP, error_line, in_process, run
+from image_files import image_file, jpeg, png
 from PIL import Image
 
 import alexnet_jax
@@ -338,3 +338,18 @@ def test_a_mistake_is_told_before_anything_is_loaded(tmp_path):
     for module in ("predict", "explain"):
         done = run(module, f"--checkpoint={tmp_path}", "--images=x", "--sheet=x.png", code=2)
         assert f"no checkpoint in {tmp_path}" in error_line(done)
+
+
+def test_libraries_print_nothing_beside_the_table(tmp_path, capfd):
+    """libtiff speaks of a broken file without its name, and Pillow warns of a palette."""
+    pixels = coloured(np.random.default_rng(0), 0, 80, 100)
+    broken = bytearray(image_file(pixels, "tif", compression="tiff_lzw"))
+    broken[300:320] = b"\xff" * 20
+    (tmp_path / "broken.tif").write_bytes(broken)
+    palette = image_file(pixels, "png", mode="P", transparency=bytes(range(256)))
+    (tmp_path / "palette.png").write_bytes(palette)
+    net = TOP / "results" / "nets" / "digits"
+    in_process(predict, f"--checkpoint={net}", f"--images={tmp_path}")
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert "1 of 2 pictures could not be read" in printed.out
