@@ -36,7 +36,8 @@ class WeightLayout:
       nets: names of our nets that compute what the program's own do; the first is the default.
       kernel, bias: the names of a layer's two arrays, to be formatted with `layer`.
       layers: its name of each of our layers; empty = it can name any layer, as we do.
-      bgr: its images are blue, green, red, so that conv1's input channels are reversed.
+      bgr: its images are blue, green, red, so that the input channels of the first layer, a
+        convolution, are reversed.
       mean, scale: RGB; its net's input is (pixel of 0–255 − mean) × scale.
     """
 
@@ -116,13 +117,13 @@ def expected_shapes(layout: WeightLayout, net: Net) -> dict[str, tuple[int, ...]
 
 def to_params(layout: WeightLayout, net: Net, arrays: Arrays) -> Params:
     """Returns our parameters of every layer whose two arrays are given, in the expected shapes."""
-    params = {}
+    params, first = {}, next(weighted_shapes(net)).layer.name
     for shape in weighted_shapes(net):
         kernel_name, bias_name = layout.names(shape.layer.name)
         if kernel_name not in arrays:
             continue
         kernel = arrays[kernel_name]
-        if layout.bgr and shape.layer.name == "conv1":
+        if layout.bgr and shape.layer.name == first:
             kernel = kernel[:, ::-1]
         params[shape.layer.name] = {
             "kernel": _our_kernel(kernel, shape),
@@ -133,11 +134,11 @@ def to_params(layout: WeightLayout, net: Net, arrays: Arrays) -> Params:
 
 def to_arrays(layout: WeightLayout, net: Net, params: Params) -> Arrays:
     """Returns the arrays of a file in this layout; the inverse of `to_params`."""
-    arrays = {}
+    arrays, first = {}, next(weighted_shapes(net)).layer.name
     for shape in weighted_shapes(net):
         layer = params[shape.layer.name]
         kernel = channels_first(layer["kernel"], shape)
-        if layout.bgr and shape.layer.name == "conv1":
+        if layout.bgr and shape.layer.name == first:
             kernel = kernel[:, ::-1]
         kernel_name, bias_name = layout.names(shape.layer.name)
         arrays[kernel_name] = np.ascontiguousarray(kernel)

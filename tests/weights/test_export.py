@@ -20,11 +20,12 @@ import alexnet_jax
 from alexnet_jax import build_model, export
 from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.shapes import without_statistics
+from alexnet_jax.nets.shapes import array_shapes, without_statistics
+from alexnet_jax.nets.variants import resolve
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.weights import readers
 from alexnet_jax.weights.hub import is_hub, load_hub
-from alexnet_jax.weights.layouts import LAYOUTS, unnamed_layers
+from alexnet_jax.weights.layouts import LAYOUTS, to_arrays, to_params, unnamed_layers
 from configs import base
 
 KINDS = ("npz", "safetensors")
@@ -288,3 +289,19 @@ def test_through_the_shell(tmp_path, trained):
     done = run_command("export", f"--checkpoint={trained}", f"--to={tmp_path / 'new' / 'x.npz'}")
     assert "exported: 8,002 parameters of" in done.stdout and done.stderr == ""
     assert [x.name for x in (tmp_path / "new").iterdir()] == ["x.npz"]
+
+
+def test_the_first_convolution_takes_bgr_whichever_it_is():
+    """Caffe's images are blue, green, red, and without conv1 it is conv2 that reads them."""
+    model = base.get_config().model
+    model.update(name="alexnet_half", width=0.0625, num_classes=3, without=("conv1",))
+    net, layout = resolve(model, 64), LAYOUTS["caffe"]
+    rng = np.random.default_rng(0)
+    params = {}
+    for (layer, name), sides in array_shapes(net).items():
+        params.setdefault(layer, {})[name] = rng.normal(size=sides).astype(np.float32)
+    arrays = to_arrays(layout, net, params)
+    (kernel,) = params["conv2"]["kernel"]  # of the only tower: [rows, columns, RGB, maps]
+    np.testing.assert_array_equal(arrays["conv2/0"], kernel[:, :, ::-1].transpose(3, 2, 0, 1))
+    again = to_params(layout, net, arrays)
+    np.testing.assert_array_equal(again["conv2"]["kernel"], params["conv2"]["kernel"])

@@ -90,6 +90,7 @@ SCRIPTS = {
         "hyper_parameters": {"rate": np.float64(0.01), "seen": defaultdict(list, {"a": [1]})},
     },
     "PyTorch's tutorial": {"epoch": 3, "model_state_dict": WEIGHTS, "loss": 0.4},
+    "another script": {"net": WEIGHTS, "acc": 91.2, "epoch": 7, "args": {}, "optim": OPTIMIZER},
 }  # fmt: skip
 
 

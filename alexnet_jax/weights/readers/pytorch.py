@@ -16,7 +16,7 @@ from alexnet_jax.weights.readers.pickles import Inert, Storage, Tensor
 
 PICKLE = "data.pkl"
 # Where training scripts keep the weights: PyTorch's ImageNet trainer and Lightning, torchvision's
-# references, PyTorch's tutorial on saving.
+# references, PyTorch's tutorial on saving. Another name is taken if it holds the only tensors.
 WITHIN = ("state_dict", "model", "model_state_dict")
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old form
 
@@ -71,8 +71,10 @@ def _raw(keys: Any, storages: dict[str, Storage], raw: memoryview) -> dict[str, 
 def _selected(saved: Any) -> dict[str, Tensor]:
     """Returns the tensors by name: of the state_dict itself, or of one in a script's checkpoint."""
     if isinstance(saved, dict):
-        inner = [saved[key] for key in WITHIN if isinstance(saved.get(key), dict)]
-        saved = inner[0] if inner else saved
+        named = [saved[key] for key in WITHIN if isinstance(saved.get(key), dict)]
+        others = [x for x in saved.values() if _is_state_dict(x)]
+        if named or len(others) == 1:
+            saved = (named or others)[0]
     if not isinstance(saved, dict):
         raise Broken(f"it holds {_named(saved)} and no state_dict", mend=pickles.SAVE)
     for name, value in saved.items():
@@ -81,6 +83,12 @@ def _selected(saved: Any) -> dict[str, Tensor]:
         if not isinstance(value.storage, Storage):
             raise Broken(f"{quoted(name)} in it has no numbers")
     return saved
+
+
+def _is_state_dict(value: Any) -> bool:
+    """True for a dict with nothing but tensors."""
+    tensors = list(value.values()) if isinstance(value, dict) else []
+    return bool(tensors) and all(isinstance(x, Tensor) for x in tensors)
 
 
 def _named(value: Any) -> str:
