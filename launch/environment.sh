@@ -36,7 +36,8 @@ find_venv() {
   venv=.venv
   if [ -x .venv/bin/python ] && [ -z "${PYTHON:-}" ]; then
     fits .venv/bin/python ||
-      fail ".venv is of Python $(version .venv/bin/python); remove it and try again: rm -r .venv"
+      fail ".venv has Python $(version .venv/bin/python || echo "that does not run");" \
+        "remove it and try again: rm -r .venv"
     return
   fi
   find_python || return
@@ -71,7 +72,8 @@ make_venv() {
   "$python" -c 'import ensurepip, venv' 2> /dev/null ||
     fail "$python cannot make $venv: on Debian and Ubuntu run: apt-get install python3-venv" || return
   echo "Making $venv with Python $(version "$python")"
-  "$python" -m venv "$venv" && return
+  # --clear: a .venv whose interpreter is gone, as after an upgrade, keeps links that lead nowhere.
+  "$python" -m venv --clear "$venv" && return
   rm -rf "$venv" # half of one would be taken for a whole one
   fail "$venv could not be made; the reason stands above"
 }

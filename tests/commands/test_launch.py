@@ -114,7 +114,7 @@ def test_python_of_another_version_gets_its_own_venv(tmp_path):
     done = shell("make_venv() { :; }; find_venv; echo $venv", tmp_path, PYTHON=sys.executable)
     assert done.stdout == f".venv-{HERE}\n"
     done = shell("find_venv", tmp_path)
-    assert done.returncode == 2 and ".venv is of Python 3.9" in done.stderr
+    assert done.returncode == 2 and ".venv has Python 3.9" in done.stderr
 
 
 @pytest.mark.slow
