@@ -25,7 +25,8 @@ def text_table(rows: Rows, left: int = 1) -> str:
     for row in body:
         table.add_row(*row)
     text = io.StringIO()
-    # rich would otherwise wrap rows at the width of the terminal, or at 80.
+    # rich would otherwise wrap rows at the width of the terminal, or at 80. Without markup, text in
+    # brackets is printed as it is.
     Console(file=text, width=10_000, markup=False, highlight=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
