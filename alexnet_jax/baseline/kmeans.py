@@ -36,7 +36,7 @@ class Form:
 
     @property
     def features(self) -> int:
-        """Features of an image."""
+        """Returns the number of features of an image."""
         return self.pool**2 * self.centres
 
 
@@ -95,6 +95,7 @@ def triangle(patches: jax.Array, centres: jax.Array) -> jax.Array:
 
     A centre that is farther away than the average centre has the code 0 (section 3.2.2).
     """
+    # ‖x‖² + ‖c‖² − 2 x·c: one matrix product; rounding can make a small distance negative.
     squares = (patches**2).sum(1, keepdims=True) + (centres**2).sum(1)
     distances = jnp.sqrt(jnp.maximum(squares - 2 * patches @ centres.T, 0))
     return jnp.maximum(distances.mean(1, keepdims=True) - distances, 0)

@@ -32,7 +32,7 @@ from alexnet_jax.cli import command, config_flag, rules
 from alexnet_jax.errors import UserError
 
 CONFIG = "base.py"  # unless --config names another
-LINK = 24.0
+LINK = 24.0  # GB/s; where the two defaults come from stands in the flags' help
 TFLOPS = 50.0
 FORMATS = {  # of each --table
     "": ("text", "json"),
@@ -91,7 +91,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     fill_devices(config.parallel, values.devices)
     checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
-    # Before the checks: they are the first to count devices, which fixes their number.
+    # Before check_parallel, which counts the devices: that creates them and fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))
     checks.check_parts(config)
@@ -119,7 +119,7 @@ def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
 
 
 def layers(config: ConfigDict, form: str) -> str:
-    """Returns the table of the net's layers in this format."""
+    """Returns the table of the net's layers as text, json or csv."""
     from alexnet_jax.cli.tables import text_table
     from alexnet_jax.nets.shapes import layer_table
     from alexnet_jax.nets.variants import resolve
@@ -138,7 +138,7 @@ def plan(config: ConfigDict, values: flags.FlagValues) -> str:
     from alexnet_jax.plan.report import plan_text
     from alexnet_jax.train.session import abstract_session
 
-    session = abstract_session(config)
+    session = abstract_session(config)  # shapes and shardings only: nothing is allocated
     compiled, state = session.lower().compile(), session.initial_state.eval_shape()
     machine = Machine(values.link_gbps * 1e9, values.device_tflops * 1e12)
     record = plan_record(config, compiled, state, machine)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
+# `name = shape kind(operands), attributes`; several results have their shapes in parentheses.
 _INSTRUCTION = re.compile(
     rf'^\s*(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shapes>\([^%="]*\)|\S+) '
     rf"(?P<kind>{_KINDS})(?P<half>-start|-done)?\((?P<rest>.*)$",
@@ -56,13 +57,14 @@ class Transfer:
 def read_transfers(text: str) -> list[Transfer]:
     """Returns every array that the collectives in a program's text move, in the text's order.
 
-    An asynchronous pair (…-start, …-done) counts once. So does a collective in a loop; the training
-    step has none.
+    An asynchronous pair (…-start, …-done) counts once. A collective in a loop also counts once; the
+    training step has none.
 
     Raises:
       ValueError: a collective of an unknown form.
     """
     text = _COMMENT.sub("", text)
+    # jit over a mesh makes partitions, pmap would make replicas: one of the two numbers is 1.
     devices = _header(text, "num_partitions") * _header(text, "replica_count")
     started: dict[str, re.Match[str]] = {}
     found: list[Transfer] = []
@@ -118,7 +120,7 @@ def _group_size(rest: str, devices: int) -> int:
     {{0,1},{2,3}} → 2; [2,4]<=[8] → 4; {} → all; since jaxlib 0.12 also the axes of a mesh:
     mesh['data'=4,'tower'=2] {'tower'} → 2.
     """
-    if "source_target_pairs=" in rest:
+    if "source_target_pairs=" in rest:  # a permutation: pairs of devices instead of groups
         return 2
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1

@@ -1,6 +1,6 @@
 """The forecast beside the table of "One weird trick" (Krizhevsky 2014, arXiv 1404.5997).
 
-Only the FLOP/s of a K20 are fitted, to the row of one GPU.
+Only one number is fitted: the FLOP/s of a K20, to the table's row of one GPU.
 """
 
 from alexnet_jax.cli.tables import markdown_table
@@ -46,6 +46,7 @@ row: it is what plain data parallelism would take, set against the same publishe
 
 def calibrated(link: float) -> Machine:
     """Returns a K20 with a link of `link` GB/s and FLOP/s such that one alone takes 98.05 h."""
+    # A single GPU sends nothing, so its hours depend on the FLOP/s alone.
     steps = EPOCHS * IMAGES / PER_GPU
     flops = steps * step_flops(NET, Layout(), PER_GPU) / (3600 * ONE_GPU)
     return Machine(link * 1e9, flops)

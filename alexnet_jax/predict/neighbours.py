@@ -18,8 +18,8 @@ def rank_neighbours(
     A query that is itself in the gallery is not counted as its own neighbour.
 
     Args:
-      queries: features of the pictures to find neighbours of; bad files keep their error.
-      gallery: features of the pictures to choose from; at least one file is good.
+      queries: features of the pictures to find neighbours of; unreadable files keep their error.
+      gallery: features of the pictures to choose from; at least one file is readable.
       count: neighbours of each query; fewer if the gallery is smaller.
     """
     from sklearn.neighbors import NearestNeighbors
@@ -42,6 +42,7 @@ def rank_neighbours(
 
 def _ranking(query: Path, found: dict[Path, float], count: int) -> Ranking:
     """Returns the first `count` pictures found that are not the query's own file."""
+    # The same file can be named in two ways, such as by a link.
     own = query.resolve()
     others = [path for path in found if path.resolve() != own][:count]
     return Ranking(

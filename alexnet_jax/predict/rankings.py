@@ -20,7 +20,7 @@ from alexnet_jax.predict.pictures import text_of
 COLUMNS = 80  # characters on a line of the table
 PATH_COLUMNS = 32
 BAR_COLUMNS = 10
-EIGHTHS = " ▏▎▍▌▋▊▉█"
+EIGHTHS = " ▏▎▍▌▋▊▉█"  # a column of a bar, filled by no to eight eighths
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Ranking:
       path: of the picture.
       matches: names of classes, or paths of pictures.
       numbers: probability of each class, or distance of each picture.
-      error: the reason why the picture cannot be used; empty if there is none.
+      error: why the picture cannot be used; "" if it can.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Ranking:
 
 
 def rank_classes(outputs: Sequence[Output], class_names: Sequence[str], top: int) -> list[Ranking]:
-    """Returns the likeliest classes of each picture from its probabilities."""
+    """Returns the `top` likeliest classes of each picture by its probabilities, likeliest first."""
     rankings = []
     for output in outputs:
         path = text_of(output.path)
@@ -84,14 +84,16 @@ def table(rankings: Sequence[Ranking], words: Words) -> str:
             cells = (f"{100 * number:.1f}", _bar(number)) if percent else (f"{number:.3f}", "")
             match = match if percent else _end_of(match, PATH_COLUMNS)
             grid.add_row(path, _one_line(match), *cells)
-            path = Text("")
+            path = Text("")  # the path stands in the first of its rows only
     text = io.StringIO()
+    # Always 80 columns, so that the output is the same in a pipe.
     Console(file=text, width=COLUMNS, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _one_line(text: str) -> Text:
     """Returns a text of one line; line breaks and control characters are written as in Python."""
+    # A file's name may contain them, and a terminal would obey an escape code.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return Text(shown, no_wrap=True, overflow="ellipsis")
 
@@ -135,6 +137,7 @@ def _csv_rows(rankings: Sequence[Ranking], words: Words, count: int) -> Iterator
         cells = []
         for match, number in zip(ranking.matches, ranking.numbers, strict=True):
             cells += [match, f"{number:.7g}"]
+        # Rows with an error, or with fewer matches, have as many cells as the header.
         cells += [""] * (2 * count - len(cells))
         yield [ranking.path, *cells, ranking.error]
 

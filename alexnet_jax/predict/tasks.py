@@ -86,7 +86,10 @@ def _answer(request: Request, ranked: Sequence[Ranking], words: Words, count: in
 
 
 def _say_unreadable(results: Sequence[Ranking] | Sequence[Output], of: str = "") -> None:
-    """Names the files that could not be read, unless their rows say it, and how many they are."""
+    """Prints the number of files that could not be read.
+
+    Their names and errors are printed too unless they are in the table, as those of Rankings are.
+    """
     bad = [result for result in results if result.error]
     for result in bad:
         if isinstance(result, Output):
@@ -104,9 +107,10 @@ def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
 
 
 def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
-    """Returns a picture for the sheet; a folder called like a class says its true class."""
+    """Returns a picture for the sheet. Its true class is known if its folder is named like one."""
     path = Path(ranking.path)
     label = path.parent.name if path.parent.name in net.class_names else ""
+    # Read again: only the pictures of the sheet are held in memory.
     return sheets.Classified(
         pictures.read(path, net.side).pixels, path.name, ranking.matches, ranking.numbers, label
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from alexnet_jax.figures.style import SETTINGS
 
 THUMBNAIL = 160  # pixels, longest side
-SMALL = 96  # pixels, up to which a picture is embedded as it is
+SMALL = 96  # pixels, side up to which a picture is embedded without loss
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -41,5 +41,6 @@ def figure_uri(figure: Figure) -> str:
     """Returns a figure as an SVG, the same for the same figure."""
     file = io.BytesIO()
     with rc_context(SETTINGS):
+        # Without the date, so that the report of an unchanged run is the same file.
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     return data_uri(file.getvalue(), "image/svg+xml")
