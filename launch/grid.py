@@ -14,7 +14,7 @@ LONGEST_VALUE = 40  # characters of a value in a folder's name
 
 def is_closed(text: str) -> bool:
     """True if the text closes every quote and bracket that it opens."""
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)  # brackets in quotes do not count
     pairs = ("()", "[]", "{}")
     return not {"'", '"'} & set(bare) and all(bare.count(a) == bare.count(b) for a, b in pairs)
 
@@ -99,6 +99,7 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 def file_safe(value: str) -> str:
     """Returns the value if a folder's name can hold it, else what it can hold and a hash."""
     safe = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value)[:LONGEST_VALUE]
+    # The hash keeps values apart that differ only in what the name cannot hold.
     digest = hashlib.sha256(value.encode()).hexdigest()[:6]
     return value if safe == value else "-".join(filter(None, (safe.strip("_"), digest)))
 

@@ -64,7 +64,7 @@ class Point:
 
     Attributes:
       workdir: of the run.
-      changes: that distinguish it from the other points.
+      changes: settings that distinguish it from the other points.
       arguments: of `alexnet_jax.main`.
       config: resolved, as JSON gives it back.
     """
@@ -134,6 +134,7 @@ def make_point(file: str, workdir: Path, common: Changes, changes: Changes) -> P
 
 def as_json(config: ConfigDict) -> Any:
     """Returns the config as JSON gives it back."""
+    # JSON turns tuples into lists, so only this form can equal a config that was read from a file.
     return json.loads(json.dumps(config.to_dict()))
 
 
@@ -179,7 +180,8 @@ def state(point: Point) -> str:
 def start(point: Point) -> subprocess.Popen[bytes]:
     """Starts the point's run as a process of its own, which appends its output to log.txt."""
     point.workdir.mkdir(parents=True, exist_ok=True)
-    (point.workdir / RECORD).unlink(missing_ok=True)
+    (point.workdir / RECORD).unlink(missing_ok=True)  # until its end the run has no exit code
+    # The run finds the package from any working directory.
     path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
     with (point.workdir / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -217,6 +219,7 @@ def run_points(points: Sequence[Point], jobs: int, stop: Stop) -> None:
                 print(f"[{ended}/{len(waiting)}] {line}", flush=True)
             time.sleep(POLL_SECONDS)
     finally:
+        # First all, then the waiting: the runs save at the same time.
         for process in running:
             process.terminate()
         for process in running:
@@ -235,6 +238,7 @@ def last_metrics(workdir: Path) -> dict[str, float]:
 def table_rows(points: Sequence[Point]) -> list[list[Any]]:
     """Returns header and rows, the lowest validation error first, points without one last."""
     keys = swept_keys([point.changes for point in points])
+    # The sort is stable: points without an error stay in the order of the grid.
     found = [(last_metrics(point.workdir), point) for point in points]
     found.sort(key=lambda pair: pair[0].get(ERROR, math.inf))
     rows = [
@@ -276,6 +280,7 @@ def report(folder: Path, points: Sequence[Point]) -> int:
     failed = [point for point in points if state(point) == "failed"]
     for point in failed:
         log = (point.workdir / LOG).read_text(errors="replace").split("\n")
+        # A user's mistake ends the log with its error line, any other error with its traceback.
         last = next((line for line in reversed(log) if line.strip()), "its log is empty")
         print(f"failed: {point.name} (exit code {exit_code(point)}): {last}", file=sys.stderr)
     return 1 if failed else 0
@@ -283,6 +288,7 @@ def report(folder: Path, points: Sequence[Point]) -> int:
 
 def submit_points(values: flags.FlagValues, folder: Path, points: Sequence[Point]) -> None:
     """Submits the points that are not done as one array job; each task runs this file once."""
+    # For people: what the task with the number of the line, from 0, trains.
     lines = [shlex.join(("python", "-m", "alexnet_jax.main", *x.arguments)) for x in points]
     (folder / POINTS).write_text("".join(f"{line}\n" for line in lines))
     task = [sys.executable, str(TOP / "launch" / "sweep.py"), f"--workdir={folder}"]
