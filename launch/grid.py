@@ -77,7 +77,7 @@ def own_points(file: str) -> list[Changes]:
         raise UserError(f"nothing to sweep: give --grid=config.key=1,2 or write sweep() in {file}")
     try:
         points = [{str(key): str(value) for key, value in x.items()} for x in sweep()]
-    except Exception as error:
+    except Exception as error:  # sweep() is the user's code and may raise any
         form = "{'optim.learning_rate': 0.02}"
         raise UserError(f"sweep() in {file} has to yield dicts such as {form}: {error}") from error
     if not points:

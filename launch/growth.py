@@ -82,6 +82,7 @@ def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             numbers = []
+        # Only a width may be a fraction.
         integral = axis == "width" or all(x == round(x) for x in numbers)
         if axis not in AXES or not numbers or not integral or not all(0 < x < 1e9 for x in numbers):
             raise UserError(

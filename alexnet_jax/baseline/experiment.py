@@ -48,7 +48,7 @@ def run(config: ConfigDict, settings: Settings) -> tuple[dict[str, Any], np.ndar
     print(f"images: {len(train)} training, {len(val)} validation, {len(test)} test", flush=True)
     encode = make_encoder(train, settings, config.seed)
     features = encode_all((train, val), encode, settings.features)
-    # Of training images only: nothing is learned from those that the cost is chosen by.
+    # Measured on training images only: nothing is learned from those that the cost is chosen by.
     measured = moments(features[: len(train)])
     standardise(features, measured)
     labels = np.concatenate([train.labels, val.labels])

@@ -74,7 +74,7 @@ def encoder(models: tuple[Model, ...]) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def encode_one(models: tuple[Model, ...], image: jax.Array) -> jax.Array:
-    """Returns the normalised Fisher vectors of every kind, one after the other."""
+    """Returns the normalised Fisher vectors of both kinds: float32 [S, S, 3] → [num_features]."""
     at, found = places(len(image)), []
     for kind, model in zip(KINDS, models, strict=True):
         reduced = (kind(image) - model.mean) @ model.components

@@ -102,10 +102,10 @@ def triangle(patches: jax.Array, centres: jax.Array) -> jax.Array:
 
 
 def pooling_matrix(positions: int, pool: int) -> np.ndarray:
-    """Returns float32 [pool², positions²]: 1 if the patch at this position is in this cell.
+    """Returns the matrix that sums codes over cells: float32 [pool², positions²].
 
-    With pool=2 the cells are the image's quadrants; a middle row belongs to the upper ones, a
-    middle column to the left ones.
+    It is 1 where the patch at a position lies in a cell, otherwise 0. With pool=2 the cells are the
+    image's quadrants; a middle row belongs to the upper ones, a middle column to the left ones.
     """
     bounds = np.ceil(np.arange(1, pool) * positions / pool)
     cell = np.searchsorted(bounds, np.arange(positions), side="right")

@@ -36,16 +36,16 @@ def _declared(
 
 
 def checked_text(argument: str) -> str:
-    """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
+    """Returns the argument; raises UserError unless it is UTF-8, as checkpoints' paths must be."""
     if not is_utf8(argument):
         raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
     return argument
 
 
 def expand_home(argument: str) -> str:
-    """Returns --flag=~/a,~/b with the user's home folder in place of every ~ that begins a path.
+    """Returns an argument such as --flag=~/a,~/b with the home folder in place of each leading ~.
 
-    A shell does that only for a ~ at the start of a word.
+    A shell expands only a ~ at the start of a word.
 
     Raises:
       UserError: a home folder that is not known.

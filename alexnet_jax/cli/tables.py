@@ -45,6 +45,6 @@ def percent(fraction: float) -> str:
 
 def wrap(text: str) -> str:
     """Returns a line for a terminal of 80 columns."""
-    # A path is left whole, so that it can be copied.
+    # A path is not divided, so that it can be copied.
     how = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.fill(text, 80, subsequent_indent="  ", **how)

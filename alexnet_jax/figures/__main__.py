@@ -41,7 +41,7 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
 
     from alexnet_jax.figures.architecture import draw_net
     from alexnet_jax.figures.curves import draw_curves, read_metrics
-    from alexnet_jax.figures.kernels import draw_kernels
+    from alexnet_jax.figures.kernels import draw_kernels, first_convolution
     from alexnet_jax.figures.predictions import draw_predictions
     from alexnet_jax.figures.style import save
     from alexnet_jax.runs.predictions import read_predictions
@@ -52,7 +52,7 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     model, variables, config = load(workdir)
     name = config.model.name
     yield from save(draw_curves(lines, f"{name} on {config.data.name}"), folder, "curves")
-    kernel = np.asarray(variables["params"]["conv1"]["kernel"])
+    kernel = np.asarray(variables["params"][first_convolution(model.net)]["kernel"])
     yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
     yield from save(draw_net(model.net, f"{name}, width {config.model.width:g}"), folder, "net")
     predictions = read_predictions(workdir)

@@ -77,6 +77,7 @@ def _draw_layer(axes: Axes, net: Net, shape: LayerShape, column: int, notes: lis
             ha="center", va="center", fontsize=8, color="white",
         )  # fmt: skip
         for source in _sources(net, tower, column, shape.exchanged):
+            # Arrows from another tower's row stand out: they are the exchanges.
             _arrow(axes, x, source, middle, crosses=abs(source - middle) > 0.1 and column > 1)
     size = f"{layer.size}×{layer.size}" if not isinstance(layer, Dense) else ""
     stride = f"/{layer.stride}" if isinstance(layer, Conv) and layer.stride > 1 else ""
@@ -87,7 +88,7 @@ def _draw_layer(axes: Axes, net: Net, shape: LayerShape, column: int, notes: lis
 def _sources(net: Net, tower: int | None, column: int, exchanged: bool) -> list[float]:
     """Returns the heights of the boxes that a layer reads."""
     everyone = [_centre(net, t) for t in range(net.towers)]
-    if column == 1:
+    if column == 1:  # every tower reads the image
         return [sum(everyone) / len(everyone)]
     return everyone if exchanged or tower is None else [_centre(net, tower)]
 

@@ -7,8 +7,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures.style import SETTINGS
+from alexnet_jax.nets.spec import Conv, Net
 
 GAP = 1  # pixels between two kernels
+
+
+def first_convolution(net: Net) -> str:
+    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
+    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
 
 
 def to_pictures(kernels: np.ndarray) -> np.ndarray:
@@ -46,6 +52,7 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
     count, size = pictures.shape[:2]
     rows = math.ceil(count / columns)
+    # A gap behind every kernel but the last of a row or column.
     sheet = np.ones((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)

@@ -58,7 +58,13 @@ class PlateauRun:
 
 
 def read_runs(folder: Path) -> list[PlateauRun]:
-    """Reads every record of a folder, ordered by crop, classes, std and bias."""
+    """Reads every record of a folder, ordered by crop, classes, std and bias.
+
+    The most classes and the largest bias come first.
+
+    Raises:
+      UserError: the folder has no records.
+    """
     found = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
     if not found:
         raise UserError(f"{folder} has no records; make them with launch/evidence.py")
@@ -66,7 +72,7 @@ def read_runs(folder: Path) -> list[PlateauRun]:
 
 
 def read_run(folder: Path) -> PlateauRun:
-    """Reads one record."""
+    """Reads one record: its config.json and its metrics.jsonl."""
     config = json.loads((folder / "config.json").read_text())
     # conv4 has both of the values that are varied: the paper's bias of conv3 is 0.
     initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}

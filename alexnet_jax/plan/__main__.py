@@ -64,7 +64,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def check_flags(values: flags.FlagValues) -> None:
-    """Raises UserError for values of the flags that cannot be."""
+    """Raises UserError for a format that the table lacks, and for rates that are not positive."""
     if values.format not in FORMATS[values.table]:
         table = f"--table={values.table}" if values.table else "the plan"
         raise UserError(
@@ -72,6 +72,7 @@ def check_flags(values: flags.FlagValues) -> None:
             f"--format={' or '.join(FORMATS[values.table])}"
         )
     for name in ("link_gbps", "device_tflops"):
+        # absl reads inf and nan as floats.
         if not (math.isfinite(values[name].value) and values[name].value > 0):
             raise UserError(f"--{name}={values[name].value:g} has to be more than 0 and finite")
 
@@ -104,11 +105,16 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
 
 
 def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
-    """Raises parallel.data=1 until `devices` are in use; raises UserError if they cannot be."""
+    """Sets parallel.data, if it is 1, so that all `devices` are in use; None leaves it as it is.
+
+    Raises:
+      UserError: the layout has another number of devices.
+    """
     if devices is None:
         return
     if devices < 1:
         raise UserError(f"--devices={devices} has to be at least 1")
+    # 1 is the default: the user has not asked for another division of the batch.
     if parallel.data == 1 and devices % parallel.tower == 0:
         parallel.data = devices // parallel.tower
     if parallel.data * parallel.tower != devices:

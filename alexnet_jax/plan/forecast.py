@@ -82,7 +82,7 @@ def scheme_layout(scheme: str, devices: int, net: Net) -> Layout | None:
         return None
     layout = Layout(devices // towers, towers, scheme == "hybrid" and devices > 1)
     try:
-        check_layout(layout, net, {})
+        check_layout(layout, net, {})  # no batch: it grows with the devices and divides over them
     except UserError:
         return None
     return layout

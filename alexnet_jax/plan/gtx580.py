@@ -61,7 +61,7 @@ def largest_batch(net: Net, layout: Layout) -> int:
 
 
 def sustained(net: Net, days: float) -> float:
-    """Returns the FLOP/s of each of two GPUs that the paper's training takes in these days."""
+    """Returns the FLOP/s that each of two GPUs sustains if the paper's training takes `days`."""
     return IMAGES * step_flops(net, TWO, BATCH) / BATCH / (86_400 * days)
 
 

@@ -13,6 +13,7 @@ _INSTRUCTION = re.compile(
     re.MULTILINE,
 )
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ stands between the members of a long tuple
+# Such as f32[128,9216]; the memory layout {1,0} behind it does not change the number of bytes.
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
@@ -23,7 +24,7 @@ class Transfer:
     Attributes:
       kind: all-gather, all-reduce, reduce-scatter, …
       group: devices that take part together.
-      shape: of the whole array: an all-gather's result, a reduce-scatter's operand.
+      shape: of the complete array: an all-gather's result, a reduce-scatter's operand.
       itemsize: bytes of one element.
       what: name of the tensor, or the name that the program gives the operation.
       name: of the instruction; XLA puts several arrays into one.
@@ -38,7 +39,7 @@ class Transfer:
 
     @property
     def elements(self) -> int:
-        """Returns the number of elements in the whole array."""
+        """Returns the number of elements in the complete array."""
         return math.prod(self.shape)
 
     @property
@@ -100,7 +101,7 @@ def _arrays(line: re.Match[str], shapes: str, devices: int) -> Iterator[Transfer
     for dtype, dimensions in _SHAPE.findall(shapes):
         shape = [int(x) for x in dimensions.split(",") if x]
         if kind == "reduce-scatter":
-            # HLO states what each device keeps; the wire formula needs the whole array.
+            # HLO states the shape that each device keeps; the formula takes the complete array.
             shape[_scattered(rest)] *= group
         yield Transfer(
             kind, group, tuple(shape), _itemsize(dtype), what[1] if what else "", line["name"]

@@ -10,6 +10,7 @@ from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.forecast import Machine, forecast
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20"
+# The paper's epochs and images for each GPU; the training images and classes of ILSVRC-2012.
 EPOCHS, IMAGES, CLASSES, PER_GPU = 90, 1_281_167, 1000, 128
 ONE_GPU = 98.05  # hours
 # GPUs: hours with the full batch (128 × GPUs) in the dense layers, and with parts of 128.

@@ -61,7 +61,7 @@ def _volume(name: str, shape: tuple[int, ...]) -> Row:
 def csv_text(rows: Sequence[Row]) -> str:
     """Returns the rows as CSV with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")  # csv would end lines in \r\n
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().rstrip("\n")

@@ -132,6 +132,7 @@ def memory(net: Net, layout: Layout, images: int, compiled: Any, state: Any) -> 
         "parameter_bytes": local_bytes(state.params),
         "velocity_bytes": local_bytes(state.opt_state),
         "activation_bytes": output_bytes(net, layout, images),
+        # Without the step's arguments and results, which are the state and the batch.
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
     }
 

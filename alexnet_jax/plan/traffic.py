@@ -77,7 +77,7 @@ def moment_transfers(net: Net, layout: Layout) -> list[Transfer]:
             maps, name = (placed.shape.per_tower,), placed.shape.layer.name
             of_tower = [Transfer("all-reduce", layout.data, maps, what=f"{name} {x}") for x in sums]
             found += of_tower * (net.towers // layout.tower)
-    if found and layout.hybrid:  # otherwise it is the number that the loss is divided by
+    if found and layout.hybrid:  # the plain scheme has this sum already, for the loss
         found.append(Transfer("all-reduce", layout.data, (), what="images of the batch"))
     return found
 
@@ -100,7 +100,11 @@ def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
 
 
 def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """Returns the sums of loss, errors, examples and gradient norm, and hybrid labels and mask."""
+    """Returns the transfers for the loss and the errors, and the all-reduces of the gradient norm.
+
+    In the hybrid scheme each device gathers labels and mask and computes the loss of all images.
+    Otherwise each computes that of its share, and loss, errors and number of images are summed.
+    """
     found = []
     if layout.hybrid:
         found = [Transfer("all-gather", layout.data, (batch,), what=x) for x in ("labels", "mask")]

@@ -103,7 +103,7 @@ def read_batches(
     size = math.ceil(len(paths) / batches)
     pictures = in_order(partial(read, side=side), paths, size + AHEAD * THREADS)
     bar = tqdm(total=len(paths), unit=" pictures", disable=not sys.stderr.isatty())
-    with contextlib.closing(pictures), bar:
+    with contextlib.closing(pictures), bar:  # closing ends the threads if the caller stops early
         while batch := list(itertools.islice(pictures, size)):
             pixels = np.zeros((size, side, side, 3), np.uint8)
             for row, picture in zip(pixels, batch, strict=False):

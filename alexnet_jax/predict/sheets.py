@@ -59,7 +59,7 @@ def draw_classes(pictures: Sequence[Classified]) -> Figure:
     lines = max(len(picture.classes) for picture in pictures)
     columns = min(COLUMNS, len(pictures))
     height = CELL + TITLE + lines * LINE
-    sheet = _Sheet(Figure(), columns, -(-len(pictures) // columns), CELL, height)
+    sheet = _Sheet(Figure(), columns, -(-len(pictures) // columns), CELL, height)  # rounded up
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         show(sheet.axes(row, column, 0, CELL), picture.pixels)
@@ -151,6 +151,7 @@ class _Sheet:
           apart: further room behind the first column.
         """
         self.figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
+        # No gap follows the last column and the last row.
         self._size = (
             2 * MARGIN + columns * (width + GAP) - GAP + apart,
             2 * MARGIN + rows * (height + GAP) - GAP + top,

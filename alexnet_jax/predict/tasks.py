@@ -56,6 +56,7 @@ def find_neighbours(request: Request) -> None:
     _answer(request, ranked, NEIGHBOURS, request.neighbours)
     if request.sheet:
         rows = [_neighbour_row(net, x) for x in _on_sheet(ranked, MOST_ROWS)]
+        # The columns of the further neighbours are headed 2, 3 and so on.
         others = map(str, range(2, max(map(len, rows))))
         sheets.rows_sheet(request.sheet, rows, ("picture", f"nearest in {request.layer}", *others))
         print(f"drawn: {request.sheet}")
@@ -99,7 +100,7 @@ def _say_unreadable(results: Sequence[Ranking] | Sequence[Output], of: str = "")
 
 
 def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
-    """Returns the first readable pictures, as many as a sheet holds; says if some are left out."""
+    """Returns the first `most` readable pictures; prints a line if there are more."""
     good = [ranking for ranking in ranked if not ranking.error]
     if len(good) > most:
         print(f"the sheet shows the first {most} of {len(good)} pictures")

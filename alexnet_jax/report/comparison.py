@@ -29,14 +29,10 @@ class Row:
 
 def number_rows(runs: Sequence[RunFacts]) -> list[Row]:
     """Returns the first table of the report: results, length of the training, net and data."""
-    facts = [_numbers(run) for run in runs]
+    facts = [_results(run.numbers) | _training(run) | _identity(run) for run in runs]
     # A dict as a set that keeps the order: runs evaluated on other splits have other rows.
     names = dict.fromkeys(name for found in facts for name in found)
     return [Row(name, tuple(found.get(name, NONE) for found in facts)) for name in names]
-
-
-def _numbers(run: RunFacts) -> dict[str, str]:
-    return _results(run.numbers) | _training(run) | _identity(run)
 
 
 def _results(numbers: Mapping[str, Any]) -> dict[str, str]:

@@ -20,14 +20,14 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def png_uri(pixels: np.ndarray) -> str:
-    """Returns uint8 [H, W, 3], or [H, W, 4] with opacity, as a PNG."""
+    """Returns uint8 [H, W, 3], or [H, W, 4] with opacity, as the URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return data_uri(file.getvalue(), "image/png")
 
 
 def thumbnail_uri(pixels: np.ndarray) -> str:
-    """Returns a picture uint8 [S, S, 3]: a small one as a PNG, a larger one as a small JPEG."""
+    """Returns the URI of a picture, uint8 [S, S, 3]: a PNG, or of a large one a small JPEG."""
     if len(pixels) <= SMALL:
         return png_uri(pixels)
     image = Image.fromarray(pixels)
@@ -38,7 +38,7 @@ def thumbnail_uri(pixels: np.ndarray) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """Returns a figure as an SVG, the same for the same figure."""
+    """Returns a figure as the URI of an SVG; equal figures have equal URIs."""
     file = io.BytesIO()
     with rc_context(SETTINGS):
         # Without the date, so that the report of an unchanged run is the same file.

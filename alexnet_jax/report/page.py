@@ -86,7 +86,7 @@ def run_view(run: RunFacts, place: int, several: bool) -> RunView:
     def curves(columns: int) -> str:
         return figure_uri(draw_curves(run.lines, "", columns)) if run.lines else ""
 
-    narrow = curves(1)
+    narrow = curves(1)  # for the screen of a telephone, see page.html
     return RunView(
         label=run.label,
         colour=comparison.colour(place),

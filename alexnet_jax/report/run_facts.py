@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.cli.evaluation import FILE as EVALUATION
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures.kernels import first_convolution
 from alexnet_jax.nets.shapes import without_statistics
-from alexnet_jax.nets.spec import Conv, Net
+from alexnet_jax.nets.spec import Net
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.metrics import FILE as METRICS
 from alexnet_jax.runs.metrics import read_lines
@@ -84,11 +85,6 @@ def read_run(label: str, workdir: Path) -> RunFacts:
         predictions=predictions,
         environment=environment,
     )
-
-
-def first_convolution(net: Net) -> str:
-    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
-    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def only_run(workdir: Path) -> Iterator[None]:
                 "another --workdir"
             ) from error
         except OSError as error:
-            # Some network drives have no locks; a run there must go on all the same.
+            # Some network drives have no locks; a run on one of them must still be possible.
             print(f"{workdir} cannot be locked ({error.strerror}): start no second training in it")
         try:
             yield

@@ -54,7 +54,7 @@ def read_lines(path: Path) -> list[Line]:
       UserError: it cannot be read, or a line is no object.
     """
     try:
-        # What follows the last line break is empty, or half of a line.
+        # The text after the last line break is empty, or half of a line.
         *complete, _ = path.read_text().split("\n")
         return [{**json.loads(line)} for line in complete]
     except OSError as error:

@@ -148,7 +148,7 @@ class Reporter:
         return self._reached_at == step
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes and shows a validation."""
+        """Writes the values of a validation, such as val/loss, and prints them in a line."""
         self._write(step, values)
         self.say(
             f"validation at step {step}: top-1 error {100 * values['val/top1_error']:.2f} %, "

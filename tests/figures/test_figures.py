@@ -8,8 +8,10 @@ import pytest
 from commands import SMALL, error_line, run
 from PIL import Image
 
+from alexnet_jax.convert import write_workdir
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures.__main__ import figures_of_run
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
@@ -183,6 +185,17 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
     assert done.stdout.splitlines()[0] == str(tmp_path / "plateau.png")
     with Image.open(tmp_path / "plateau.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path):
+    config = base.get_config()
+    config.model.update(width=1 / 16, num_classes=10, without=("conv1",))
+    config.data.input_mean = (0.0, 0.0, 0.0)
+    write_workdir(tmp_path, config, {}, np.zeros(3, np.float32))
+    line = {"step": 1, "epoch": 1.0, "time": 1.0, "train/loss": 2.3}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    names = {path.name for path in figures_of_run(tmp_path)}
+    assert names == {f"{x}.{y}" for x in ("curves", "kernels", "net") for y in ("png", "svg")}
 
 
 @pytest.mark.slow

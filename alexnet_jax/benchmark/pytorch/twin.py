@@ -165,7 +165,7 @@ def _modules(
 def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
     side, _, maps = read
     near, over = layer.padding, overhang(side, layer)
-    # Conv2d pads all edges alike; where windows hang over, right and bottom need more.
+    # Conv2d pads all four edges equally; windows that hang over need more on the right and below.
     pad = {f"{layer.name}_pad": nn.ZeroPad2d((near, near + over) * 2)} if over else {}
     padding = 0 if over else near
     how = {"stride": layer.stride, "padding": padding, "bias": layer.bias is not None}
