@@ -8,7 +8,6 @@ import pytest
 from commands import SMALL, error_line, run
 from PIL import Image
 
-from alexnet_jax.convert import write_workdir
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.__main__ import figures_of_run
@@ -19,9 +18,12 @@ from alexnet_jax.figures.kernels import colour_fraction, mosaic, to_pictures
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.predictions import chosen, draw_predictions
 from alexnet_jax.figures.scaling import draw_scaling, read_scaling
-from alexnet_jax.nets.variants import published
+from alexnet_jax.nets.shapes import array_shapes
+from alexnet_jax.nets.variants import published, resolve
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs.predictions import Predictions
+from alexnet_jax.weights.hub import hub_files
+from alexnet_jax.weights.trained_net import TrainedNet
 from configs import base
 
 
@@ -189,9 +191,14 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
 
 def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path):
     config = base.get_config()
-    config.model.update(width=1 / 16, num_classes=10, without=("conv1",))
-    config.data.input_mean = (0.0, 0.0, 0.0)
-    write_workdir(tmp_path, config, {}, np.zeros(3, np.float32))
+    config.model.update(width=1 / 16, num_classes=10, without=("conv1", "conv4", "fc7"))
+    config.data.crop_size = 32
+    net, rng, params = resolve(config.model, 32), np.random.default_rng(0), {}
+    for (layer, name), sides in array_shapes(net).items():
+        params.setdefault(layer, {})[name] = rng.normal(size=sides)
+    trained = TrainedNet(net, params, config, np.zeros(3), ())
+    for name, content in hub_files(trained, {}, "mit").items():
+        (tmp_path / name).write_bytes(content)
     line = {"step": 1, "epoch": 1.0, "time": 1.0, "train/loss": 2.3}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     names = {path.name for path in figures_of_run(tmp_path)}
