@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.predict.loaded_net import Output
-from alexnet_jax.predict.pictures import text_of
 from alexnet_jax.predict.rankings import Ranking
 
 
@@ -31,7 +30,7 @@ def rank_neighbours(
 
     def rank(query: Output) -> Ranking:
         if query.values is None:
-            return Ranking(text_of(query.path), error=query.error)
+            return Ranking(str(query.path), error=query.error)
         # One more than asked for: the query itself may be among them.
         distances, rows = index.kneighbors(_rows([query]), min(count + 1, len(usable)))
         found = {paths[row]: float(d) for d, row in zip(distances[0], rows[0], strict=True)}
@@ -45,9 +44,7 @@ def _ranking(query: Path, found: dict[Path, float], count: int) -> Ranking:
     # The same file can be named in two ways, such as by a link.
     own = query.resolve()
     others = [path for path in found if path.resolve() != own][:count]
-    return Ranking(
-        text_of(query), tuple(map(text_of, others)), tuple(found[path] for path in others)
-    )
+    return Ranking(str(query), tuple(map(str, others)), tuple(found[path] for path in others))
 
 
 def _rows(outputs: Sequence[Output]) -> np.ndarray:

@@ -110,18 +110,20 @@ def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
 def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
     """Returns a picture for the sheet. Its true class is known if its folder is named like one."""
     path = Path(ranking.path)
-    label = path.parent.name if path.parent.name in net.class_names else ""
+    shown = Path(pictures.text_of(path))
+    label = shown.parent.name if shown.parent.name in net.class_names else ""
     # Read again: only the pictures of the sheet are held in memory.
     return sheets.Classified(
-        pictures.read(path, net.side).pixels, path.name, ranking.matches, ranking.numbers, label
+        pictures.read(path, net.side).pixels, shown.name, ranking.matches, ranking.numbers, label
     )
 
 
 def _neighbour_row(net: LoadedNet, ranking: Ranking) -> list[sheets.Captioned]:
     """Returns a picture and its neighbours for the sheet."""
-    names = (Path(ranking.path).name, *(f"distance {number:.1f}" for number in ranking.numbers))
-    paths = map(Path, (ranking.path, *ranking.matches))
+    paths = [Path(text) for text in (ranking.path, *ranking.matches)]
+    name = Path(pictures.text_of(paths[0])).name
+    captions = (name, *(f"distance {number:.1f}" for number in ranking.numbers))
     return [
-        sheets.Captioned(pictures.read(path, net.side).pixels, name)
-        for path, name in zip(paths, names, strict=True)
+        sheets.Captioned(pictures.read(path, net.side).pixels, caption)
+        for path, caption in zip(paths, captions, strict=True)
     ]
