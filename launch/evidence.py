@@ -171,6 +171,7 @@ def prepare_store(name: str, data: Path, source: str) -> None:
     folder, store = data / f"{name}-pictures", STORES[name]
     link_pictures(read_tiny_imagenet(source), folder, store)
     arguments = (f"--source={folder}", f"--dir={data / name}", "--encoding=raw")
+    # 64 pixels is the pictures' own size: they are stored as they are.
     size = (f"--image_size={store.size}",) if store.size != 64 else ()
     call(data / f"{name}.log", "alexnet_jax.prepare", "--name=folder", *arguments, *size)
 
@@ -261,6 +262,7 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
         "commit": commit(),
         "seed": config["seed"],
         "diverged": diverged,
+        # The time in metrics.jsonl goes on over restarts; wall_seconds is that of the last start.
         "training_seconds": max(json.loads(line)["time"] for line in lines),
         "wall_seconds": round(seconds, 1),
         "runs_at_once": jobs,

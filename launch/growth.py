@@ -120,6 +120,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
       UserError: the command failed; with the end of its error output.
     """
     module, *rest = arguments
+    # An empty cache for each point: the first start is then a cold one.
     with tempfile.TemporaryDirectory(prefix="alexnet_growth-") as cache:
         done = subprocess.run(
             [sys.executable, "-m", f"alexnet_jax.{module}", *rest],

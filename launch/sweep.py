@@ -54,7 +54,7 @@ from alexnet_jax.runs.signals import Stop
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
 ERROR = "val/top1_error"
 COLUMNS = ("step", ERROR, "val/top5_error", "val/loss", "train/loss", "time")
-HEADER = (*COLUMNS[:-1], "seconds", "state", "point")
+HEADER = (*COLUMNS[:-1], "seconds", "state", "point")  # the metric `time` is called seconds
 POLL_SECONDS = 0.1
 
 
@@ -169,6 +169,7 @@ def exit_code(point: Point) -> int | None:
     record = {}
     with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or half of a copy
         record = {**json.loads(path.read_text())}
+    # After a change of the settings the point is not done, whatever its folder holds.
     return record.get("exit_code") if record.get("config") == point.config else None
 
 

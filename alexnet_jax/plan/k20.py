@@ -15,7 +15,7 @@ EPOCHS, IMAGES, CLASSES, PER_GPU = 90, 1_281_167, 1000, 128
 ONE_GPU = 98.05  # hours
 # GPUs: hours with the full batch (128 × GPUs) in the dense layers, and with parts of 128.
 PUBLISHED = {2: (50.24, 50.90), 4: (26.20, 26.78), 8: (15.68, 15.91)}
-LINKS = (6.0, 3.0)  # GB/s
+LINKS = (6.0, 3.0)  # GB/s: what PCIe 2 ×16 sustains, and between GPUs under different CPUs
 NET = published("one_weird_trick", CLASSES)
 TEXT = """\
 # The plan's forecast beside the 2014 table (8×K20)
@@ -83,6 +83,7 @@ def _table() -> str:
     alone = f"{hours(1, False, LINKS[0]):.2f}"
     rows = [
         (*header, *deviations),
+        # One GPU sends nothing, so its row holds for any link.
         ("1", "any", f"{ONE_GPU}", "–", alone, "calibrated", "–", alone, "calibrated"),
         *(_row(gpus, link) for link in LINKS for gpus in PUBLISHED),
     ]

@@ -42,7 +42,7 @@ def plan_record(config: ConfigDict, compiled: Any, state: Any, machine: Machine)
     net, layout = resolve(config.model, config.data.crop_size), layout_of(config.parallel)
     batch, parts = config.data.batch_size, config.train.accumulate_steps
     found = read_transfers(compiled.as_text())
-    alone = forecast(net, Layout(), batch, machine)
+    alone = forecast(net, Layout(), batch, machine)  # the batch of each device in weak scaling
     return {
         "model": config.model.name,
         "towers": net.towers,

@@ -76,6 +76,7 @@ def moment_transfers(net: Net, layout: Layout) -> list[Transfer]:
         if isinstance(placed.shape.layer, BatchNorm) and placed.batch_split:
             maps, name = (placed.shape.per_tower,), placed.shape.layer.name
             of_tower = [Transfer("all-reduce", layout.data, maps, what=f"{name} {x}") for x in sums]
+            # Each tower has moments of its own, and a device can hold several towers.
             found += of_tower * (net.towers // layout.tower)
     if found and layout.hybrid:  # the plain scheme has this sum already, for the loss
         found.append(Transfer("all-reduce", layout.data, (), what="images of the batch"))

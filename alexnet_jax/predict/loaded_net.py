@@ -99,6 +99,7 @@ def make_feature_reader(net: LoadedNet, layer: str) -> Compute:
     @jax.jit
     def features(params: Any, images: jax.Array, stats: InputStats) -> jax.Array:
         # params and stats are arguments: as constants they would be part of the compiled program.
+        # The centre, not mirrored: the only view of an evaluation in one view.
         x = view(images, stats, net.model.net.crop, *VIEWS[1][0])
         return net.model.apply({"params": params}, x)[1][layer]
 

@@ -108,7 +108,7 @@ def _end_of(path: str, columns: int) -> str:
 
 
 def _bar(probability: float) -> str:
-    whole, part = divmod(round(8 * BAR_COLUMNS * probability), 8)
+    whole, part = divmod(round(8 * BAR_COLUMNS * probability), 8)  # in eighths of a column
     return ("█" * whole + EIGHTHS[part]).rstrip()
 
 
