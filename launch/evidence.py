@@ -112,6 +112,10 @@ def call(log: Path, *words: object) -> None:
 
     Its output goes to the log, which a later call appends to.
 
+    Args:
+      log: text file.
+      words: module, such as alexnet_jax.main, and its flags.
+
     Raises:
       UserError: it failed; the message ends with its last line.
     """

@@ -39,8 +39,13 @@ class Settings:
 def run(config: ConfigDict, settings: Settings) -> tuple[dict[str, Any], np.ndarray]:
     """Runs the experiment and prints its progress.
 
-    Returns its result (errors are fractions) and int [N, 5], the classes with the highest scores
-    for each test image, highest first.
+    Args:
+      config: only `data` and `seed` are used.
+      settings: the command's other flags.
+
+    Returns:
+      The numbers of the result, with errors as fractions; and int [N, 5], the classes with the
+      highest scores for each test image, highest first.
     """
     dataset = open_dataset(config.data)
     train, val, test = (dataset.splits[name] for name in ("train", "val", "test"))

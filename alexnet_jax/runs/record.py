@@ -142,7 +142,7 @@ def check_resumable(record: RunRecord, facts: DataFacts) -> None:
         )
     if record.data is None:
         return
-    # The checksum differs with any of the others, and is the one that explains least: it is last.
+    # Only the first difference is reported: the checksum is last, because it explains least.
     names = ("name", "image_size", "class_names", "sizes", "checksum")
     difference = data_difference(record.data, facts, *names)
     if difference:

@@ -79,6 +79,12 @@ def report(
 
     They say how pixels become the net's input, in which settings the net departs from the file's
     own, which layers are drawn at random, which arrays are unused, and if weights look untrained.
+
+    Args:
+      config: as `fill_config` leaves it.
+      layout: of the file.
+      found: arrays that the net takes from the file.
+      params: made of these arrays.
     """
     data, native = config.data, layout.nets[0]
     mean, scale = (

@@ -117,7 +117,10 @@ def _other_classifier(
 
 
 def units(layout: WeightLayout, layer: str, arrays: Arrays) -> int | None:
-    """Returns the number of a layer's units in the file, by its bias or else its kernel."""
+    """Returns the number of a layer's units in the file: the length of its bias or else its kernel.
+
+    Returns None if the file has neither.
+    """
     for name in reversed(layout.names(layer)):
         if name in arrays and arrays[name].ndim:
             return len(arrays[name])
@@ -148,7 +151,14 @@ def _faults(arrays: Arrays, expected: Shapes) -> Iterator[str]:
 
 
 def match(layout: WeightLayout, net: Net, arrays: Arrays, file: Path, *, partial: bool) -> Match:
-    """Returns what the net takes from the arrays of a file, under the layout's names.
+    """Returns the arrays of a file that the net takes, under the layout's names.
+
+    Args:
+      layout: of the file.
+      net: resolved.
+      arrays: of the file, as `renamed` returns them.
+      file: path for the error messages.
+      partial: layers that do not fit the file are left to be drawn at random.
 
     Raises:
       UserError: the arrays are not exactly the expected ones (with `partial`: no layer fits), or
