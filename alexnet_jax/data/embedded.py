@@ -7,7 +7,7 @@ import numpy as np
 from alexnet_jax.data import image_statistics
 from alexnet_jax.data.store import Dataset, Split
 
-DIGITS_IMAGES = 1797
+DIGITS_IMAGES = 1797  # known without importing scikit-learn
 DIGITS_TEST = round(0.2 * DIGITS_IMAGES)
 DIGITS_SIDE = 8  # pixels
 DIGITS_NAMES = tuple("0123456789")
@@ -23,7 +23,8 @@ def digits(image_size: int) -> Dataset:
     originals = load_digits()
     order = np.random.default_rng(0).permutation(DIGITS_IMAGES)
     grey = enlarge(originals.images[order] * (255 / 16), image_size)
-    # Many values are exact halves; the offset rounds them up on every machine.
+    # Many values are exact halves, which matrix products of other machines may miss by a rounding
+    # error. The offset rounds all of them up.
     grey = np.rint(grey + 1e-6)
     images = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=3)
     labels = originals.target[order].astype(np.int32)
@@ -42,9 +43,11 @@ def digits_sizes() -> dict[str, int]:
 def synthetic(num_images: int, num_classes: int, image_size: int) -> Dataset:
     """Returns random images that can be learned: a blotchy pattern for each class, plus noise.
 
-    Each of the splits 'train', 'val' and 'test' has num_images images. Every call returns the same.
+    Each of the splits 'train', 'val' and 'test' has num_images images. Every call returns the same
+    images.
     """
     rng = np.random.default_rng(0)
+    # 64 to 192, so that noise of ±64 stays within 0–255.
     blotches = rng.uniform(64, 192, (num_classes, 3, DIGITS_SIDE, DIGITS_SIDE))
     patterns = enlarge(blotches, image_size).transpose(0, 2, 3, 1).astype(np.uint8, order="C")
     splits = {name: noisy(patterns, num_images, rng) for name in ("train", "val", "test")}
@@ -61,7 +64,8 @@ def noisy(patterns: np.ndarray, num_images: int, rng: np.random.Generator) -> Sp
     labels = rng.integers(len(patterns), size=num_images).astype(np.int32)
     noise = rng.integers(-64, 64, (num_images, *patterns.shape[1:]), dtype=np.int8)
     images = patterns[labels]
-    # uint8 addition wraps to the right sum, because patterns lie within 64–191.
+    # In place, without a copy in a wider type: sums of 64–191 and ±64 fit into uint8, whose
+    # addition is that of int8 modulo 256.
     np.add(images, noise.view(np.uint8), out=images)
     return Split(images, labels)
 
@@ -78,6 +82,7 @@ def enlarge(images: np.ndarray, size: int) -> np.ndarray:
 def interpolation(old: int, new: int) -> np.ndarray:
     """Returns the float64 [new, old] matrix of linear interpolation along one axis."""
     position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    # Weights of 1 at the position itself, falling to 0 one pixel away.
     return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(old)))
 
 

@@ -36,4 +36,5 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) 
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # an error must not wait for work that nobody takes
+            # After an error, or if the iterator is abandoned: the work left over is in vain.
+            pool.shutdown(cancel_futures=True)

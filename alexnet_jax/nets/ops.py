@@ -159,8 +159,8 @@ def _response_norm_backward(
     # Only x is kept for the backward pass: computing the denominator d again costs less than
     # reading it from memory.
     scale, next_power = _powers(k + alpha * _window_sum(x * x, axes, size), beta)
-    # dL/dx_i = g_i d_i^−beta − 2 alpha beta x_i Σ_j g_j x_j d_j^−(beta + 1), summed over the j whose
-    # windows hold i. Windows are symmetric, so these j are the window of i.
+    # dL/dx_i = g_i d_i^−beta − 2 alpha beta x_i Σ_j g_j x_j d_j^−(beta + 1). The j are those whose
+    # windows hold i: as windows are symmetric, they are the window of i.
     inner = _window_sum(g * x * next_power, axes, size)
     return (g * scale - (2 * alpha * beta) * x * inner,)
 

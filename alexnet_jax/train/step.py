@@ -128,9 +128,9 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
         count = parallel.psum_batch(real.sum(), layout)
         indices = parallel.example_indices(len(images), layout)
 
-        def part_of(images: jax.Array, part: parallel.Part) -> Part:
-            own = (parallel.part_rows(x, part) for x in (images, indices, batch["mask"]))
-            rows = (parallel.part_rows(x, part, shares) for x in (labels, real))
+        def part_of(images: jax.Array, index: parallel.PartIndex) -> Part:
+            own = (parallel.part_rows(x, index) for x in (images, indices, batch["mask"]))
+            rows = (parallel.part_rows(x, index, shares) for x in (labels, real))
             return Part(*own, *rows)
 
         # The gradients of all parts are summed on the device first, then over the devices once.
