@@ -24,6 +24,7 @@ def seal(folder: Path) -> None:
         path_to_disk(path)
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = of_file(path)
+    # Last: a folder that was interrupted has no record, and so counts as damaged.
     write_text(folder / RECORD, json.dumps(files, indent=1) + "\n")
 
 
@@ -41,7 +42,7 @@ def _fingerprint(folder: Path) -> tuple[tuple, ...]:
     return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in found)
 
 
-# Cached: a command checks a checkpoint several times, and hashing takes seconds a GB.
+# Cached: a command checks a checkpoint several times, and hashing takes seconds per GB.
 @functools.lru_cache
 def _damage(folder: Path, fingerprint: tuple[tuple, ...]) -> str:
     if not fingerprint:
