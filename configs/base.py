@@ -15,8 +15,8 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """Returns every setting at its default."""
     config = ConfigDict()
-    config.seed = 0  # all randomness is a function of it: initial weights, order, crops, masks
-    config.init_from = ""  # checkpoint whose parameters and input to start from; empty = random
+    config.seed = 0  # decides all that is random: initial weights, order, crops, dropout
+    config.init_from = ""  # checkpoint whose net, parameters and input to start from; empty = random
     config.data = data_settings()
     config.model = model_settings()
     config.optim = optim_settings()
@@ -111,7 +111,7 @@ def train_settings() -> ConfigDict:
     train.label_smoothing = 0.0  # probability that targets give to all classes in equal parts
     train.ema_decay = 0.0  # a step's decay of the parameters' average, which is evaluated; 0 = none
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
-    train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
+    train.stop_at_train_error = 0.0  # fraction; ends at this top-1 training error; 0 = never
     return train
 
 

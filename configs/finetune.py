@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.init_from = "runs/pretrained"
     config.data.augment.colour = "none"
     config.optim.learning_rate = 0.001
-    config.optim.layer_factors = (("fc8", 10.0),)
+    config.optim.layer_factors = (("fc8", 10.0),)  # it alone starts from random weights
     config.optim.schedule = "cosine"
     config.train.epochs = 20.0
     return config
