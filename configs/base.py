@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """Returns every setting at its default."""
     config = ConfigDict()
     config.seed = 0  # decides all that is random: initial weights, order, crops, dropout
-    config.init_from = ""  # checkpoint whose net, parameters and input to start from; empty = random
+    config.init_from = ""  # checkpoint whose net, parameters and input are taken; empty = random
     config.data = data_settings()
     config.model = model_settings()
     config.optim = optim_settings()

@@ -219,7 +219,7 @@ def streamed(split: Split, records: Records, order: Order, steps: range) -> Iter
     dataset = source.map(
         lambda step: tf.numpy_function(read, [step], tf.uint8),
         num_parallel_calls=READERS,
-        # In order, whichever thread is done first: the batch of a step is a function of the step.
+        # In order, even if a later batch is read first: the batch is a function of the step.
         deterministic=True,
     )
     reading = [dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()]

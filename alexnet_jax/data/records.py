@@ -69,7 +69,7 @@ class Records:
             memory = own_pages(math.prod(shape))
         pixels = np.frombuffer(memory, np.uint8)
         # `pixels` is collected with the last array that views it, also one inside jax or tf.data.
-        # No finalizer at exit, where nobody reuses the memory.
+        # No finalizer runs at exit, when the memory is not reused.
         weakref.finalize(pixels, self._free.append, memory).atexit = False
         return pixels.reshape(shape)
 

@@ -12,7 +12,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 def cores() -> int:
     """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        # os.cpu_count() would name the whole machine's, also in a container or a SLURM job.
+        # os.cpu_count() would count all cores of the machine, even in a container or a SLURM job.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

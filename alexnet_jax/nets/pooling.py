@@ -75,7 +75,7 @@ class Windows:
         # Output position p receives element i of window w if p = w · stride + i. All positions
         # with the same remainder p mod stride are one sum of shifted arrays; interleaving the
         # remainders gives the positions in order.
-        # Cells: positions of one remainder, as many as the windows reach or the length needs.
+        # Cells are the positions of one remainder: enough for all windows and for the length.
         cells = max(self.count + (self.size - 1) // self.stride, -(-length // self.stride))
         before, after = taps[0].shape[:axis], taps[0].shape[axis + 1 :]
         zero = jnp.zeros((), taps[0].dtype)

@@ -96,7 +96,7 @@ class LRN:
     """
 
     name: str
-    # The paper's constants (§3.3), chosen there on a validation set.
+    # The paper's constants (§3.3), which its authors chose on a validation set.
     size: int = 5
     k: float = 2.0
     alpha: float = 1e-4

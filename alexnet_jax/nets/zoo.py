@@ -54,7 +54,7 @@ def _fully_connected(
 def _alexnet(std: float) -> tuple[Layer, ...]:
     """Returns the paper's convolutions with this initial std in conv3 to conv5."""
     return (
-        # (224 − 11) ÷ 4 is no whole number: the code rounds up, and the 55th window hangs over.
+        # (224 − 11) ÷ 4 is no integer: the released code rounds up, and the last window hangs over.
         Conv("conv1", 96, 11, stride=4, ceil=True),  # 224 → 55×55×96
         LRN("norm1"),
         MaxPool("pool1"),  # 27×27×96
@@ -203,7 +203,7 @@ def _cuda_convnet_18pct(norms: bool, decay: float, last_decay: float) -> tuple[L
         *norm(2),
         Conv("conv3", 64, 5, padding=2, weight_decay=decay),  # 8×8×64
         AvgPool("pool3"),  # 4×4×64
-        # A weight decay of 1 is no typing error: Caffe's cifar10_full has 250 × 0.004 too.
+        # A weight decay of 1 is no typing error: Caffe's cifar10_full has 250 × 0.004 = 1, too.
         Dense("fc10", None, activation=None, divided=False, weight_decay=last_decay),
     )
 

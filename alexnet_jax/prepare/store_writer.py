@@ -89,7 +89,7 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
     }
     # Last, because a folder with a manifest counts as a complete store.
     store_files.write_json(directory / MANIFEST, manifest | {SELF: digest_of(manifest)})
-    # Only now: without partial.json and a manifest, the folder would count as somebody else's.
+    # Only now: a folder with neither partial.json nor a manifest is refused as no store.
     tidy(directory)
     return manifest
 

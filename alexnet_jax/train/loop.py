@@ -66,8 +66,8 @@ def save(
     # update was finite.
     check_state(int(state.step), (state.params, state.opt_state))
     record = replace(record, seconds=reporter.sync())
-    # On a full disk, lines of metrics.jsonl are held in memory. A run that is resumed from a later
-    # step than theirs would lack them for good.
+    # On a full disk, lines of metrics.jsonl wait in memory. If this step were saved and the run
+    # resumed from it, those lines would never be written.
     if not reporter.behind:
         # The mean belongs to the parameters: with another mean, the net sees other inputs.
         mean = np.asarray(session.stats.mean)
