@@ -52,7 +52,7 @@ def augment_settings() -> ConfigDict:
     augment.crop = True  # random crops in training; False = the centre
     augment.flip = False  # horizontal mirror with probability 1/2 (digits have a left and a right)
     augment.colour = "none"  # noise along the colour components: none, paper, code
-    augment.colour_scale = 0.1  # standard deviation of the noise, in components
+    augment.colour_scale = 0.1  # standard deviation of the noise, in colour components (paper §4.1)
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
     return augment
 
@@ -71,9 +71,9 @@ def model_settings() -> ConfigDict:
     model.dropout = config_dict.placeholder(float)  # probability of dropping a unit; 0 = none
     model.exchange = config_dict.placeholder(tuple)  # layers before which the towers exchange
     model.without = ()  # names of layers to leave out
-    # ((layer, std, bias), …): these layers' initial weights and biases in the published net at its
-    # own size. At another width, crop or number of towers each std but conv1's is multiplied by
-    # √(published fan-in ÷ fan-in), as the stds of the net itself are.
+    # ((layer, std, bias), …): initial weights and biases of these layers, for the published size of
+    # the net. At another width, crop or number of towers, each std except conv1's is multiplied by
+    # √(published fan-in ÷ fan-in), like the net's own stds.
     model.initial = ()
     return model
 
@@ -82,6 +82,7 @@ def optim_settings() -> ConfigDict:
     """Returns the settings of the update rule, and of the learning rate over time and by layer."""
     optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
+    # Rate, momentum and decay are those of paper §5; twice the rate for biases, the released code's.
     optim.learning_rate = 0.01  # of the weights at the start
     optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate

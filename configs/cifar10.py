@@ -20,7 +20,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the net, rates and schedule of `layers-18pct.cfg`."""
+    """Returns the settings of base.py with the net, rates and schedule of `layers-18pct.cfg`."""
     config = base.get_config()
     config.data.name = "cifar10"
     config.data.image_size = 32

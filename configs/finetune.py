@@ -14,7 +14,7 @@ from configs import folder
 
 
 def get_config() -> ConfigDict:
-    """folder.py with a tenth of the rate, and the classifier at ten times that of the others."""
+    """Returns the settings of folder.py with a tenth of the rate, except for the classifier."""
     config = folder.get_config()
     config.init_from = "runs/pretrained"
     config.data.augment.colour = "none"

@@ -19,7 +19,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the paper's net, recipe and data."""
+    """Returns the settings of base.py with the paper's net, recipe and data."""
     config = base.get_config()
     config.data.name = "imagenet2012"
     config.data.image_size = 256  # paper §2

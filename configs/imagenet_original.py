@@ -16,7 +16,7 @@ from configs import imagenet
 
 
 def get_config() -> ConfigDict:
-    """imagenet.py with the net and the schedule of layers-145 and its parameter file."""
+    """Returns the settings of imagenet.py with the released code's net and schedule."""
     config = imagenet.get_config()
     config.model.name = "alexnet_original"
     config.data.augment.colour = "code"

@@ -21,7 +21,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the released net on crops of 112 of 128 pixels, and a listed schedule."""
+    """Returns the settings of base.py with the released net on crops of 112 of 128 pixels."""
     config = base.get_config()
     config.data.name = "folder"
     config.data.dir = "data/tiny_imagenet"
