@@ -82,7 +82,7 @@ def optim_settings() -> ConfigDict:
     """Returns the settings of the update rule, and of the learning rate over time and by layer."""
     optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
-    # Rate, momentum and decay are those of paper §5; twice the rate for biases, the released code's.
+    # Rate, momentum and decay are from paper §5, twice the rate for biases from the released code.
     optim.learning_rate = 0.01  # of the weights at the start
     optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
