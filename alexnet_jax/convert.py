@@ -93,6 +93,7 @@ def convert_file(values: flags.FlagValues) -> int:
     layout, model, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
     arrays, notes = matching.renamed(layout, NETS[model], readers.read(file))
+    # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
     params = to_params(layout, net, found.arrays)
@@ -146,6 +147,7 @@ def free_workdir(values: flags.FlagValues) -> Path:
     directory = Path(values.workdir).expanduser()
     workdir.check_encoding(directory)
     checks.check_writable(directory)
+    # The config too: a training writes it before its first checkpoint.
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")
     return directory

@@ -80,6 +80,7 @@ def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., j
     ) -> jax.Array:
         x = view(images, stats, model.net.crop, row, column, mirror)
         logits = per_device.apply({"params": params}, x)[0].astype(jnp.float32)
+        # All rows on every device, so that every process can fetch them to its host.
         return parallel.gather_rows(jax.nn.log_softmax(logits), devices.layout)
 
     batch = parallel.batch_spec(devices.layout)

@@ -65,6 +65,7 @@ def check(values: flags.FlagValues) -> Request:
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
     target, checkpoint = (Path(x).expanduser() for x in (values.to, values.checkpoint))
+    # With a / behind, a name with a dot is a folder's. Path drops the /, so the flag is looked at.
     kind = "" if values.to.endswith("/") else target.suffix
     if kind and kind not in FILES:
         raise UserError(

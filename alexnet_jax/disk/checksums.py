@@ -62,6 +62,7 @@ def _file_damage(folder: Path, name: str, recorded: object) -> str:
     found = of_file(folder / name)
     if found == recorded:
         return ""
+    # The record itself may be damaged, and still be JSON.
     size = recorded.get("bytes") if isinstance(recorded, dict) else None
     if found["bytes"] != size:
         return f"{name} has {found['bytes']} bytes instead of {size}"

@@ -60,6 +60,7 @@ def common_size(paths: list[Path]) -> tuple[int, int] | None:
     """
     found = set()
     for path in paths:
+        # A bad file is reported, or skipped, when it is read.
         with contextlib.suppress(BadImageError):
             found.add(stated_size(path))
         # Photographs mostly differ, so that a few headers are enough.

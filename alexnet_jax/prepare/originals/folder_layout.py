@@ -53,6 +53,7 @@ def read_layout(source: Path) -> Layout:
         del found["test"]
         notes.append(f"{folders['test'].name} is not read: it has no labels")
     splits = {split: x.classes for split, x in found.items()}
+    # Without folders for the splits, the training images lie in `source` itself.
     check_classes({"train": source, **folders}, splits)
     return Layout(splits, tuple(notes))
 
@@ -122,6 +123,7 @@ def words_of(name: str) -> set[str]:
 def has_unlabelled_test(folders: dict[str, Path], found: dict[str, ClassFolders]) -> bool:
     """True if the test images are Tiny-ImageNet's, whose labels are not published."""
     annotated = "val" in folders and tiny_imagenet.is_annotated(folders["val"])
+    # Its test/images/ was taken for a class folder, the only one.
     return annotated and "test" in found and [*found["test"].classes] == [tiny_imagenet.IMAGES]
 
 

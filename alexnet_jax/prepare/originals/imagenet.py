@@ -81,6 +81,7 @@ def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
             if wnid not in wnids or not member.isfile():
                 raise UserError(f"{path} holds {member.name!r}, which is no class of ILSVRC-2012")
             classes.add(wnid)
+            # Read in place: nothing is extracted, and tarfile seeks over the images.
             inner = Window(file, member.offset_data, member.size)
             images += sum(1 for _ in walk(inner, f"{path}: {member.name}"))
     return {"classes": len(classes), "training images": images}
