@@ -65,7 +65,7 @@ def check(values: flags.FlagValues) -> Request:
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
     target, checkpoint = (Path(x).expanduser() for x in (values.to, values.checkpoint))
-    # With a / behind, a name with a dot is a folder's. Path drops the /, so the flag is looked at.
+    # From the flag itself: Path drops the / that marks a folder with a dot in its name.
     kind = "" if values.to.endswith("/") else target.suffix
     if kind and kind not in FILES:
         raise UserError(
