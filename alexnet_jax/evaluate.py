@@ -67,11 +67,11 @@ def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., jax.Array]:
-    """Returns the compiled function (params, images, stats, row, column, mirror) → probabilities.
+    """Returns the compiled function of (params, images, stats, row, column, mirror).
 
-    The images are uint8 [N, S, S, 3]. Row, column and mirror are those of `preprocess.view`, and
-    arguments so that one program serves all ten views. The result has the logarithms of the
-    probabilities, float32 [N, classes].
+    It maps images, uint8 [N, S, S, 3], to log-probabilities, float32 [N, classes]. Row, column and
+    mirror are those of `preprocess.view`. They are arguments, so that one program serves all ten
+    views.
     """
     per_device = on_devices(model, devices.layout)
 

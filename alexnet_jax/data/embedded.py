@@ -64,8 +64,8 @@ def noisy(patterns: np.ndarray, num_images: int, rng: np.random.Generator) -> Sp
     labels = rng.integers(len(patterns), size=num_images).astype(np.int32)
     noise = rng.integers(-64, 64, (num_images, *patterns.shape[1:]), dtype=np.int8)
     images = patterns[labels]
-    # In place, without a copy in a wider type: sums of 64–191 and ±64 fit into uint8, whose
-    # addition is that of int8 modulo 256.
+    # In place and in uint8: there −n is 256 − n, and the addition wraps to the right sum, because
+    # no sum of 64–191 and ±64 leaves 0–255.
     np.add(images, noise.view(np.uint8), out=images)
     return Split(images, labels)
 

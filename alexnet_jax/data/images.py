@@ -14,7 +14,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 STARTS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"P2", b"P3", b"P5", b"P6")
 START_BYTES = max(map(len, STARTS))
 JPEG_QUALITY = 90
-# It changes no pixel. It stays so that the same images always give the same bytes and checksums.
+# The resolution in the file's header changes no pixel. But it is part of the file: with another,
+# the same images would give other bytes and checksums.
 JPEG_DPI = (300, 300)
 MOST_PIXELS = 100_000_000  # an image that claims more is refused before it fills the memory
 

@@ -149,7 +149,7 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
             side = window_count(out[0], layer)
             shape = LayerShape(layer, out, (side, side, out[-1]), per_tower)
         elif isinstance(layer, BatchNorm):
-            # (towers, maps of a tower), whatever was divided below.
+            # Shape (towers, maps of one tower), as that of any bias.
             shape = LayerShape(layer, out, out, per_tower, bias=(out[-1] // per_tower, per_tower))
         else:
             shape = LayerShape(layer, out, out, per_tower)

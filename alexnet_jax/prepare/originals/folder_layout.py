@@ -123,7 +123,7 @@ def words_of(name: str) -> set[str]:
 def has_unlabelled_test(folders: dict[str, Path], found: dict[str, ClassFolders]) -> bool:
     """True if the test images are Tiny-ImageNet's, whose labels are not published."""
     annotated = "val" in folders and tiny_imagenet.is_annotated(folders["val"])
-    # Its test/images/ was taken for a class folder, the only one.
+    # The test split then has a single class folder: test/images/ itself.
     return annotated and "test" in found and [*found["test"].classes] == [tiny_imagenet.IMAGES]
 
 

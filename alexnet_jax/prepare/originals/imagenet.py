@@ -1,7 +1,7 @@
 """The two tar files of ILSVRC-2012, checked before TFDS reads them.
 
 TFDS accepts a missing tar file and converts the other one. It labels the validation images by
-counting, so that a gap shifts all labels after it. Both faults are refused here.
+counting, so that a gap shifts all labels after it. The checks refuse both.
 """
 
 import tarfile
