@@ -22,7 +22,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table, percent
 from alexnet_jax.figures.activations import TARGET, read_activation_runs
 from alexnet_jax.figures.curves import read_metrics, series
-from alexnet_jax.figures.kernels import colour_fraction
+from alexnet_jax.figures.kernels import COLOUR, colour_fraction, orientation_selectivity
 from alexnet_jax.figures.plateau import read_runs
 from alexnet_jax.figures.scaling import TITLES, read_scaling
 from alexnet_jax.nets.shapes import layer_shapes
@@ -32,7 +32,9 @@ from alexnet_jax.nets.zoo import NETS
 RESULTS = TOP / "results"
 FAR = 10  # points between the errors of two seeds
 BLOCK = re.compile(r"<!-- table:(\w+) -->\n.*?<!-- end -->", re.DOTALL)
+KINDS = ("top1", "top5")
 Rows = list[Sequence[str]]
+Record = dict[str, Any]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -41,7 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("write", False, text, flag_values=values)
 
 
-def records(claim: str) -> dict[str, dict[str, Any]]:
+def records(claim: str) -> dict[str, Record]:
     """Returns the run.json and the folder of every run of a claim, by the run's name."""
     found = sorted((RESULTS / claim).glob("*/run.json"))
     return {
@@ -51,6 +53,15 @@ def records(claim: str) -> dict[str, dict[str, Any]]:
         }
         for path in found
     }
+
+
+def tested(runs: Sequence[Record], measure: str, views: int = 1) -> list[float]:
+    """Returns a measure (top1_error, top5_error, loss) of each run that was tested in these views.
+
+    Errors are fractions.
+    """
+    key = f"{views}_views"
+    return [run[key][f"test/{measure}"] for run in runs if key in run]
 
 
 def nets() -> Rows:
@@ -69,12 +80,10 @@ def digits() -> Rows:
     rows: Rows = [("seed", "test top-1 error", "test top-5 error", "training seconds")]
     found = list(records("digits").values())
     for run in found:
-        result = run["1_views"]
-        errors = (percent(result["test/top1_error"]), percent(result["test/top5_error"]))
+        errors = [spread(tested([run], f"{kind}_error")) for kind in KINDS]
         rows.append((str(run["seed"]), *errors, f"{run['training_seconds']:.0f}"))
     if len(found) > 1:
-        errors = [run["1_views"]["test/top1_error"] for run in found]
-        rows.append(("mean ± std", spread(errors), "", ""))
+        rows.append(("mean ± std", spread(tested(found, "top1_error")), "", ""))
     return rows
 
 
@@ -82,10 +91,9 @@ def recipes() -> Rows:
     """Returns the digits' errors of each recipe's seeds, against the mean of the base recipe's."""
     groups = {"base": list(records("digits").values()), **by_seed("recipes")}
     rows: Rows = [("config", "test top-1 error by seed", "mean", "against base", "test loss")]
-    base = mean(run["1_views"]["test/top1_error"] for run in groups["base"])
+    base = mean(tested(groups["base"], "top1_error"))
     for name, found in groups.items():
-        errors = [run["1_views"]["test/top1_error"] for run in found]
-        loss = mean(run["1_views"]["test/loss"] for run in found)
+        errors, loss = tested(found, "top1_error"), mean(tested(found, "loss"))
         gain = f"{100 * (mean(errors) - base):+.2f}" if name != "base" else ""
         rows.append(
             (name, ", ".join(map(percent, errors)), percent(mean(errors)), gain, f"{loss:.3f}")
@@ -132,12 +140,11 @@ def hand_crafted() -> Rows:
         errors = (percent(found["top1_error"]), percent(found["top5_error"]))
         rows.append((f"{features}; linear SVM", *errors))
     found = by_seed("tiny_imagenet")
-    seeds = [run["10_views"] for run in found["one net"]]
-    errors = [spread([x[f"test/{kind}_error"] for x in seeds]) for kind in ("top1", "top5")]
-    rows.append((f"learned: one net, 10 views, {len(seeds)} seeds", *errors))
-    (ensemble,) = found["ensemble"]
-    errors = [percent(ensemble["1_views"][f"test/{kind}_error"]) for kind in ("top1", "top5")]
-    rows.append((f"learned: {len(ensemble['members'])} nets, 1 view", *errors))
+    single, ensemble = found["one net"], found["ensemble"]
+    errors = [spread(tested(single, f"{kind}_error", 10)) for kind in KINDS]
+    rows.append((f"learned: one net, 10 views, {len(single)} seeds", *errors))
+    errors = [spread(tested(ensemble, f"{kind}_error")) for kind in KINDS]
+    rows.append((f"learned: {len(ensemble[0]['members'])} nets, 1 view", *errors))
     return rows
 
 
@@ -152,9 +159,9 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean(hundredfold):.2f} ± {stdev(hundredfold):.2f} %"
 
 
-def by_seed(claim: str) -> dict[str, list[dict[str, Any]]]:
+def by_seed(claim: str) -> dict[str, list[Record]]:
     """Returns the records of a claim's evaluated runs, those that differ by their seed together."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Record]] = {}
     for name, run in records(claim).items():
         if any(key.endswith("_views") for key in run):
             groups.setdefault(re.sub(r"_?seed\d+$", "", name) or "one net", []).append(run)
@@ -168,9 +175,9 @@ def errors(claim: str, views: Sequence[int]) -> Rows:
     for name, group in by_seed(claim).items():
         row = [name.replace("_", " "), str(len(group[0].get("members", group)))]
         for n in views:
-            for kind in ("top1", "top5"):
-                found = [x[f"{n}_views"] for x in group if f"{n}_views" in x]
-                row.append(spread([x[f"test/{kind}_error"] for x in found]) if found else "–")
+            for kind in KINDS:
+                found = tested(group, f"{kind}_error", n)
+                row.append(spread(found) if found else "–")
         rows.append(row)
     return rows
 
@@ -207,7 +214,7 @@ def difference(these: Sequence[float], others: Sequence[float]) -> str:
     return f"{mean(points):+.1f} ± {stdev(points):.1f}".replace("-", "−")
 
 
-def last_training_error(run: dict[str, Any]) -> float:
+def last_training_error(run: Record) -> float:
     """Returns the training error counted during a run's last epoch, with dropout and noise on."""
     lines = read_metrics(RESULTS / run["folder"])
     return series(lines, "train/epoch_top1_error")[1][-1]
@@ -217,12 +224,11 @@ def ablations() -> Rows:
     """Returns the errors of each ablation's seeds, against the reference's with the same seeds."""
     groups = by_seed("ablations")
     reference = groups.pop("reference")
-    base = [run["1_views"]["test/top1_error"] for run in reference]
+    base = tested(reference, "top1_error")
     header = ("variant", "top-1 error", "top-5 error", "against the reference", "the paper")
     rows: Rows = [(*header, "others", "test − training error")]
     for name, group in {"reference": reference, **groups}.items():
-        top1 = [run["1_views"]["test/top1_error"] for run in group]
-        top5 = [run["1_views"]["test/top5_error"] for run in group]
+        top1, top5 = (tested(group, f"{kind}_error") for kind in KINDS)
         gain = difference(top1, base) if group is not reference else ""
         failed = max(top1) - min(top1) > FAR / 100
         gap = "" if failed else difference(top1, [last_training_error(run) for run in group])
@@ -270,16 +276,28 @@ def figure1_rates() -> Rows:
 
 
 def colour() -> Rows:
-    """Returns the share of first-layer kernels that are mostly colour, by tower."""
-    rows: Rows = [("net", "kernels of a tower", "tower with more colour", "the other tower")]
+    """Returns the share of first-layer kernels that are mostly colour, by tower.
+
+    Beside it stands the mean orientation selectivity of the same towers' kernels. The kernels of a
+    net with one tower are cut into a first and a second half, which nothing tells apart.
+    """
+    header = ("net", "kernels of a tower", "tower with more colour", "the other tower")
+    rows: Rows = [(*header, "orientation selectivity of the one", "of the other")]
     for claim in ("tiny_imagenet", "ablations"):
         with np.load(RESULTS / claim / "kernels.npz") as kernels:
             for name in sorted(kernels):
-                towers = kernels[name].astype(np.float64)
-                shares = sorted(float((colour_fraction(x) > 0.5).mean()) for x in towers)
-                size = str(towers.shape[-1])
-                rows.append((f"{claim}/{name}", size, *(f"{100 * x:.0f} %" for x in shares[::-1])))
+                rows.append((f"{claim}/{name}", *by_tower(kernels[name].astype(np.float64))))
     return rows
+
+
+def by_tower(kernels: np.ndarray) -> list[str]:
+    """Returns the cells of the table `colour` for [towers, size, size, 3, maps] kernels."""
+    towers = list(kernels) if len(kernels) == 2 else np.split(kernels[0], 2, axis=-1)
+    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in towers]
+    order = sorted(range(2), key=lambda index: -shares[index])
+    selectivity = [float(orientation_selectivity(towers[index]).mean()) for index in order]
+    cells = [f"{100 * shares[index]:.0f} %" for index in order]
+    return [str(towers[0].shape[-1]), *cells, *(f"{x:.2f}" for x in selectivity)]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.figures.style import SETTINGS
 
 GAP = 1  # pixels between two kernels
+COLOUR = 0.5  # colour fraction above which a kernel counts as one of colour; random weights: 2/3
 
 
 def to_pictures(kernels: np.ndarray) -> np.ndarray:
@@ -39,7 +40,38 @@ def colour_fraction(kernels: np.ndarray) -> np.ndarray:
       float [maps].
     """
     grey = kernels.mean(axis=2, keepdims=True)
-    return ((kernels - grey) ** 2).sum((0, 1, 2)) / (kernels**2).sum((0, 1, 2))
+    return ((kernels - grey) ** 2).sum((0, 1, 2)) / np.maximum((kernels**2).sum((0, 1, 2)), 1e-30)
+
+
+def orientation_selectivity(kernels: np.ndarray) -> np.ndarray:
+    """Returns the degree to which each kernel prefers one orientation: |Σ P e^(2iθ)| ÷ Σ P.
+
+    P is the power of the kernel at each of its spatial frequencies, summed over R, G and B, and θ
+    the frequency's angle. The mean, at frequency 0, has no angle and is left out. The measure is 1
+    for a grating, 0 for a round blob and about 0.07 for random weights of 11×11.
+
+    Args:
+      kernels: float [size, size, 3, maps].
+
+    Returns:
+      float [maps].
+    """
+    power = (np.abs(np.fft.fft2(kernels, axes=(0, 1))) ** 2).sum(axis=2)
+    # Rounding leaves a flat kernel some power at random angles.
+    least = 1e-12 * power.sum(axis=(0, 1)) + 1e-30
+    power[0, 0] = 0
+    frequencies = np.fft.fftfreq(len(kernels))
+    angles = np.arctan2(frequencies[:, None], frequencies)
+    # Twice the angle: a grating that is turned by half a circle is the same grating.
+    preferred = np.abs(np.einsum("yxm,yx->m", power, np.exp(2j * angles)))
+    return preferred / np.maximum(power.sum(axis=(0, 1)), least)
+
+
+def tower_title(kernels: np.ndarray, number: int) -> str:
+    """Returns a line about a tower: its share of colour kernels and their mean orientation."""
+    colour = (colour_fraction(kernels) > COLOUR).mean()
+    orientation = orientation_selectivity(kernels).mean()
+    return f"tower {number}: {100 * colour:.0f} % colour, orientation selectivity {orientation:.2f}"
 
 
 def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
@@ -69,10 +101,10 @@ def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:
     with rc_context(SETTINGS):
         figure = Figure(figsize=(9, len(sheets) * height + 0.4), layout="constrained")
         blocks = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
-        for number, (axes, sheet) in enumerate(zip(blocks, sheets, strict=True), 1):
+        for number, (axes, tower, sheet) in enumerate(zip(blocks, kernel, sheets, strict=True), 1):
             axes.imshow(sheet, interpolation="nearest")
             axes.set_axis_off()
             if len(sheets) > 1:
-                axes.set_title(f"tower {number}", loc="left", fontsize=9)
+                axes.set_title(tower_title(tower, number), loc="left", fontsize=9)
         figure.suptitle(title)
     return figure

@@ -13,7 +13,12 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
-from alexnet_jax.figures.kernels import colour_fraction, mosaic, to_pictures
+from alexnet_jax.figures.kernels import (
+    colour_fraction,
+    mosaic,
+    orientation_selectivity,
+    to_pictures,
+)
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.predictions import chosen, draw_predictions
 from alexnet_jax.figures.scaling import draw_scaling, read_scaling
@@ -51,6 +56,19 @@ def test_colour_is_what_a_grey_picture_does_not_meet():
     np.testing.assert_allclose(colour_fraction(kernels), [0.0, 1.0, 2 / 3])
     random = np.random.default_rng(0).normal(size=(11, 11, 3, 500))
     assert colour_fraction(random).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_orientation_selectivity_of_gratings_their_sum_a_blob_and_a_flat_kernel() -> None:
+    wave = np.cos(2 * np.pi * 3 * np.arange(11) / 11)
+    upright = np.broadcast_to(wave[None, :], (11, 11))
+    square = np.arange(11) - 5.0
+    blob = np.exp(-(square[:, None] ** 2 + square**2) / 8)
+    slanted = np.cos(2 * np.pi * (2 * np.arange(11)[:, None] + 3 * np.arange(11)) / 11)
+    flat = np.ones((11, 11))
+    planes = [upright, upright.T, slanted, upright + upright.T, blob, flat]
+    kernels = np.stack([np.stack([plane, -plane, 2 * plane], -1) for plane in planes], -1)
+    expected = [1, 1, 1, 0, 0, 0]
+    np.testing.assert_allclose(orientation_selectivity(kernels), expected, atol=1e-12)
 
 
 def test_the_true_class_has_its_own_colour_and_every_bar_its_probability():
