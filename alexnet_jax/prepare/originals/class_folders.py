@@ -34,7 +34,8 @@ def find_class_folders(folder: Path) -> ClassFolders:
     Raises UserError for two classes with the same name; OSError for a folder that cannot be read.
     """
     found = ClassFolders()
-    for entry in sorted(folder.iterdir()):  # the file system's own order differs by machine
+    # Sorted: the file system's own order differs between machines, and gives the labels.
+    for entry in sorted(folder.iterdir()):
         if is_hidden(entry.name):
             continue
         if entry.is_dir():
@@ -45,10 +46,15 @@ def find_class_folders(folder: Path) -> ClassFolders:
 
 
 def add_class(found: ClassFolders, folder: Path) -> None:
-    """Adds the images of one class to `found`, and counts the other files."""
+    """Adds the images of one class to `found`, and counts the other files.
+
+    Raises UserError for a name that is already taken or that has a line break.
+    """
     name, files = readable(folder.name), sorted(files_below(folder))
+    # labels.txt has one name per line.
     if name.splitlines() != [name]:
         raise UserError(f"the class folder {name!r} has a line break in its name: rename it")
+    # Two names of different bytes can be the same text, once one of them is read as Latin-1.
     if name in found.classes:
         raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
     found.classes[name] = [path for path in files if is_image_name(path)]
@@ -56,8 +62,11 @@ def add_class(found: ClassFolders, folder: Path) -> None:
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yields all files below a folder, following links, except hidden ones and pipes."""
-    # A link to a folder above would be followed for ever.
+    """Yields all files below a folder, following links, except hidden ones and pipes.
+
+    Raises UserError for a link to one of the folders above it.
+    """
+    # Such a link would be followed for ever.
     place = folder.resolve()
     if place in above:
         raise UserError(f"{folder} is the same folder as {place}, above it: remove the link")
@@ -67,7 +76,7 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 yield from files_below(Path(entry.path), (*above, place))
-            # A pipe would be waited for. A broken link is named when it is read.
+            # No pipe, which would be waited for. A broken link is reported when it is read.
             elif entry.is_file() or entry.is_symlink():
                 yield Path(entry.path)
 
