@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.parallel import is_lead_process, reporting_folder
-from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.finite import check_state
@@ -19,7 +18,7 @@ from alexnet_jax.runs.record import RunRecord
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.train.session import Session, open_session
-from alexnet_jax.train.start import restore_or_init
+from alexnet_jax.train.start import print_start, restore_or_init
 from alexnet_jax.train.step import TrainState, swap_average
 from alexnet_jax.train.validate import is_validated, make_validate, make_validation
 
@@ -102,21 +101,6 @@ def open_reporter(
         # A GPU computes a step while the host reports the one before. A CPU has no such overlap.
         lag=0 if session.devices.is_cpu else 1,
     )
-
-
-def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
-    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
-    net, step = session.model.net, int(state.step)
-    lines = [
-        *device_lines(session.devices),
-        net_line(session.config.model.name, net, state.params),
-        data_line(dataset),
-    ]
-    if step:
-        lines.append(f"resumed from step {step} of {session.total_steps}")
-    if step < session.total_steps:
-        lines.append("compiling the training step")
-    print(*lines, sep="\n", flush=True)
 
 
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:

@@ -1,4 +1,4 @@
-"""The state that a training starts from: a checkpoint, another run's parameters, or random ones."""
+"""The state that a training starts from: a checkpoint, other parameters, or random ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.model import build_model
+from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.record import (
     DataFacts,
@@ -90,3 +91,18 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     classifier = session.model.net.layers[-1].name
     print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")
     return {**restored.params, classifier: drawn[classifier]}, restored.mean
+
+
+def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
+    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
+    net, step = session.model.net, int(state.step)
+    lines = [
+        *device_lines(session.devices),
+        net_line(session.config.model.name, net, state.params),
+        data_line(dataset),
+    ]
+    if step:
+        lines.append(f"resumed from step {step} of {session.total_steps}")
+    if step < session.total_steps:
+        lines.append("compiling the training step")
+    print(*lines, sep="\n", flush=True)
