@@ -16,7 +16,7 @@ __all__ = ["build_model", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: a wrong flag is reported before jax and flax have loaded.
+    # Imported on first use, so that a command reports a wrong flag before jax and flax are loaded.
     if name == "build_model":
         from alexnet_jax.nets.model import build_model
 

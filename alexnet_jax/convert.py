@@ -57,7 +57,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> int:
-    """Converts what the flags name; nothing is written unless all of it is right."""
+    """Converts the file or folder of --from; writes nothing if a flag or the source is wrong."""
     source = values["from"].value
     convert = convert_folder if source and is_hub(Path(source).expanduser()) else convert_file
     return convert(values)
@@ -67,8 +67,9 @@ def convert_folder(values: flags.FlagValues) -> int:
     """Converts a folder that export wrote.
 
     Raises:
-      UserError: a flag that is for files, a damaged folder, or a workdir that is taken.
+      UserError: a flag that is for files, a damaged folder, or a workdir that holds a run.
     """
+    # The folder has its own config: a setting that would be ignored is an error.
     overrides = sorted(config_flags.get_override_values(values["config"]))
     given = [name for name in ("layout", "model", "partial") if values[name].value]
     given += [f"config.{key}" for key in overrides]
@@ -87,11 +88,12 @@ def convert_file(values: flags.FlagValues) -> int:
     """Converts a file of weights.
 
     Raises:
-      UserError: a wrong flag, a file that cannot be read or is of another net.
+      UserError: a wrong flag, or a file that cannot be read or is of another net.
     """
     layout, model, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
     arrays, notes = matching.renamed(layout, NETS[model], readers.read(file))
+    # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
     params = to_params(layout, net, found.arrays)
@@ -107,10 +109,10 @@ def convert_file(values: flags.FlagValues) -> int:
 
 
 def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
-    """Returns the layout, the net's name, the file and the workdir.
+    """Returns the layout, the name of the net, the file and the workdir.
 
     Raises:
-      UserError: a flag or a setting is wrong, the file is missing, or the workdir is taken.
+      UserError: a flag or a setting is wrong, the file is missing, or the workdir holds a run.
     """
     for name in ("from", "layout"):
         if not values[name].value:
@@ -125,7 +127,7 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
             f"--model={model} is no net that --layout={values.layout} can hold; choose from "
             f"{', '.join(holdable)}"
         )
-    # Two names for one net could contradict each other.
+    # --model and --config.model.name name the same net, and could contradict each other.
     if "model.name" in config_flags.get_override_values(values["config"]):
         raise UserError("--config.model.name is what --model sets; give --model instead")
     rules.check(values.config)
@@ -136,19 +138,23 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
 
 
 def free_workdir(values: flags.FlagValues) -> Path:
-    """Returns the folder of --workdir; raises UserError if it is missing or holds a run."""
+    """Returns the folder of --workdir.
+
+    Raises UserError if the flag is missing, or the folder holds a run or cannot be written to.
+    """
     if not values.workdir:
         raise UserError("--workdir is missing; see --help")
     directory = Path(values.workdir).expanduser()
     workdir.check_encoding(directory)
     checks.check_writable(directory)
+    # The config too: a training writes it before its first checkpoint.
     if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
         raise UserError(f"workdir {directory} holds a run already; give another --workdir")
     return directory
 
 
 def converted(params: Params, source: Path, directory: Path) -> str:
-    """Returns the line that says what was converted."""
+    """Returns the line for the user on what was converted."""
     numbers = sum(array.size for layer in params.values() for array in layer.values())
     return f"converted: {numbers:,} parameters of {source} into {directory}"
 
@@ -160,15 +166,16 @@ def write_workdir(
     mean: np.ndarray,
     class_names: tuple[str, ...] = (),
 ) -> None:
-    """Writes the workdir of a run at step 0; layers without parameters are drawn.
+    """Writes the workdir of a run at step 0.
 
     Args:
       directory: of the run.
       config: of the run.
-      params: of the net.
-      mean: of the input, float32 [crop, crop, 3] or [3].
+      params: of the net, {layer: {name: float32}}; layers that are missing are drawn at random.
+      mean: of the input, float32 [crop, crop, 3] or [3], 0–255.
       class_names: in the order of the outputs; empty if they are not known.
     """
+    # Imported late: all mistakes of the user are found without jax, which takes seconds to load.
     import jax
 
     from alexnet_jax.nets.model import build_model
@@ -179,16 +186,17 @@ def write_workdir(
 
     make_state = make_initial_state(config, build_model(config))
 
-    def state_without_ours() -> TrainState:  # so that XLA draws no more than is needed
+    def state_without_ours() -> TrainState:
         state = make_state()
         missing = {name: layer for name, layer in state.params.items() if name not in params}
+        # Under jit, XLA does not draw the layers that are not part of the result.
         return with_params(state, missing)
 
     state = jax.jit(state_without_ours)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     data = DataFacts(config.data.name, "", class_names, config.data.image_size, {})
     record = RunRecord(0.0, random_generator(), data if class_names else None)
-    with only_run(directory):  # a training may be started in it at the same moment
+    with only_run(directory):  # a training may be started in the same folder at the same moment
         with Checkpoints(directory, config.checkpoint.keep) as checkpoints:
             checkpoints.save(0, state, mean, record, None)
         # Last: a workdir with a config counts as taken, and the disk may be full.

@@ -1,15 +1,15 @@
-"""Interpreter, packages and environment variables, checked and set before jax is imported.
+"""The interpreter, packages and environment variables, checked and set before jax is imported.
 
 `set_up` runs when `alexnet_jax` is imported, before any other of its modules. Python 3.6 must be
 able to read this file and errors.py, so that an interpreter that is too old gets its error line.
 
 Workarounds for CPUs
 --------------------
-Each makes up for something that XLA or glibc does on a CPU. "Without it" is measured: the full-size
-step at batch 128 on two cores, jaxlib 0.10.2, without this one workaround: images a second and peak
-memory, against 31.2 and 2.80 GB with all of them (results/speed/what_each_gave.md; "-": not in that
-file). `python results/speed/what_each_gave.py` measures the first six rows again, each undone by
-itself; the last column says how to take out the others by hand.
+Each makes up for something that XLA or glibc does on a CPU. The column "without it" gives images
+per second and peak memory of the full-size step at batch 128 on two cores, jaxlib 0.10.2, without
+this one workaround. With all of them they are 31.2 and 2.80 GB (results/speed/what_each_gave.md;
+"-": not in that file). `python results/speed/what_each_gave.py` measures the first six rows again,
+each undone by itself; the last column says how to take out the others by hand.
 
 workaround                               where                    without it     to try without
 XLA's flags: YNN for single products     CPU_FLAGS below          14.7, 3.91 GB  the script
@@ -79,10 +79,11 @@ CPU_FLAGS = {
 # may abort on them.
 KNOWN_FROM, KNOWN_BELOW = (0, 10, 2), (0, 13)
 
-# mallopt's parameters (glibc, malloc.h): nothing is given back, no mmap, one arena.
+# Parameters of glibc's mallopt and their values: freed memory is never given back to the kernel,
+# large blocks are not mapped apart, and all threads share one arena.
 KEEP = {-1: -1, -4: 0, -8: 1}  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
 
-# Variables of jax that are set below, and that processes which we start inherit.
+# Variables of jax that are set below. Processes that we start inherit them.
 CACHE, CACHE_EVERYTHING = OURS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
@@ -97,8 +98,8 @@ def set_up() -> None:
     and exit code 2.
 
     Raises:
-      ImportError: the interpreter is too old or a package is missing, where a program imports
-        the package.
+      ImportError: a program imports the package, and the interpreter is too old or a package is
+        missing.
     """
     try:
         check_python(sys.version_info[:2])
@@ -115,7 +116,7 @@ def set_up() -> None:
 
 def is_command() -> bool:
     """True if this process is one of the project's commands, False if a program imports it."""
-    # Python sets argv[0] to "-m" while it looks for the module to run.
+    # With `python -m`, argv[0] is "-m" while Python looks for the module and imports its package.
     return sys.argv[0] == "-m" or Path(sys.argv[0]).resolve().parent == TOP / "launch"
 
 
@@ -144,7 +145,7 @@ def check_packages(*names: str) -> None:
 
 def is_installed(name: str) -> bool:
     """True if Python finds this package; nothing is imported."""
-    import importlib.util  # Python imports `importlib` alone without it
+    import importlib.util  # `import importlib` alone does not bring `util`
 
     return importlib.util.find_spec(name) is not None
 
@@ -176,7 +177,7 @@ def activation() -> str:
 
 
 def installation() -> str:
-    """Returns the commands after which the required packages can be imported."""
+    """Returns the command that makes the required packages importable, for an error message."""
     if activation():
         return activation()
     if sys.version_info[:2] >= TOO_NEW:
@@ -201,6 +202,7 @@ def check_variables() -> None:
         raise UserError(f"JAX_NUM_CPU_DEVICES={devices} has to be a whole number from 1")
     check_platforms(given.get("JAX_PLATFORMS", ""))
     check_xla_flags(given.get("XLA_FLAGS", ""))
+    # Only if the user has set one: the check imports jax, which takes seconds.
     if any(name.startswith("JAX_") and name not in OURS for name in given):
         check_jax_variables()
 
@@ -216,12 +218,13 @@ def check_platforms(given: str) -> None:
 
 
 def is_platform(name: str) -> bool:
-    """True if jax, or a plug-in of it that is installed, is for this platform."""
+    """True if jax, or an installed plug-in of jax, supports this platform."""
     if name in ("cpu", "tpu"):
         return name == "cpu" or is_installed("libtpu")
     import pkgutil
     from importlib import metadata, util
 
+    # jax finds its plug-ins in these two ways: as modules in jax_plugins, and as entry points.
     spec = util.find_spec("jax_plugins")
     folders = list(spec.submodule_search_locations) if spec else []
     plugins = [module.name for module in pkgutil.iter_modules(folders)]
@@ -231,17 +234,21 @@ def is_platform(name: str) -> bool:
 
 
 def check_xla_flags(given: str) -> None:
-    """Raises UserError if XLA does not take these flags: it would abort the process.
+    """Raises UserError if XLA does not accept these flags, with which it would abort the process.
 
-    A process of its own asks it, in a quarter of a second, and only if the user has set flags.
+    The flags are tried in another process, which takes a quarter of a second, and only if the user
+    has set any.
     """
+    # A process that one of our commands started has inherited our own flags.
     ours = {f"{flag}={value}" for flag, value in CPU_FLAGS.items()}
     if ours.issuperset(given.split()):
         return
     program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
     said = done.stderr.decode(errors="replace")
-    if done.returncode and "Traceback" not in said:  # a traceback is of something else
+    # XLA aborts without a traceback. A traceback means another error, which is not the flags'.
+    if done.returncode and "Traceback" not in said:
+        # Behind "] ", which ends the log's prefix of time, file and line.
         lines = said.partition("] ")[2].splitlines()
         reason = next((line for line in lines if "Check failed" not in line), "it aborts")
         raise UserError(
@@ -251,7 +258,7 @@ def check_xla_flags(given: str) -> None:
 
 
 def check_jax_variables() -> None:
-    """Raises UserError if jax refuses one of its variables; it reads them all when imported."""
+    """Raises UserError if jax, which reads its variables when it is imported, refuses one."""
     try:
         import jax  # noqa: F401
     except ValueError as error:
@@ -263,8 +270,9 @@ def set_cpu_flags() -> None:
     from importlib import metadata
 
     given = os.environ.get("XLA_FLAGS", "")
+    # XLA also takes the name of a file with flags, to which none can be added.
     if given and not given.startswith("-"):
-        return  # the name of a file with flags
+        return
     parts = metadata.version("jaxlib").split(".")[:3]
     version = tuple(int(x) for x in parts if x.isdigit())
     if KNOWN_FROM <= version < KNOWN_BELOW:
@@ -280,6 +288,7 @@ def set_compilation_cache() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     if cache.is_absolute() and can_be_written(cache):
         os.environ.setdefault(CACHE, str(cache / "alexnet_jax"))
+    # 0 seconds: jax would otherwise keep only programs that took a second or more to compile.
     os.environ.setdefault(CACHE_EVERYTHING, "0")
 
 
@@ -291,11 +300,11 @@ def can_be_written(folder: Path) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep the memory that this process frees, for the next step; call it early.
+    """Makes glibc keep the memory that this process frees; called before memory is allocated.
 
-    XLA asks for a step's memory anew at every step. On a CPU half a million pages have then to be
-    cleared for each full-size step, a tenth of its time. For commands only: a library does not
-    change its user's process.
+    At every step XLA allocates and frees the memory of the step. For the full-size step on a CPU,
+    the kernel would clear half a million new pages each time, a tenth of the step's time. Only
+    commands call this function: a library does not change the process of its user.
     """
     import ctypes
 

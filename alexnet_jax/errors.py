@@ -1,4 +1,4 @@
-"""A user's mistake, and the one line on stderr that it becomes."""
+"""The error that means a user's mistake, and the one line on stderr that it becomes."""
 
 import sys
 from typing import NoReturn
@@ -15,8 +15,8 @@ class UserError(Exception):
 
 
 def is_utf8(text: str) -> bool:
-    """True if Python could decode every byte of a name, path or argument of the system."""
-    # A byte that is not UTF-8 becomes one of these surrogates.
+    """True if a file name, path or argument consists of valid UTF-8."""
+    # Python decodes each byte that is not UTF-8 to one of these surrogates (PEP 383).
     return not any("\udc80" <= x <= "\udcff" for x in text)
 
 

@@ -29,8 +29,9 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-      loss: mean −log of the probability of the label.
-      top1_error, top5_error: fractions of all images.
+      loss: mean of −log(probability of the label), in nats.
+      top1_error, top5_error: fractions of all images whose label is not the likeliest class, or not
+        among the five likeliest.
       examples: number of images.
       views: 1 or 10.
       probabilities: float32 [examples, classes].
@@ -48,7 +49,7 @@ class Evaluation:
     likeliest: np.ndarray
 
     def values(self, split: str) -> dict[str, float]:
-        """Returns the numbers under their names in metrics.jsonl and eval.json."""
+        """Returns the numbers by their names in metrics.jsonl and eval.json, such as "val/loss"."""
         names = ("loss", "top1_error", "top5_error", "examples", "views")
         return {f"{split}/{name}": getattr(self, name) for name in names}
 
@@ -56,18 +57,21 @@ class Evaluation:
 def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the logarithm of the mean of several probabilities, float64 [N, classes].
 
-    Logarithms keep what would underflow: the loss of a very wrong image stays finite.
+    Args:
+      log_probabilities: float [N, classes] of each view, or of each net.
     """
-    # In float64 on the host: ten views are averaged without a loss of digits.
+    # Logarithms, because probabilities underflow to 0: a very wrong image has a finite loss. In
+    # float64 on the host, so that ten views are averaged without a loss of digits.
     parts = [np.asarray(part, np.float64) for part in log_probabilities]
     return np.logaddexp.reduce(parts, axis=0) - np.log(len(parts))
 
 
 def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., jax.Array]:
-    """Compiles (params, images, stats, row, column, mirror) → log-probabilities.
+    """Returns the compiled function of (params, images, stats, row, column, mirror).
 
-    The images are uint8 [N, S, S, 3], row to mirror are those of `preprocess.view`, and the result
-    is float32 [N, classes].
+    It maps images, uint8 [N, S, S, 3], to log-probabilities, float32 [N, classes]. Row, column and
+    mirror are those of `preprocess.view`. They are arguments, so that one program serves all ten
+    views.
     """
     per_device = on_devices(model, devices.layout)
 
@@ -76,6 +80,7 @@ def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., j
     ) -> jax.Array:
         x = view(images, stats, model.net.crop, row, column, mirror)
         logits = per_device.apply({"params": params}, x)[0].astype(jnp.float32)
+        # All rows on every device, so that every process can fetch them to its host.
         return parallel.gather_rows(jax.nn.log_softmax(logits), devices.layout)
 
     batch = parallel.batch_spec(devices.layout)
@@ -86,9 +91,9 @@ def make_view_probabilities(model: AlexNet, devices: Devices) -> Callable[..., j
 def make_predict(
     view_probabilities: Callable[..., jax.Array], params: Any, stats: InputStats, views: int
 ) -> Predict:
-    """Returns one net's prediction, averaged over 1 or 10 views (paper §4.1).
+    """Returns one net's prediction function, which averages over 1 or 10 views (paper §4.1).
 
-    It maps uint8 images [N, S, S, 3] to log-probabilities, float64 [N, classes].
+    The function maps images, uint8 [N, S, S, 3], to log-probabilities, float64 [N, classes].
     """
 
     def predict(images: jax.Array) -> np.ndarray:
@@ -114,7 +119,11 @@ def batches_on_devices(
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Returns the k classes with the highest scores of each row; ties go to the lower class."""
+    """Returns the k classes with the highest scores of each row, int [N, k or all classes].
+
+    Of equal scores the lower class comes first.
+    """
+    # A stable sort: the default may order equal scores otherwise on another machine.
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
@@ -141,9 +150,10 @@ def evaluate(
 
     Args:
       members: one or more nets' predictions.
-      batches: uint8 images, int32 labels, float32 mask (0 for padding).
-      examples: size of the split.
-      views: 1 or 10, as the members were made.
+      batches: dicts of `image` uint8 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B], 0 for
+        padding.
+      examples: number of images in the split.
+      views: 1 or 10, the number of views of the members.
 
     Raises:
       RuntimeError: the batches did not hold each image exactly once.
@@ -151,12 +161,12 @@ def evaluate(
     found, labels = [], []
     for batch in batches:
         real = np.asarray(batch["mask"]) > 0
-        # Every member sees a batch before the next one is read: the images are decoded once.
+        # All members predict a batch before the next one is read, so each image is decoded once.
         mean = mean_probabilities([predict(batch["image"]) for predict in members])
         found.append(mean[real])
         labels.append(np.asarray(batch["label"])[real])
     count = sum(map(len, labels))
-    # A wrong share or mask would otherwise pass as a slightly different error.
+    # Without this check, a fault in a share or mask would only change the error a little.
     if count != examples:
         raise RuntimeError(f"evaluated {count} images of a split of {examples}")
     return score(np.concatenate(found), np.concatenate(labels), views)
@@ -168,15 +178,17 @@ def evaluate_checkpoints(
     """Evaluates the averaged probabilities of checkpoints on every image of a split.
 
     Args:
-      config: of the evaluation: batches and views. The nets and their input are the checkpoints'.
+      config: of the evaluation: its batches and views. Each checkpoint has the config of its net
+        and of its input.
       devices: to evaluate on.
       paths: of the checkpoints, as workdirs or workdir/checkpoints/STEP.
-      split: of uint8 images.
+      split: images and labels.
 
     Returns:
       The evaluation and the checkpoints' steps.
     """
-    steps = [good_step(path) for path in paths]  # a training that goes on may save newer ones
+    # Read once: a training that is still running may save a newer checkpoint at any moment.
+    steps = [good_step(path) for path in paths]
     members = []
     for path, step in zip(paths, steps, strict=True):
         model, variables, _ = load_on(step_folder(workdir_of(path), step), devices)
@@ -196,5 +208,5 @@ def write_probabilities(path: Path, evaluation: Evaluation) -> None:
 
 
 def write_submission(path: Path, evaluation: Evaluation) -> None:
-    """Writes ILSVRC's text form: for each image a line with its five likeliest classes, from 1."""
+    """Writes ILSVRC's submission file: a line per image with its five likeliest classes, from 1."""
     np.savetxt(path, evaluation.likeliest + 1, fmt="%d")

@@ -65,6 +65,7 @@ def check(values: flags.FlagValues) -> Request:
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
     target, checkpoint = (Path(x).expanduser() for x in (values.to, values.checkpoint))
+    # From the flag itself: Path drops the / that marks a folder with a dot in its name.
     kind = "" if values.to.endswith("/") else target.suffix
     if kind and kind not in FILES:
         raise UserError(
@@ -78,7 +79,8 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{flag} is for {meaning}, not --to={values.to}; leave it out")
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:  # asked without importing it
+    # find_spec looks for the package without importing it.
+    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
@@ -88,7 +90,7 @@ def check(values: flags.FlagValues) -> Request:
 
 
 def main(values: flags.FlagValues) -> int:
-    """Writes what --to asks for."""
+    """Writes the file or folder that --to names."""
     request = check(values)
     from alexnet_jax.cli.checks import check_writable
 
@@ -103,7 +105,7 @@ def main(values: flags.FlagValues) -> int:
     else:
         content = hub_files(trained, evaluation_of(request.checkpoint), request.license_name)
         input_text = "as config.json and input.mean say; alexnet_jax.load applies them"
-    # Only now: a net that cannot be written so leaves no empty folder behind.
+    # Only now: a net that this format cannot hold leaves no empty folder behind.
     folder.mkdir(parents=True, exist_ok=True)
     write = writers.write_file if request.kind else writers.write_folder
     write(request.target, content)
@@ -117,7 +119,7 @@ def main(values: flags.FlagValues) -> int:
 
 
 def read_trained(checkpoint: Path) -> TrainedNet:
-    """Reads a checkpoint, or a folder in the hub's layout."""
+    """Reads the net of a checkpoint, or of a folder in the hub's layout."""
     if is_hub(checkpoint):
         return load_hub(checkpoint)
     import jax
@@ -135,7 +137,7 @@ def read_trained(checkpoint: Path) -> TrainedNet:
 
 
 def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
-    """Returns the content of eval.json if it is of this checkpoint alone, or nothing."""
+    """Returns the content of the run's eval.json if it evaluates this checkpoint alone, else {}."""
     if is_hub(checkpoint):
         return {}
     try:
@@ -143,7 +145,7 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
             (workdir.workdir_of(checkpoint) / "eval.json").read_text(encoding="utf-8")
         )
         about = found["step"], found["members"], bool(found["data"])
-        # An ensemble's error, or an older step's, is not this net's.
+        # The error of an ensemble, or of another step, is not that of this net.
         same = about == (workdir.good_step(checkpoint), 1, True)
     except (OSError, ValueError, TypeError, KeyError):
         return {}

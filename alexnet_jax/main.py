@@ -40,7 +40,7 @@ def train(run: Run) -> int:
     """Trains; returns 0, or the exit code of the signal that stopped it."""
     from alexnet_jax.runs.signals import Stop
 
-    stop = Stop()  # first, so that a signal that arrives while jax is imported is not lost
+    stop = Stop()  # first, so that no signal is lost that arrives while jax is imported
     from alexnet_jax.data import open_dataset
     from alexnet_jax.runs.announce import end_lines
     from alexnet_jax.runs.lock import only_run
@@ -61,6 +61,7 @@ def train(run: Run) -> int:
 
 def main(values: flags.FlagValues) -> int:
     """Trains, evaluates or describes as --mode says; returns the exit code."""
+    # First: jax must join the other processes before anything looks for devices.
     if values.mode != "describe":
         parallel.initialize_distributed(
             values.coordinator,

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """Returns every setting at its default."""
     config = ConfigDict()
-    config.seed = 0  # all randomness is a function of it: initial weights, order, crops, masks
-    config.init_from = ""  # checkpoint whose parameters and input to start from; empty = random
+    config.seed = 0  # decides all that is random: initial weights, order, crops, dropout
+    config.init_from = ""  # checkpoint whose net, parameters and input are taken; empty = random
     config.data = data_settings()
     config.model = model_settings()
     config.optim = optim_settings()
@@ -52,7 +52,7 @@ def augment_settings() -> ConfigDict:
     augment.crop = True  # random crops in training; False = the centre
     augment.flip = False  # horizontal mirror with probability 1/2 (digits have a left and a right)
     augment.colour = "none"  # noise along the colour components: none, paper, code
-    augment.colour_scale = 0.1  # standard deviation of the noise, in components
+    augment.colour_scale = 0.1  # standard deviation of the noise, in colour components (paper §4.1)
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
     return augment
 
@@ -71,9 +71,9 @@ def model_settings() -> ConfigDict:
     model.dropout = config_dict.placeholder(float)  # probability of dropping a unit; 0 = none
     model.exchange = config_dict.placeholder(tuple)  # layers before which the towers exchange
     model.without = ()  # names of layers to leave out
-    # ((layer, std, bias), …): these layers' initial weights and biases in the published net at its
-    # own size. At another width, crop or number of towers each std but conv1's is multiplied by
-    # √(published fan-in ÷ fan-in), as the stds of the net itself are.
+    # ((layer, std, bias), …): initial weights and biases of these layers, for the published size of
+    # the net. At another width, crop or number of towers, each std except conv1's is multiplied by
+    # √(published fan-in ÷ fan-in), like the net's own stds.
     model.initial = ()
     return model
 
@@ -82,6 +82,7 @@ def optim_settings() -> ConfigDict:
     """Returns the settings of the update rule, and of the learning rate over time and by layer."""
     optim = ConfigDict()
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
+    # Rate, momentum and decay are from paper §5, twice the rate for biases from the released code.
     optim.learning_rate = 0.01  # of the weights at the start
     optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
@@ -111,7 +112,7 @@ def train_settings() -> ConfigDict:
     train.label_smoothing = 0.0  # probability that targets give to all classes in equal parts
     train.ema_decay = 0.0  # a step's decay of the parameters' average, which is evaluated; 0 = none
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
-    train.stop_at_train_error = 0.0  # ends when an epoch's top-1 training error is at or below
+    train.stop_at_train_error = 0.0  # fraction; ends at this top-1 training error; 0 = never
     return train
 
 

@@ -20,19 +20,19 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the net, rates and schedule of `layers-18pct.cfg`."""
+    """Returns the settings of base.py with the net, rates and schedule of `layers-18pct.cfg`."""
     config = base.get_config()
     config.data.name = "cifar10"
     config.data.image_size = 32
     config.data.crop_size = 32
     config.data.batch_size = 128
-    config.data.augment.crop = False
+    config.data.augment.crop = False  # the whole image of 32 pixels
     config.model.name = "cuda_convnet_18pct"
     config.model.width = 1.0
     config.model.num_classes = 10
     config.optim.learning_rate = 0.001
     config.optim.schedule = "listed"
-    config.optim.listed = ((120, 1e-4), (130, 1e-5))
+    config.optim.listed = ((120, 1e-4), (130, 1e-5))  # the file: ÷ 10 after 120, then 10 epochs
     config.train.epochs = 140.0
     config.train.log_every_steps = 50
     return config

@@ -14,12 +14,12 @@ from configs import folder
 
 
 def get_config() -> ConfigDict:
-    """folder.py with a tenth of the rate, and the classifier at ten times that of the others."""
+    """Returns the settings of folder.py with a tenth of the rate, except for the classifier."""
     config = folder.get_config()
     config.init_from = "runs/pretrained"
     config.data.augment.colour = "none"
     config.optim.learning_rate = 0.001
-    config.optim.layer_factors = (("fc8", 10.0),)
+    config.optim.layer_factors = (("fc8", 10.0),)  # it alone starts from random weights
     config.optim.schedule = "cosine"
     config.train.epochs = 20.0
     return config

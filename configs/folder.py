@@ -13,7 +13,10 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the released std and the paper's augmentation, on pictures of 256 pixels."""
+    """Returns the settings of base.py with the released std, on pictures of 256 pixels.
+
+    The augmentation is the paper's.
+    """
     config = base.get_config()
     config.data.name = "folder"
     config.data.dir = "data/photos"

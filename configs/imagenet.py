@@ -19,18 +19,18 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the paper's net, recipe and data."""
+    """Returns the settings of base.py with the paper's net, recipe and data."""
     config = base.get_config()
     config.data.name = "imagenet2012"
-    config.data.image_size = 256
-    config.data.crop_size = 224
-    config.data.batch_size = 128
+    config.data.image_size = 256  # paper §2
+    config.data.crop_size = 224  # paper §4.1, with the flips and the colour noise
+    config.data.batch_size = 128  # paper §5
     config.data.augment.flip = True
     config.data.augment.colour = "paper"
     config.model.name = "alexnet_released_std"
     config.model.width = 1.0
     config.model.num_classes = 1000
-    config.train.epochs = 90.0
+    config.train.epochs = 90.0  # paper §5
     config.train.log_every_steps = 50
     config.checkpoint.every_steps = 1000
     return config

@@ -1,4 +1,4 @@
-"""The released code's run of "1 CNN": net 145 with the schedule that its log comments tell.
+"""The released code's run of "1 CNN": net 145 with the schedule in the comments of its files.
 
 Command:   python -m alexnet_jax.main --config=configs/imagenet_original.py --workdir=runs/original
 Evaluate:  … --mode=eval --config.eval.views=10
@@ -16,14 +16,15 @@ from configs import imagenet
 
 
 def get_config() -> ConfigDict:
-    """imagenet.py with the net and the schedule of layers-145 and its parameter file."""
+    """Returns the settings of imagenet.py with the released code's net and schedule."""
     config = imagenet.get_config()
     config.model.name = "alexnet_original"
     config.data.augment.colour = "code"
-    config.data.augment.colour_listed = ((67, 0.0),)
+    config.data.augment.colour_listed = ((67, 0.0),)  # off for the last epochs
+    # The original's rates were changed by hand, between two parts of the run.
     config.optim.schedule = "listed"
     config.optim.listed = ((25, 1e-3), (51, 1e-4), (79, 1e-5))
-    config.optim.listed_layers = (("conv1", 67, 1e-5), ("conv1", 72, 0.0))
+    config.optim.listed_layers = (("conv1", 67, 1e-5), ("conv1", 72, 0.0))  # lowered, then frozen
     config.optim.bias_follows = False  # biases kept their 0.02 to the end
     config.train.epochs = 91.0
     return config

@@ -21,7 +21,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with the released net on crops of 112 of 128 pixels, and a listed schedule."""
+    """Returns the settings of base.py with the released net on crops of 112 of 128 pixels."""
     config = base.get_config()
     config.data.name = "folder"
     config.data.dir = "data/tiny_imagenet"
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.data.crop_size = 112
     config.data.batch_size = 128
     config.data.val_fraction = 0.05
-    config.data.device_megabytes = 6000
+    config.data.device_megabytes = 6000  # 95,000 raw images of 128 pixels take 4,670
     config.data.augment.flip = True
     config.data.augment.colour = "code"
     config.model.name = "alexnet_original"

@@ -23,12 +23,12 @@ class Run:
     """One training, and the evaluations after it.
 
     Attributes:
-      claim, name: folder of its record.
+      claim, name: its record is the folder results/CLAIM/NAME.
       config: config file.
-      store: name of a store; empty for data that need none.
+      store: name of a store; "" for data that need none.
       settings: overrides by config key.
       views: of the evaluations on the test split.
-      starts_from: name of the claim's run whose parameters it starts from.
+      starts_from: name of the claim's run whose parameters it starts from; "" for random ones.
     """
 
     claim: str
@@ -45,7 +45,7 @@ class Ensemble:
     """An evaluation of several runs' averaged probabilities.
 
     Attributes:
-      claim, name: folder of its record.
+      claim, name: its record is the folder results/CLAIM/NAME.
       members: names of the claim's runs.
       views: of the evaluations on the test split.
     """
@@ -124,10 +124,10 @@ def printed() -> Iterator[Run]:
 
 
 def plateau() -> Iterator[Run]:
-    """Yields the runs that ask why the loss stays at ln(classes).
+    """Yields the runs that show which initial weights keep the loss at ln(classes).
 
-    The paper's net at full size with the printed and the released stds, then at half its width on
-    Tiny-ImageNet, with other initial stds and biases, on 10, 50 and 200 classes.
+    They train the paper's net at full size with the printed and the released stds, then at half its
+    width on Tiny-ImageNet with other initial stds and biases, on 10, 50 and 200 classes.
     """
     for std, bias in ((0.03, 1.0), (0.01, 1.0), (0.01, 0.1)):
         settings = {**PLATEAU, **FULL_SIZE, "model.initial": initial(std, bias)}
@@ -223,7 +223,7 @@ def scaling() -> Iterator[Run]:
 
 
 def one_cnn_star() -> Iterator[Run]:
-    """Yields training on 100 classes, and on the other 100 from there and from scratch.
+    """Yields three runs a seed: on 100 classes, then on the other 100 from its parameters and anew.
 
     The paper's 1 CNN* was trained on another set of classes first, then fine-tuned (paper §6).
     """

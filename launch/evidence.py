@@ -37,7 +37,7 @@ from alexnet_jax.runs.predictions import read_predictions
 from alexnet_jax.runs.workdir import read_config
 
 BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
-PREPARED = "manifest.json"
+PREPARED = "manifest.json"  # prepare writes it last, so a folder that has it is a complete store
 TINY_CLASSES = 200
 Splits = Mapping[str, Mapping[str, Sequence[Path]]]  # split: {class: pictures}
 
@@ -47,9 +47,9 @@ class Store:
     """A store to prepare from Tiny-ImageNet.
 
     Attributes:
-      classes: those of its 200 classes, in the order of their names.
-      pictures: of each class; None for all.
-      size: pixels, side to which the pictures of 64 pixels are enlarged.
+      classes: slice of its 200 classes in the order of their names.
+      pictures: number of training pictures of each class; None for all.
+      size: side in pixels to which the pictures of 64 pixels are enlarged.
     """
 
     classes: slice = field(default_factory=lambda: slice(None))
@@ -112,11 +112,16 @@ def call(log: Path, *words: object) -> None:
 
     Its output goes to the log, which a later call appends to.
 
+    Args:
+      log: text file.
+      words: module, such as alexnet_jax.main, and its flags.
+
     Raises:
       UserError: it failed; the message ends with its last line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", *map(str, words)]
+    # Both streams in one: an error line is then the last line.
     done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with log.open("a") as file:
         file.write(f"{' '.join(map(str, words))}\n{done.stdout}")
@@ -149,12 +154,14 @@ def read_tiny_imagenet(source: str) -> Splits:
 def link_pictures(splits: Splits, folder: Path, store: Store) -> None:
     """Makes a folder of symbolic links to the pictures of a store."""
     chosen = sorted(splits["train"])[store.classes]
+    # The test split keeps all pictures: fewer would only make the error less certain.
     for split, pictures in (("train", store.pictures), ("test", None)):
         for name in chosen:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
             for picture in splits[split][name][:pictures]:
                 link = folder / split / name / picture.name
                 if not link.exists():
+                    # Absolute: a relative target would be looked for beside the link.
                     link.symlink_to(picture.resolve())
 
 
@@ -168,12 +175,13 @@ def prepare_store(name: str, data: Path, source: str) -> None:
     folder, store = data / f"{name}-pictures", STORES[name]
     link_pictures(read_tiny_imagenet(source), folder, store)
     arguments = (f"--source={folder}", f"--dir={data / name}", "--encoding=raw")
+    # 64 pixels is the pictures' own size: they are stored as they are.
     size = (f"--image_size={store.size}",) if store.size != 64 else ()
     call(data / f"{name}.log", "alexnet_jax.prepare", "--name=folder", *arguments, *size)
 
 
 def arguments_of(run: Run, folders: Folders) -> list[str]:
-    """Returns the command line of a run, but for its workdir and mode."""
+    """Returns the flags of a run for alexnet_jax.main, without its workdir and mode."""
     settings = dict(run.settings)
     if run.store:
         settings["data.dir"] = folders.data / run.store
@@ -183,7 +191,7 @@ def arguments_of(run: Run, folders: Folders) -> list[str]:
 
 
 def thinned(lines: Iterable[str], every: int) -> Iterator[str]:
-    """Yields the lines of validations, of the ends of epochs and of one step in so many."""
+    """Yields the lines of validations, of ends of epochs, and of steps that `every` divides."""
     for line in lines:
         values = json.loads(line)
         if "train/loss" not in values or "train/epoch_loss" in values or not values["step"] % every:
@@ -203,6 +211,8 @@ def shortened(lines: list[str]) -> list[str]:
 def train(run: Run, folders: Folders) -> bool:
     """Trains a run to its end; returns True if its loss or its parameters became NaN or infinite.
 
+    A run that was interrupted is resumed.
+
     Raises:
       UserError: it failed for another reason.
     """
@@ -211,6 +221,7 @@ def train(run: Run, folders: Folders) -> bool:
         arguments = arguments_of(run, folders)
         call(log_of(workdir), "alexnet_jax.main", *arguments, f"--workdir={workdir}")
     except UserError as error:
+        # Only the two messages of runs.finite have these words.
         if ADVICE not in str(error):
             raise
         return True
@@ -218,7 +229,7 @@ def train(run: Run, folders: Folders) -> bool:
 
 
 def log_of(workdir: Path) -> Path:
-    """Returns the file with what a run's commands print."""
+    """Returns the log of a run's commands, beside its workdir."""
     return workdir.with_name(f"{workdir.name}.log")
 
 
@@ -229,10 +240,19 @@ def commit() -> str:
 
 
 def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, jobs: int) -> None:
-    """Copies what proves a finished run into its record's folder, and evaluates it."""
+    """Evaluates a finished run and writes the files of its record.
+
+    Args:
+      run: the run.
+      folders: of the queue.
+      diverged: its loss or its parameters became NaN or infinite; it is then not evaluated.
+      seconds: that this process has waited for the training.
+      jobs: runs at once, which share the machine.
+    """
     folder, workdir = folders.record(run), folders.workdir(run)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((workdir / "config.json").read_text())
+    # The record's command uses the default folders, wherever this queue's folders are.
     public = Folders(Path("data"), Path("runs/evidence"), Path("results"))
     if run.store:
         config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
@@ -246,6 +266,7 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
         "commit": commit(),
         "seed": config["seed"],
         "diverged": diverged,
+        # The time in metrics.jsonl goes on over restarts; wall_seconds is that of the last start.
         "training_seconds": max(json.loads(line)["time"] for line in lines),
         "wall_seconds": round(seconds, 1),
         "runs_at_once": jobs,
@@ -254,15 +275,25 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
     for views in () if diverged else run.views:
         arguments = [*arguments_of(run, folders), f"--workdir={workdir}"]
         record |= {f"{views}_views": evaluation(workdir, folder, arguments, views)}
+    # Last, because a run with a run.json counts as done.
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def evaluation(workdir: Path, folder: Path, arguments: list[str], views: int) -> dict[str, float]:
-    """Evaluates on the test split; keeps the five likeliest classes of each picture."""
+    """Evaluates a run or an ensemble on the test split; returns the content of eval.json.
+
+    The record gets predictions_N_views.npz: `top5`, the five likeliest classes of each picture.
+
+    Args:
+      workdir: that eval.json is written to.
+      folder: of the record.
+      arguments: flags of alexnet_jax.main.
+      views: 1 or 10.
+    """
     options = ("--mode=eval", f"--config.eval.views={views}")
     call(log_of(workdir), "alexnet_jax.main", *arguments, *options)
     found = read_predictions(workdir)
-    kind = np.uint8 if len(found.class_names) <= 256 else np.uint16
+    kind = np.uint8 if len(found.class_names) <= 256 else np.uint16  # records are kept small
     best = found.classes[:, :5].astype(kind)
     np.savez_compressed(folder / f"predictions_{views}_views.npz", top5=best)
     return json.loads((workdir / "eval.json").read_text())
@@ -297,7 +328,7 @@ def needs_others(run: Run | Ensemble) -> bool:
 
 
 def other_settings(run: Run, record: Path) -> list[str]:
-    """Returns the settings of a claim's run that its record was made with other values of.
+    """Returns the settings in which a run and its record differ.
 
     They have the form `key: value of the record → value of the claim`.
     """
@@ -327,9 +358,11 @@ def make_claim(claim: str, folders: Folders, source: str, jobs: int) -> None:
     stores = {run.store for run in missing if isinstance(run, Run)}
     for store in sorted(stores):
         prepare_store(store, folders.data, source)
+    # Ensembles and fine-tuned runs come later: they read checkpoints of the others.
     for later in (False, True):
         ready = [run for run in missing if needs_others(run) == later]
         with ThreadPoolExecutor(jobs) as pool:
+            # list, because the first error is raised only when the results are taken.
             list(pool.map(partial(make, folders=folders, jobs=jobs), ready))
 
 

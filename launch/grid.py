@@ -14,7 +14,7 @@ LONGEST_VALUE = 40  # characters of a value in a folder's name
 
 def is_closed(text: str) -> bool:
     """True if the text closes every quote and bracket that it opens."""
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)  # brackets in quotes do not count
     pairs = ("()", "[]", "{}")
     return not {"'", '"'} & set(bare) and all(bare.count(a) == bare.count(b) for a, b in pairs)
 
@@ -77,7 +77,7 @@ def own_points(file: str) -> list[Changes]:
         raise UserError(f"nothing to sweep: give --grid=config.key=1,2 or write sweep() in {file}")
     try:
         points = [{str(key): str(value) for key, value in x.items()} for x in sweep()]
-    except Exception as error:
+    except Exception as error:  # sweep() is the user's code and may raise any
         form = "{'optim.learning_rate': 0.02}"
         raise UserError(f"sweep() in {file} has to yield dicts such as {form}: {error}") from error
     if not points:
@@ -99,6 +99,7 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 def file_safe(value: str) -> str:
     """Returns the value if a folder's name can hold it, else what it can hold and a hash."""
     safe = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value)[:LONGEST_VALUE]
+    # The hash keeps values apart that differ only in what the name cannot hold.
     digest = hashlib.sha256(value.encode()).hexdigest()[:6]
     return value if safe == value else "-".join(filter(None, (safe.strip("_"), digest)))
 

@@ -35,7 +35,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.errors import UserError
 
-BASE = "--config=configs/base.py"
+BASE = "--config=configs/base.py"  # relative to the checkout, in which the commands are run
 AXES: dict[str, tuple[float, ...]] = {
     "batch": (1, 4, 16, 64, 128, 256, 512),
     "width": (0.125, 0.25, 0.5, 1.0),
@@ -82,6 +82,7 @@ def chosen(points: Sequence[str]) -> list[tuple[str, float]]:
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             numbers = []
+        # Only a width may be a fraction.
         integral = axis == "width" or all(x == round(x) for x in numbers)
         if axis not in AXES or not numbers or not integral or not all(0 < x < 1e9 for x in numbers):
             raise UserError(
@@ -119,6 +120,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
       UserError: the command failed; with the end of its error output.
     """
     module, *rest = arguments
+    # An empty cache for each point: the first start is then a cold one.
     with tempfile.TemporaryDirectory(prefix="alexnet_growth-") as cache:
         done = subprocess.run(
             [sys.executable, "-m", f"alexnet_jax.{module}", *rest],
@@ -133,7 +135,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def benchmark_costs(record: dict[str, Any]) -> dict[str, float]:
-    """Returns the costs of a point from the record of `benchmark`."""
+    """Returns the costs of a point from the JSON record of `benchmark`, by the keys of COSTS."""
     return {
         "step_ms": 1e3 * record["batch_size"] / record["step_images_per_second"],
         "peak_mb": record["peak_rss_mb"],
@@ -143,7 +145,7 @@ def benchmark_costs(record: dict[str, Any]) -> dict[str, float]:
 
 
 def plan_costs(record: dict[str, Any], seconds: float) -> dict[str, float]:
-    """Returns the costs of a point from the record of `plan` and the seconds that it took."""
+    """Returns the costs of a point from the JSON record of `plan` and the seconds that it took."""
     held = ("parameter_bytes", "velocity_bytes", "temporary_bytes")
     return {
         "held_mb": sum(record[key] for key in held) / 1e6,
@@ -158,6 +160,7 @@ def measure(axis: str, value: float) -> dict[str, Any]:
     record = run(arguments_of(axis, value))
     seconds = time.perf_counter() - start
     costs = plan_costs(record, seconds) if axis == "devices" else benchmark_costs(record)
+    # Not the width itself: the FLOPs of most layers grow with its square.
     cause = record["training_flops_per_image"] if axis == "width" else value
     numbers = {"cause": cause, **costs}
     return {"axis": axis, "value": value, **{k: float(f"{x:.4g}") for k, x in numbers.items()}}
@@ -165,6 +168,7 @@ def measure(axis: str, value: float) -> dict[str, Any]:
 
 def power(before: dict[str, Any], point: dict[str, Any], cost: str) -> float:
     """Returns p in cost ∝ cause^p between two points; 0 if the cost does not rise."""
+    # One device sends nothing, and a growth from 0 has no power.
     rise = point[cost] / before[cost] if before[cost] > 0 else 1.0
     return max(0.0, math.log(rise)) / math.log(point["cause"] / before["cause"])
 
@@ -212,6 +216,7 @@ def main(values: flags.FlagValues) -> int:
     check_writable(output, "output")
     output.mkdir(parents=True, exist_ok=True)
     found = []
+    # Each line is written at once, so that an interruption loses only one point.
     with (output / "growth.jsonl").open("w") as file:
         for axis, value in points:
             found.append(measure(axis, value))

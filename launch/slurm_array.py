@@ -36,7 +36,9 @@ def submit(command: Sequence[str], array: str, folder: Path) -> str:
         "job-name": "sweep",
         "ntasks": "1",
         "array": array,
+        # A % of the folder's own would begin one of sbatch's placeholders.
         "output": f"{str(folder).replace('%', '%%')}/slurm-%A_%a.out",
+        # exec, so that a signal reaches Python and not a shell that waits for it.
         "wrap": f'exec {shlex.join(command)} --only="$SLURM_ARRAY_TASK_ID"',
     }
     arguments = ["sbatch", "--parsable", *(f"--{k}={v}" for k, v in options.items())]

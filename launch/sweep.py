@@ -55,7 +55,7 @@ from alexnet_jax.runs.signals import Stop
 SWEEP, RECORD, LOG, TABLE, POINTS = "sweep.json", "point.json", "log.txt", "table.csv", "points.txt"
 ERROR = "val/top1_error"
 COLUMNS = ("step", ERROR, "val/top5_error", "val/loss", "train/loss", "time")
-HEADER = (*COLUMNS[:-1], "seconds", "state", "point")
+HEADER = (*COLUMNS[:-1], "seconds", "state", "point")  # the metric `time` is called seconds
 POLL_SECONDS = 0.1
 
 
@@ -65,7 +65,7 @@ class Point:
 
     Attributes:
       workdir: of the run.
-      changes: that distinguish it from the other points.
+      changes: settings that distinguish it from the other points.
       arguments: of `alexnet_jax.main`.
       config: resolved, as JSON gives it back.
       data: checksum of the store that it reads; empty if it reads none.
@@ -137,6 +137,7 @@ def make_point(file: str, workdir: Path, common: Changes, changes: Changes) -> P
 
 def as_json(config: ConfigDict) -> Any:
     """Returns the config as JSON gives it back."""
+    # JSON turns tuples into lists, so only this form can equal a config that was read from a file.
     return json.loads(json.dumps(config.to_dict()))
 
 
@@ -174,6 +175,7 @@ def exit_code(point: Point) -> int | None:
     record = {}
     with contextlib.suppress(OSError, ValueError, TypeError):  # missing, or half of a copy
         record = {**json.loads(path.read_text(encoding="utf-8"))}
+    # After a change of the settings or the data the point is not done, whatever its folder holds.
     same_data = record.get("data", point.data) == point.data  # older records lack it
     same = record.get("config") == point.config and same_data
     return record.get("exit_code") if same else None
@@ -187,7 +189,8 @@ def state(point: Point) -> str:
 def start(point: Point) -> subprocess.Popen[bytes]:
     """Starts the point's run as a process of its own, which appends its output to log.txt."""
     point.workdir.mkdir(parents=True, exist_ok=True)
-    (point.workdir / RECORD).unlink(missing_ok=True)
+    (point.workdir / RECORD).unlink(missing_ok=True)  # until its end the run has no exit code
+    # The run finds the package from any working directory.
     path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
     with (point.workdir / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -227,6 +230,7 @@ def run_points(points: Sequence[Point], jobs: int, stop: Stop) -> None:
                 print(f"[{ended}/{len(waiting)}] {line}", flush=True)
             time.sleep(POLL_SECONDS)
     finally:
+        # First all, then the waiting: the runs save at the same time.
         for process in running:
             process.terminate()
         for process in running:
@@ -245,6 +249,7 @@ def last_metrics(workdir: Path) -> dict[str, float]:
 def table_rows(points: Sequence[Point]) -> list[list[Any]]:
     """Returns header and rows, the lowest validation error first, points without one last."""
     keys = swept_keys([point.changes for point in points])
+    # The sort is stable: points without an error stay in the order of the grid.
     found = [(last_metrics(point.workdir), point) for point in points]
     found.sort(key=lambda pair: pair[0].get(ERROR, math.inf))
     rows = [
@@ -286,6 +291,7 @@ def report(folder: Path, points: Sequence[Point]) -> int:
     failed = [point for point in points if state(point) == "failed"]
     for point in failed:
         log = (point.workdir / LOG).read_text(errors="replace").split("\n")
+        # A user's mistake ends the log with its error line, any other error with its traceback.
         last = next((line for line in reversed(log) if line.strip()), "its log is empty")
         print(f"failed: {point.name} (exit code {exit_code(point)}): {last}", file=sys.stderr)
     return 1 if failed else 0
@@ -293,6 +299,7 @@ def report(folder: Path, points: Sequence[Point]) -> int:
 
 def submit_points(values: flags.FlagValues, folder: Path, points: Sequence[Point]) -> None:
     """Submits the points that are not done as one array job; each task runs this file once."""
+    # For people: what the task with the number of the line, from 0, trains.
     lines = [shlex.join(("python", "-m", "alexnet_jax.main", *x.arguments)) for x in points]
     write_text(folder / POINTS, "".join(f"{line}\n" for line in lines))
     task = [sys.executable, str(TOP / "launch" / "sweep.py"), f"--workdir={folder}"]

@@ -114,7 +114,7 @@ def plateau() -> Rows:
 
 
 def baseline() -> Rows:
-    """Returns the errors of features that no label has shaped, and a linear SVM."""
+    """Returns the errors of linear SVMs on features that are not learned from labels."""
     rows: Rows = [("run", "features", "test top-1 error", "test top-5 error", "seconds")]
     for path in sorted((RESULTS / "baseline").glob("*/result.json")):
         found = json.loads(path.read_text())
@@ -149,9 +149,9 @@ def hand_crafted() -> Rows:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Returns fractions as a percentage: mean ± standard deviation of several.
+    """Returns fractions in percent, as mean ± standard deviation.
 
-    Those further apart than FAR are listed: one of them failed.
+    A single one, or several that are further apart than FAR because one failed, are listed.
     """
     hundredfold = [100 * value for value in values]
     if len(hundredfold) == 1 or max(hundredfold) - min(hundredfold) > FAR:
@@ -204,9 +204,9 @@ ABLATED = {
 
 
 def difference(these: Sequence[float], others: Sequence[float]) -> str:
-    """Returns these fractions minus others in points, mean ± standard deviation over the pairs.
+    """Returns `these` − `others` in percentage points, mean ± standard deviation over the pairs.
 
-    It is empty if one of them failed.
+    It is empty if the differences are further apart than FAR, because a run failed.
     """
     points = [100 * (a - b) for a, b in zip(these, others, strict=True)]
     if max(points) - min(points) > FAR:

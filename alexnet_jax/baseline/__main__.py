@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from alexnet_jax.baseline.experiment import Settings
 
 METHODS = ("hog", "kmeans", "fisher")
-OWN = {  # flags of one method: its name, default, lowest value, help
+OWN = {  # flag: the one method that it is for, default, lowest value, help
     "gaussians": ("fisher", 32, 1, "Gaussians in each mixture of descriptors."),
     "centres": ("kmeans", 1600, 2, "Centres that k-means finds."),
     "patch": ("kmeans", 6, 2, "Side of a patch, in pixels."),
@@ -93,6 +93,7 @@ def main(values: flags.FlagValues) -> int:
     settings = check(values)
     from alexnet_jax.baseline import experiment, record
 
+    # Before the run, during which the checkout's files may change.
     origin, start = record.origin(), time.monotonic()
     result, top5 = experiment.run(values.config, settings)
     result |= {"seconds": round(time.monotonic() - start, 1), **origin}

@@ -73,9 +73,11 @@ def images_used(settings: Settings, found: Summary) -> int:
 
 def check_memory(settings: Settings, found: Summary) -> None:
     """Raises UserError if the features of the images do not fit into the free memory."""
+    # The test split's features are computed when those of the other two are freed.
     images = max(images_used(settings, found) + found.sizes["val"], found.sizes["test"])
-    width = settings.features + 1
-    needed = 4 * width * (images + 2 * width)  # the features, their products and the Cholesky root
+    width = settings.features + 1  # with the column of ones
+    # Bytes of float32: the features, their Gram matrix and its Cholesky root.
+    needed = 4 * width * (images + 2 * width)
     free = psutil.virtual_memory().available
     if needed > free:
         raise UserError(

@@ -22,9 +22,15 @@ def objective(
 ) -> tuple[float, np.ndarray]:
     """Returns ½‖W‖² + cost ÷ N · Σ max(0, 1 − sign · score)² and its gradient, score = X W.
 
-    weights: float32 [D, classes]. features: float32 [N, D], the last of them 1 for every image: its
-    weight is the bias, regularised as in LinearSVC. signs: float32 [N, classes], 1 for the class of
-    the image, −1 for the others.
+    Args:
+      weights: W, float32 [D, classes].
+      features: X, float32 [N, D]. The last feature is 1 for every image: its weight is the bias,
+        which is regularised as in LinearSVC.
+      signs: float32 [N, classes], 1 for the class of the image, −1 for the others.
+      cost: of the squared hinge loss.
+
+    Returns:
+      The objective, and its gradient by W, float32 [D, classes].
     """
     slack = np.maximum(1 - signs * (features @ weights), 0)
     share = cost / len(features)
@@ -35,18 +41,24 @@ def objective(
 def fit(
     features: np.ndarray, labels: np.ndarray, products: np.ndarray, cost: float, start: np.ndarray
 ) -> np.ndarray:
-    """Returns float32 [D, classes] weights W that minimise the objective, searched from `start`.
+    """Returns the weights W that minimise the objective: float32 [D, classes].
 
-    features: float32 [N, D] and products = gram(features). labels: int [N].
+    L-BFGS searches over V = Rᵀ W with R Rᵀ = I + cost ÷ N · XᵀX. That is the objective's Hessian if
+    half of the images violate the margin. In V the curvature is about the same in all directions,
+    and 20 iterations do what takes a thousand in W.
 
-    L-BFGS searches over V = Rᵀ W with R Rᵀ = I + cost ÷ N · XᵀX: the objective's Hessian if half of
-    the images violated the margin. In V all directions curve alike, and 20 iterations do what takes
-    a thousand in W.
+    Args:
+      features: X, float32 [N, D].
+      labels: int [N].
+      products: gram(features).
+      cost: of the squared hinge loss.
+      start: float32 [D, classes], weights that the search starts from.
     """
     root = _cholesky(products, cost / len(features))
     signs = np.where(np.arange(start.shape[1]) == labels[:, None], 1, -1).astype(np.float32)
 
     def weights_of(flat: np.ndarray) -> np.ndarray:
+        # SciPy's L-BFGS works in float64; the large products stay in float32.
         v = flat.reshape(start.shape).astype(np.float32)
         return solve_triangular(root, v, lower=True, trans="T", check_finite=False)
 

@@ -49,6 +49,7 @@ def orientation_maps(image: jax.Array) -> jax.Array:
     """
     dy, dx = jnp.gradient(image @ jnp.asarray(LUMA))
     turn = jnp.arctan2(dy, dx) * (ORIENTATIONS / (2 * jnp.pi))
+    # Orientations lie on a circle: the last one is a neighbour of the first.
     away = jnp.abs(turn[..., None] - jnp.arange(ORIENTATIONS)) % ORIENTATIONS
     share = jnp.maximum(0, 1 - jnp.minimum(away, ORIENTATIONS - away))
     return jnp.hypot(dy, dx)[..., None] * share
@@ -57,7 +58,7 @@ def orientation_maps(image: jax.Array) -> jax.Array:
 def sift(image: jax.Array) -> jax.Array:
     """Returns SIFT descriptors of every patch, sizes one after the other: [patches, 128].
 
-    Of length 1, with entries clipped at 0.2 and normalised again.
+    They have length 1; their entries are clipped at 0.2 and then normalised again.
     """
     maps = orientation_maps(image)
     found = [binned(maps, bin_weights(len(image), side)) for side in BIN_SIDES]
@@ -72,7 +73,7 @@ def _unit(rows: jax.Array) -> jax.Array:
 def colour(image: jax.Array) -> jax.Array:
     """Returns mean and standard deviation of R, G and B in the bins of each patch: [patches, 96].
 
-    In units of 255 grey levels. Source: Perronnin, Sánchez and Mensink, ECCV 2010, section 5.
+    The unit is 255 grey levels. Source: Perronnin, Sánchez and Mensink, ECCV 2010, section 5.
     """
     moments = jnp.concatenate([image, image**2], axis=-1) / jnp.array([255] * 3 + [255**2] * 3)
     found = []
@@ -80,6 +81,7 @@ def colour(image: jax.Array) -> jax.Array:
         weights = bin_weights(len(image), side)
         found.append(binned(moments, weights / weights.sum(1, keepdims=True)))
     mean, square = jnp.split(jnp.concatenate(found), 2, axis=-1)
+    # Rounding can make the variance of an even bin slightly negative.
     spread = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     return jnp.concatenate([mean, spread], axis=-1).reshape(len(mean), -1)
 

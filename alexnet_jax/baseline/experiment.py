@@ -18,7 +18,7 @@ from alexnet_jax.evaluate import top_k
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the command's own flags."""
+    """The values of the command's flags besides --config and --output."""
 
     method: str  # hog, kmeans or fisher
     train_images: int  # random images of the training split that are used; 0 = all
@@ -28,7 +28,7 @@ class Settings:
 
     @property
     def features(self) -> int:
-        """Features of an image."""
+        """Returns the number of features of an image."""
         if self.method == "hog":
             return hog.FEATURES
         if self.method == "fisher":
@@ -39,8 +39,13 @@ class Settings:
 def run(config: ConfigDict, settings: Settings) -> tuple[dict[str, Any], np.ndarray]:
     """Runs the experiment and prints its progress.
 
-    Returns its result (errors are fractions) and int [N, 5], the classes with the highest scores
-    for each test image, highest first.
+    Args:
+      config: only `data` and `seed` are used.
+      settings: the command's other flags.
+
+    Returns:
+      The numbers of the result, with errors as fractions; and int [N, 5], the classes with the
+      highest scores for each test image, highest first.
     """
     dataset = open_dataset(config.data)
     train, val, test = (dataset.splits[name] for name in ("train", "val", "test"))
@@ -48,11 +53,12 @@ def run(config: ConfigDict, settings: Settings) -> tuple[dict[str, Any], np.ndar
     print(f"images: {len(train)} training, {len(val)} validation, {len(test)} test", flush=True)
     encode = make_encoder(train, settings, config.seed)
     features = encode_all((train, val), encode, settings.features)
+    # Measured on training images only: nothing is learned from those that the cost is chosen by.
     measured = moments(features[: len(train)])
     standardise(features, measured)
     labels = np.concatenate([train.labels, val.labels])
     tried, weights = learn(features, labels, len(train), len(dataset.class_names))
-    del features
+    del features  # before the test split's, so that only one of the two is in memory
     test_features = encode_all((test,), encode, settings.features)
     standardise(test_features, measured)
     top5 = top_k(test_features @ weights, 5)
@@ -86,7 +92,11 @@ def learn(
 ) -> tuple[list[Trial], np.ndarray]:
     """Returns a trial for each cost, and the weights that the best cost gives on all images.
 
-    Float32 [N, D] features, the first num_train of training images, the others for validation.
+    Args:
+      features: float32 [N, D], first those of the training images, then those for validation.
+      labels: int [N].
+      num_train: number of training images.
+      num_classes: number of classes.
     """
     products = gram(features[:num_train])
     tried = []
@@ -96,7 +106,7 @@ def learn(
         print(f"{trial.cost:9g}  {top1:22.2%}  {top5:11.2%}", flush=True)
         tried.append(trial)
     best = best_of(tried)
-    products += gram(features[num_train:])
+    products += gram(features[num_train:])  # the Gram matrix of all rows
     return tried, fit(features, labels, products, best.cost, best.weights)
 
 

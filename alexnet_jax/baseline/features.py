@@ -22,9 +22,10 @@ class Moments(NamedTuple):
 
 
 def encode_all(splits: Sequence[Split], encode: Encode, width: int) -> np.ndarray:
-    """Returns the features of these splits' images, one split after the other, and a 1 for each.
+    """Returns the features of these splits' images, one split after the other.
 
-    float32 [N, width + 1]. The last column, all ones, makes a classifier's bias a weight.
+    The result is float32 [N, width + 1]. The last column is all ones, so that its weight is the
+    classifier's bias.
     """
     features = np.ones((sum(map(len, splits)), width + 1), np.float32)
     first = 0
@@ -39,6 +40,7 @@ def encode_all(splits: Sequence[Split], encode: Encode, width: int) -> np.ndarra
 def moments(features: np.ndarray) -> Moments:
     """Returns the moments of every column but the last of float32 [N, D + 1]."""
     mean, scale = np.empty((2, features.shape[1] - 1), np.float32)
+    # In blocks of columns: a float64 copy of all features would take twice their memory.
     for start in range(0, len(mean), COLUMNS):
         columns = slice(start, min(start + COLUMNS, len(mean)))
         sample = features[:, columns].astype(np.float64)

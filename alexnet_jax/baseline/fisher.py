@@ -26,7 +26,7 @@ LEARN_DESCRIPTORS = 200_000  # random ones among these
 
 
 class Model(NamedTuple):
-    """Principal components of descriptors and a Gaussian mixture of what they give."""
+    """Principal components of descriptors, and a Gaussian mixture of the reduced descriptors."""
 
     mean: np.ndarray  # float32 [D]
     components: np.ndarray  # float32 [D, 64]
@@ -36,7 +36,7 @@ class Model(NamedTuple):
 
 
 def num_features(gaussians: int) -> int:
-    """Returns the features of an image."""
+    """Returns the number of features of an image."""
     return len(KINDS) * 2 * WIDTH * gaussians
 
 
@@ -74,7 +74,7 @@ def encoder(models: tuple[Model, ...]) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def encode_one(models: tuple[Model, ...], image: jax.Array) -> jax.Array:
-    """Returns the normalised Fisher vectors of every kind, one after the other."""
+    """Returns the normalised Fisher vectors of both kinds: float32 [S, S, 3] → [num_features]."""
     at, found = places(len(image)), []
     for kind, model in zip(KINDS, models, strict=True):
         reduced = (kind(image) - model.mean) @ model.components
@@ -90,6 +90,7 @@ def fisher_vector(x: jax.Array, model: Model) -> jax.Array:
     and σ, each divided by the root of its Fisher information.
     """
     mean, variance = model.means, model.variances
+    # The logarithm of each Gaussian's weighted density, but for D ÷ 2 · ln 2π, which cancels.
     log = -0.5 * (x**2 @ (1 / variance).T - 2 * x @ (mean / variance).T)
     log += jnp.log(model.weights) - 0.5 * (jnp.log(variance) + mean**2 / variance).sum(1)
     share = jax.nn.softmax(log, axis=1) / len(x)

@@ -12,9 +12,10 @@ FEATURES = (CELLS - BLOCK + 1) ** 2 * BLOCK**2 * ORIENTATIONS
 
 
 def encode(images: np.ndarray) -> np.ndarray:
-    """Returns float32 [N, 1764] of uint8 [N, S, S, 3], S ≥ 16; pixels beyond 8 equal cells are cut.
+    """Returns the histograms of images: uint8 [N, S, S, 3], S ≥ 16 → float32 [N, 1764].
 
-    The gradient at a pixel is that of the channel where it is largest.
+    The pixels that 8 equal cells along each side leave over are cut off. The gradient at a pixel is
+    that of the channel in which it is largest.
     """
     cell = images.shape[1] // CELLS
     kept = images[:, : cell * CELLS, : cell * CELLS]

@@ -1,4 +1,4 @@
-"""Images of a split, read in blocks, and each of them verified."""
+"""The images of a split, read in blocks; a corrupt one is an error."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -28,7 +28,10 @@ def blocks(split: Split) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def limit(split: Split, count: int, seed: int) -> Split:
-    """Returns `count` random images of a split, or the split itself if it has no more."""
+    """Returns `count` random images of a split, or the split itself if it has no more.
+
+    They keep their order, so that the store is read from front to back.
+    """
     if count >= len(split):
         return split
     chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])

@@ -36,7 +36,7 @@ class Form:
 
     @property
     def features(self) -> int:
-        """Features of an image."""
+        """Returns the number of features of an image."""
         return self.pool**2 * self.centres
 
 
@@ -95,16 +95,17 @@ def triangle(patches: jax.Array, centres: jax.Array) -> jax.Array:
 
     A centre that is farther away than the average centre has the code 0 (section 3.2.2).
     """
+    # ‖x‖² + ‖c‖² − 2 x·c: one matrix product; rounding can make a small distance negative.
     squares = (patches**2).sum(1, keepdims=True) + (centres**2).sum(1)
     distances = jnp.sqrt(jnp.maximum(squares - 2 * patches @ centres.T, 0))
     return jnp.maximum(distances.mean(1, keepdims=True) - distances, 0)
 
 
 def pooling_matrix(positions: int, pool: int) -> np.ndarray:
-    """Returns float32 [pool², positions²]: 1 if the patch at this position is in this cell.
+    """Returns the matrix that sums codes over cells: float32 [pool², positions²].
 
-    With pool=2 the cells are the image's quadrants; a middle row belongs to the upper ones, a
-    middle column to the left ones.
+    It is 1 where the patch at a position lies in a cell, otherwise 0. With pool=2 the cells are the
+    image's quadrants; a middle row belongs to the upper ones, a middle column to the left ones.
     """
     bounds = np.ceil(np.arange(1, pool) * positions / pool)
     cell = np.searchsorted(bounds, np.arange(positions), side="right")

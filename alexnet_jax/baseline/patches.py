@@ -34,7 +34,7 @@ def cut(images: np.ndarray, side: int) -> np.ndarray:
 def random_patches(split: Split, count: int, side: int, seed: int) -> np.ndarray:
     """Returns uint8 [count, side·side·3] patches (row, column, channel) at random places.
 
-    Every image gives as many as any other, give or take one.
+    The numbers of patches of any two images differ by at most one.
     """
     rng = np.random.default_rng(seed)
     owners = np.sort(rng.permutation(len(split))[np.arange(count) % len(split)])
@@ -51,7 +51,8 @@ def random_patches(split: Split, count: int, side: int, seed: int) -> np.ndarray
 def normalise(patches: Array) -> Array:
     """Removes the brightness and contrast of each patch: (x − mean) ÷ √(variance + 10).
 
-    float32 [..., D] in grey levels from 0 to 255; mean and variance over the D values of a patch.
+    Patches are float32 [..., D] in grey levels from 0 to 255. Mean and variance are those of the D
+    values of a patch.
     """
     centred = patches - patches.mean(-1, keepdims=True)
     return centred / ((centred * centred).mean(-1, keepdims=True) + CONTRAST_FLOOR) ** 0.5
@@ -66,5 +67,6 @@ def zca(patches: np.ndarray) -> Whitening:
     centred = patches - mean.astype(np.float32)
     covariance = (centred.T @ centred).astype(np.float64) / len(patches)
     values, vectors = np.linalg.eigh(covariance)
+    # Rounding can make an eigenvalue slightly negative.
     matrix = vectors / np.sqrt(np.maximum(values, 0) + WHITENING_FLOOR) @ vectors.T
     return Whitening(mean.astype(np.float32), matrix.astype(np.float32))

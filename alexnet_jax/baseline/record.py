@@ -25,6 +25,7 @@ def command_line() -> str:
 
 def commit() -> str:
     """Returns the commit of this code, with "-changed" if files differ from it; "" outside git."""
+    # The full hash: without tags and without an abbreviation.
     git = ["git", "-C", str(TOP), "describe", "--always", "--exclude=*", "--abbrev=40"]
     git.append("--dirty=-changed")
     try:
@@ -34,7 +35,7 @@ def commit() -> str:
 
 
 def origin() -> dict[str, str]:
-    """Returns the command, commit and machine; called first, as the files may change meanwhile."""
+    """Returns the command, commit and machine."""
     return {"command": command_line(), "commit": commit(), "machine": processor()}
 
 
@@ -45,9 +46,14 @@ def write(
     result: dict[str, Any],
     top5: np.ndarray,
 ) -> None:
-    """Writes the three files; result.json comes last, so that it stands for a complete record.
+    """Writes the three files of a record.
 
-    top5: int [N, 5], the classes with the highest scores for each test image, highest first.
+    Args:
+      folder: of the record; made if it is missing.
+      config: of the run.
+      settings: values of the other flags.
+      result: content of result.json, with command, commit and machine.
+      top5: int [N, 5], the classes with the highest scores for each test image, highest first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind = np.uint8 if top5.max() < 256 else np.uint16
@@ -57,6 +63,7 @@ def write(
     used = {"config": config.to_dict(), "flags": asdict(settings), "seed": config.seed}
     made = {key: result[key] for key in ("command", "commit", "machine")}
     _write_json(folder / "config.json", used | made | {"versions": versions()})
+    # Last, so that a folder with it is a complete record.
     _write_json(folder / "result.json", result)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from alexnet_jax.baseline.classifier import fit
 from alexnet_jax.evaluate import top_k
 
+# Of `classifier.objective`, rising, so that each fit can start from the weights of the one before.
 COSTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 PATIENCE = 2  # costs in a row without a lower validation error, after which the search ends
 
@@ -39,8 +40,14 @@ def trials(
 ) -> Iterator[Trial]:
     """Yields a trial for each cost, rising, until the validation error no longer falls.
 
-    The first num_fitted rows of float32 [N, D] features are fitted, the others validate; products
-    is the Gram matrix of the former. Each fit starts from the weights of the one before.
+    Each fit starts from the weights of the one before.
+
+    Args:
+      features: float32 [N, D]; the first num_fitted rows are fitted, the others validate.
+      labels: int [N].
+      num_fitted: number of rows to fit.
+      products: Gram matrix of these rows.
+      num_classes: number of classes.
     """
     fitted, held_out = slice(num_fitted), slice(num_fitted, None)
     weights = np.zeros((features.shape[1], num_classes), np.float32)

@@ -80,6 +80,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     check_flags(values)
     from alexnet_jax.cli import checks
 
+    # The check needs the path of an empty workdir; nothing is ever written to this one.
     nowhere = Path(tempfile.gettempdir(), str(os.getpid()))
     checks.check_run(values.config, nowhere, checks.overrides(values))
     if values.profile:
@@ -88,14 +89,18 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
 
 
 def config_arguments(values: flags.FlagValues) -> list[str]:
-    """Returns the config's flags as they were given, for another command."""
+    """Returns --config and its overrides as they were given, for a process of alexnet_jax.main."""
     overrides = config_flags.get_override_values(values["config"])
     file = config_flags.get_config_filename(values["config"])
     return [f"--config={file}", *(f"--config.{key}={x}" for key, x in overrides.items())]
 
 
 def use_synthetic_store(config: ConfigDict, encoding: str, directory: Path) -> list[str]:
-    """Writes a synthetic store and makes the config read it; returns the flags that do the same."""
+    """Writes a synthetic store and changes the config to read it.
+
+    Returns:
+      The flags that make another command read it too.
+    """
     from alexnet_jax.benchmark.synthetic_store import NAME, write_synthetic
 
     default = "jpeg" if config.data.image_size >= JPEG_FROM else "raw"
@@ -115,6 +120,7 @@ def main(values: flags.FlagValues) -> int:
         folder = Path(name)
         if config.data.name == "synthetic":
             arguments += use_synthetic_store(config, values.encoding, folder / "store")
+        # First, while this process has not yet taken the devices.
         once = measure_start_up(arguments, folder / "cache", values.seconds)
         record = measure(config, values, once, folder)
     from alexnet_jax.benchmark.report import record_text
@@ -124,12 +130,18 @@ def main(values: flags.FlagValues) -> int:
 
 
 def measure_start_up(arguments: list[str], cache: Path, seconds: float) -> dict[str, float]:
-    """Measures first steps and memory of main in other processes, which then have the devices."""
+    """Measures first steps and memory of alexnet_jax.main in two processes, one after the other.
+
+    Args:
+      arguments: of main.
+      cache: folder of the compilation cache, empty before the first of the two.
+      seconds: the second process is watched five times as long.
+    """
     from alexnet_jax import parallel
     from alexnet_jax.benchmark.report import start_up_measures
     from alexnet_jax.benchmark.start_up import profile_start_up
 
-    parallel.release_devices()  # a check may have counted them
+    parallel.release_devices()  # a check may have counted them, and so taken a GPU's memory
     print("measuring the start of two training runs", flush=True)
     cold = profile_start_up(arguments, cache, 0.0)
     return start_up_measures(cold, profile_start_up(arguments, cache, 5 * seconds))
@@ -143,7 +155,7 @@ def measure(
     Args:
       config: resolved.
       values: the flags.
-      once: measurements that are taken only once.
+      once: start-up times and memory, which are measured only once.
       folder: temporary.
     """
     from alexnet_jax.benchmark import measures, rates, report

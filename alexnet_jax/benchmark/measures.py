@@ -27,7 +27,8 @@ Measures = dict[str, Callable[[], float]]
 def training_measures(training: Training, split: Split, seconds: float) -> Measures:
     """Returns the measurements of the matrix product, the step, the loader and both together.
 
-    If the split holds JPEGs, their decoder is measured too. Each takes at least `seconds`.
+    If the split holds JPEGs, their decoder is measured too. Each measurement takes at least
+    `seconds` and returns GFLOP/s for the product, images/s for the others.
     """
     measures = {
         MATMUL: partial(matmul_rate(training.devices), seconds),
@@ -45,7 +46,8 @@ def torch_measures(
 ) -> Measures:
     """Returns the measurements of PyTorch's step from the same weights, and of its loader.
 
-    The loader reads the split's images as JPEG files, which are written to `folder`.
+    All are in images/s. The loader reads the split's images as JPEG files, which are written to
+    `folder`.
     """
     from alexnet_jax.benchmark.pytorch.loader import loader_rate
     from alexnet_jax.benchmark.pytorch.process import step_rate
@@ -62,6 +64,7 @@ def torch_measures(
 
 def derived_ratios(rates: Rates, flops_per_image: int) -> Rates:
     """Returns the ratios between quantities of the same repeat, by their keys in the JSON line."""
+    # The images/s of a step that consists of nothing but matrix products.
     roofs = [1e9 * gigaflops / flops_per_image for gigaflops in rates[MATMUL]]
     found = {
         "roof_fraction": ratios(rates[STEP], roofs),

@@ -32,7 +32,7 @@ def rate(
       wait: blocks until a result of `work` is computed.
     """
     start, last = time.perf_counter(), work()
-    for calls in itertools.count(2):
+    for calls in itertools.count(2):  # from 2, as one call is under way before the loop
         last, before = work(), last
         wait(before)
         if calls >= MIN_CALLS and time.perf_counter() - start >= seconds:
@@ -41,7 +41,7 @@ def rate(
 
 
 def interleave(measures: Mapping[str, Callable[[], float]], repeats: int) -> Rates:
-    """Takes every measurement once, then each of them again, `repeats` times in all."""
+    """Returns the results of every measurement, each taken once in each of `repeats` rounds."""
     rates: Rates = {name: [] for name in measures}
     for _ in range(repeats):
         for name, measure in measures.items():

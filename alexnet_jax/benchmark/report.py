@@ -86,8 +86,8 @@ def record(rates: Rates, once: dict[str, float], circumstances: dict[str, Any]) 
     """Returns the content of the JSON line.
 
     Args:
-      rates: measured in every repeat; they become medians, and their lowest and highest values.
-      once: measured once.
+      rates: measured in every repeat; the record has their medians, lowest and highest values.
+      once: numbers that were measured once.
       circumstances: as the function of that name returns them.
     """
     medians = {name: rounded(median(values)) for name, values in rates.items()}

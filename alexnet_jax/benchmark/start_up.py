@@ -21,8 +21,8 @@ MIN_STEPS = 5  # steps of the measurement, not counting the first
 PERIOD = 0.01  # seconds between two readings of the memory
 MAXRSS = 1 if sys.platform == "darwin" else 1024  # bytes in the unit of getrusage
 STEP_BY_STEP = (
-    "--config.train.steps=1000000000",
-    "--config.train.log_every_steps=1",
+    "--config.train.steps=1000000000",  # it runs until it is killed
+    "--config.train.log_every_steps=1",  # lines of metrics.jsonl are counted as steps
     "--config.eval.every_epochs=1000000000",
     "--config.checkpoint.every_steps=0",
 )
@@ -74,6 +74,7 @@ def profile_start_up(arguments: Sequence[str], cache: Path, seconds: float) -> S
             # Popen.kill might reap the process, and its resource usage would be lost.
             os.kill(process.pid, signal.SIGKILL)
             usage = _reap(process)
+    # Without the first step, whose memory the compiler also used.
     return StartUp(first_step, usage.ru_maxrss * MAXRSS, len(minima) - 1, growth(minima[1:]))
 
 
@@ -91,10 +92,11 @@ def _follow(
 ) -> tuple[float, list[float]]:
     """Returns the seconds to the first line of the metrics, and the least memory before each line.
 
-    A step that is shorter than a period has the reading after it.
+    A step that is shorter than PERIOD gets the next reading after it.
     """
     process, minima, first = psutil.Process(pid), [math.inf], 0.0
     while True:
+        # A child that has ended stays a zombie until it is reaped.
         if process.status() == psutil.STATUS_ZOMBIE:
             raise UserError(f"training ended by itself: {log.read_text()[-500:]}")
         done, now = _lines(metrics), time.perf_counter() - start
@@ -104,7 +106,7 @@ def _follow(
         minima += [memory] * (done + 1 - len(minima))
         minima[-1] = min(minima[-1], memory)
         if first and done > MIN_STEPS and now - first >= seconds:
-            return first, minima[:-1]
+            return first, minima[:-1]  # the last one is of a step under way
         time.sleep(PERIOD)
 
 

@@ -1,4 +1,4 @@
-"""A store of synthetic images on the disk, which is read as any other store is."""
+"""A store of synthetic images on the disk, so that a benchmark reads them as it reads real ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +28,7 @@ def write_synthetic(directory: Path, data: ConfigDict, encoding: str) -> None:
       encoding: raw or jpeg.
     """
     shape = (PATTERNS, 3, DIGITS_SIDE, DIGITS_SIDE)
+    # From 64 to 192, so that no pixel with its noise leaves 0–255.
     blotches = np.random.default_rng(0).uniform(64, 192, shape)
     patterns = enlarge(blotches, data.image_size).transpose(0, 2, 3, 1).astype(np.uint8, order="C")
     sizes = {"train": data.synthetic_images, "val": 1}

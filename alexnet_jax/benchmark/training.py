@@ -58,6 +58,7 @@ class Training:
         return jax.device_get(self.state.params)
 
     def _advance(self, batch: Any) -> Any:
+        # The step takes the state's buffers for its result (donation), so the old state is lost.
         self.state, scalars = self._step(self.state, batch)
         return scalars
 
@@ -71,7 +72,7 @@ def matmul_rate(devices: Devices) -> Callable[[float], float]:
     """
 
     def products(x: jax.Array, y: jax.Array) -> jax.Array:
-        for _ in range(PRODUCTS):
+        for _ in range(PRODUCTS):  # a chain: XLA can neither merge the products nor drop one
             x = x @ y
         return x
 

@@ -1,1 +1,1 @@
-"""The command line: flags, the rules of every setting, and what has to be right before a run."""
+"""The command line: flags, the rules of every setting, and the checks before a run."""

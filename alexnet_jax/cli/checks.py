@@ -40,10 +40,10 @@ class Run:
 
     Attributes:
       config: resolved.
-      workdir: of the run, or where the evaluation is written.
+      workdir: of the run; of an evaluation, the folder that its result is written to.
       notes: lines for the user on what the checks have found.
-      checkpoints: to evaluate.
-      split: to evaluate on.
+      checkpoints: workdirs or workdir/checkpoints/STEP to evaluate; () for a training.
+      split: name of the split to evaluate on; "" for a training.
     """
 
     config: ConfigDict
@@ -54,14 +54,14 @@ class Run:
 
 
 def check(values: flags.FlagValues) -> Run:
-    """Returns what main needs, from its flags.
+    """Returns the validated request that the flags of `alexnet_jax.main` describe.
 
     Raises:
       UserError: a wrong value, missing data, settings that contradict each other or the data, a
         workdir or checkpoint that cannot be used.
     """
     config, workdir = values.config, _workdir(values)
-    rules.check(config)
+    rules.check(config)  # first: all other checks compute with the settings
     _check_flags_fit(values)
     if values.mode == "eval":
         return check_evaluation(values, workdir)
@@ -71,9 +71,16 @@ def check(values: flags.FlagValues) -> Run:
 
 
 def check_model(config: ConfigDict, given: Overrides) -> list[str]:
-    """Returns lines for the user; raises UserError unless the net can be built.
+    """Checks that the net can be built, and returns lines for the user.
 
-    No data are needed if model.num_classes is set. Otherwise it is filled in from the data.
+    If model.num_classes is not set, it is filled in from the data; otherwise no data are needed.
+
+    Args:
+      config: changed in place.
+      given: the settings that the command line changes.
+
+    Raises:
+      UserError: the net cannot be built or divided over the devices, or the data are missing.
     """
     notes = []
     if config.model.num_classes is None:
@@ -87,10 +94,10 @@ def check_model(config: ConfigDict, given: Overrides) -> list[str]:
 
 
 def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
-    """Returns lines for the user; fills in num_classes.
+    """Checks a training, fills in model.num_classes, and returns lines for the user.
 
     Args:
-      config: of the run.
+      config: of the run; changed in place.
       workdir: of the run.
       given: the settings that the command line changes.
 
@@ -100,6 +107,7 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     # The data come first: the net's classifier and the division of batches depend on them.
     found = summary(config.data)
     notes = fill_classes(config, found.num_classes, "model.num_classes" not in given)
+    # A checkpoint can bring its net and its crop, which the checks below read.
     notes += check_start(config, workdir, given)
     check_available(config.data)
     check_net(config)
@@ -129,15 +137,15 @@ def fill_classes(config: ConfigDict, classes: int, is_default: bool = False) -> 
     """Sets model.num_classes to the number of classes of the data.
 
     Args:
-      config: of the run.
-      classes: of the data set.
+      config: of the run; changed in place.
+      classes: number of classes of the data set.
       is_default: the config's number is a default of the config file, which other data overrule.
 
     Returns:
-      A line for the user if a default was overruled.
+      A list with a line for the user if a default was overruled, otherwise [].
 
     Raises:
-      UserError: it was set to something else.
+      UserError: the user has set another number.
     """
     given, config.model.num_classes = config.model.num_classes, classes
     if given in (None, classes):
@@ -151,9 +159,9 @@ def fill_classes(config: ConfigDict, classes: int, is_default: bool = False) -> 
 
 
 def check_net(config: ConfigDict) -> None:
-    """Raises UserError unless the net can be built and some of its layers can learn.
+    """Raises UserError unless the net can be built and at least one of its layers can learn.
 
-    The settings that name layers have to name layers of the net with weights.
+    The settings optim.listed_layers and optim.layer_factors may only name layers with weights.
     """
     names = learned_layers(resolve(config.model, config.data.crop_size))
     listed = {name for name, *_ in config.optim.listed_layers}
@@ -176,7 +184,12 @@ def check_net(config: ConfigDict) -> None:
 
 
 def check_division(config: ConfigDict, sizes: Sequence[str]) -> None:
-    """Raises UserError unless config.parallel divides the net and these batch sizes."""
+    """Raises UserError unless config.parallel divides the net and these batch sizes.
+
+    Args:
+      config: with its number of classes filled in.
+      sizes: keys of the batch sizes, such as data.batch_size.
+    """
     settings = dict(rules.flat(config))
     net = resolve(config.model, config.data.crop_size)
     layout = parallel.layout_of(config.parallel)
@@ -187,7 +200,7 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
     """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
     check_division(config, sizes)
     layout = parallel.layout_of(config.parallel)
-    if layout.devices > 1:  # one is always there
+    if layout.devices > 1:  # there is always one; asking JAX for it would initialise the backend
         parallel.check_devices(layout)
     if layout.devices == 1 and parallel.is_distributed():
         raise UserError(
@@ -220,6 +233,7 @@ def _workdir(values: flags.FlagValues) -> Path:
     if values.workdir:
         return Path(values.workdir)
     config = Path(config_flags.get_config_filename(values["config"]))
+    # The time keeps two runs of one config apart.
     return Path("runs", f"{config.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
@@ -228,15 +242,16 @@ def check_writable(folder: Path, flag: str = "workdir") -> None:
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
+    # Making an entry in a folder takes the right to write to it and the right to enter it.
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"{flag} {folder} is not writable ({existing}); give another --{flag}")
 
 
 def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
-    """Checks what a training begins with, and takes over what its checkpoint brings.
+    """Checks the workdir, and the checkpoint that a training resumes or starts from.
 
     Args:
-      config: of the run.
+      config: of the run; gets the checkpoint's net and input.
       workdir: of the run.
       given: the settings that the command line changes.
 
@@ -257,7 +272,10 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
 
 
 def check_training(config: ConfigDict, found: Summary) -> None:
-    """Raises UserError for a training that is too long, or lacks data, or cannot be divided so."""
+    """Raises UserError for too many steps, or a plateau schedule without validation data.
+
+    A run of several processes with on_full_disk="continue" is refused, too.
+    """
     steps = config.train.epochs * math.ceil(found.sizes["train"] / config.data.batch_size)
     if not config.train.steps and steps > rules.LARGEST:
         raise UserError(
@@ -279,8 +297,8 @@ def check_training(config: ConfigDict, found: Summary) -> None:
 def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     """Returns the validated request of an evaluation.
 
-    Each net is what its own config says. The data are read as the first checkpoint's run read them:
-    its image size, and the validation split that it held out.
+    Each checkpoint's net is built by its own config. The data are read as the first checkpoint's
+    run read them: with its image size, and the validation split that it held out.
 
     Raises:
       UserError: a checkpoint that cannot be read, that the data set or an override contradicts, or
@@ -301,9 +319,10 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
         )
     for path in paths:
         own = read_config(path)
-        # The net is the checkpoint's; how it is evaluated is this command's.
+        # The net is the checkpoint's; devices, views and batch size are this command's.
         own.parallel, own.eval = config.parallel, config.eval
         check_parallel(own, ("eval.batch_size",))
+    # The result of a single checkpoint belongs to its run; that of an ensemble to none of them.
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     _check_whose_folder(workdir, paths)
     check_writable(workdir)
@@ -323,7 +342,8 @@ def _check_whose_folder(workdir: Path, paths: Sequence[Path]) -> None:
 
 
 def _check_written_files(values: flags.FlagValues) -> None:
-    """Raises UserError unless the files that an evaluation is to write besides can be written."""
+    """Raises UserError unless the files of --probabilities and --submission can be written."""
+    # NumPy would append .npz to any other name.
     if values.probabilities and Path(values.probabilities).suffix != ".npz":
         raise UserError(f"--probabilities={values.probabilities} has to end in .npz")
     for name in ("probabilities", "submission"):

@@ -38,16 +38,16 @@ def _declared(
 
 
 def checked_text(argument: str) -> str:
-    """Returns the argument; raises UserError if it is not UTF-8, which checkpoints cannot be in."""
+    """Returns the argument; raises UserError unless it is UTF-8, as checkpoints' paths must be."""
     if not is_utf8(argument):
         raise UserError(f"argument {argument!a} is not UTF-8; rename the file or folder")
     return argument
 
 
 def expand_home(argument: str) -> str:
-    """Returns --flag=~/a,~/b with the user's home folder in place of every ~ that begins a path.
+    """Returns an argument such as --flag=~/a,~/b with the home folder in place of each leading ~.
 
-    A shell does that only for a ~ at the start of a word.
+    A shell expands only a ~ at the start of a word.
 
     Raises:
       UserError: a home folder that is not known.
@@ -74,6 +74,7 @@ def parse(
     Raises:
       UserError: unknown flags, config keys or files, values of the wrong type, stray arguments.
     """
+    # Other commands may read files whose names are not UTF-8: only checkpoints cannot have them.
     argv = [argv[0], *map(expand_home, map(checked_text, argv[1:]) if with_config else argv[1:])]
     if with_config and config_flag.count(argv) > 1:
         raise UserError("--config is given more than once; give it once")
@@ -150,10 +151,10 @@ def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False)
 
 
 def open_standard_streams() -> None:
-    """Opens stdin, stdout and stderr that were closed, as by `>&-`, so that they lead nowhere.
+    """Opens stdin, stdout and stderr on os.devnull if they are closed, as by `>&-` in a shell.
 
-    Otherwise the next files that are opened, such as checkpoints, would get their numbers, and what
-    libraries print would be written into those files.
+    Otherwise the next files that are opened, such as checkpoints, would get their numbers, and the
+    output of libraries would be written into those files.
     """
     for number in range(3):
         if not is_open(number):
@@ -178,14 +179,21 @@ def run(
     *,
     with_config: bool = False,
 ) -> None:
-    """Parses the command line, runs `main` and exits.
+    """Parses the command line, runs `main` and exits with the code that it returns.
 
-    A UserError, and what the user's machine causes, become one line and exit code 2.
+    A UserError, or an error that the user's machine causes, becomes one line on stderr and exit
+    code 2. Any other exception keeps its traceback.
+
+    Args:
+      main: takes the flags; None counts as 0.
+      define_flags: declares the command's flags besides --config.
+      doc: text of --help above the flags.
+      with_config: the command has --config.
     """
     open_standard_streams()
     # A terminal that lacks a character, such as ×, must not end a run.
     sys.stdout.reconfigure(errors="backslashreplace")
-    environment.keep_freed_memory()
+    environment.keep_freed_memory()  # before anything large is allocated
     # Orbax warns about what is intended, and logs what it also raises.
     absl_logging.set_verbosity(absl_logging.FATAL)
     # Matplotlib warns if it cannot keep its list of fonts, as without a home folder.

@@ -22,8 +22,10 @@ HELP = (
 )
 EVERY_KEY = "; every key is declared in configs/base.py"
 CONFIGS = Path(__file__).parents[2] / "configs"  # of the checkout; none if it is installed alone
+# Matches --config.key=value, and --noconfig.key of a switch, as (key, "=value" or "").
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(.*)")
-# Similarity, from 0 to 1, from which a key is proposed for a name that is none, or for a flag.
+# Similarity, from 0 to 1, from which a key is proposed in place of an unknown key, and of an
+# unknown flag, which is less likely to be meant as a key.
 LIKE_A_KEY, LIKE_A_FLAG = 0.7, 0.8
 
 
@@ -148,7 +150,7 @@ def named_run(values: flags.FlagValues) -> Path | None:
 def keys(argv: Sequence[str]) -> list[str]:
     """Returns every key of the config that --config names; none if it cannot be loaded."""
     values = flags.FlagValues()
-    # Without the overrides, one of which is wrong.
+    # Without the overrides, one of which is wrong: parsing them would fail again.
     alone = [x for x in argv if not OVERRIDE.match(x)]
     define(values, alone)
     try:
@@ -162,6 +164,7 @@ def unknown_key(argv: Iterable[str], known: Sequence[str]) -> str | None:
     """Returns a line on the first override whose key is not known; None if all are known."""
     for match in filter(None, map(OVERRIDE.match, argv)):
         key, value = match.groups()
+        # A section, such as --config.model, is no unknown key.
         if known and not any(f"{x}.".startswith(f"{key}.") for x in known):
             meant = proposal(key, value, known, LIKE_A_KEY)
             return f"{match[0]}: there is no key {key}{meant or EVERY_KEY}"

@@ -1,4 +1,4 @@
-"""Lines for the user on settings that do not do what they seem to."""
+"""Lines for the user on settings that have no effect, or another one than their name says."""
 
 import math
 
@@ -8,7 +8,7 @@ from alexnet_jax.cli import rules
 from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary
 
-# (the setting that decides, its values): the settings that are read with these values only.
+# (a setting, its values): the settings that are read only if the first one has one of the values.
 READ_WITH = {
     ("optim.schedule", ("listed",)): ("optim.listed",),
     ("optim.schedule", ("plateau",)): (
@@ -39,7 +39,8 @@ def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
 
 
 def long_warmup(config: ConfigDict, found: Summary) -> list[str]:
-    """Returns a line if the warm-up is longer than the training."""
+    """Returns a line if the warm-up is longer than the training, otherwise []."""
+    # Rounded up, because an epoch's last batch is padded and not dropped.
     epoch = math.ceil(found.sizes["train"] / config.data.batch_size)
     epochs = config.train.steps / epoch if config.train.steps else config.train.epochs
     if config.optim.warmup_epochs <= epochs:
@@ -51,7 +52,7 @@ def long_warmup(config: ConfigDict, found: Summary) -> list[str]:
 
 
 def equal_views(config: ConfigDict) -> list[str]:
-    """Returns a line if the corners and the centre of an image are the same."""
+    """Returns a line if the corner crops and the centre crop of an image are the same."""
     if config.eval.views == 1 or config.data.crop_size < config.data.image_size:
         return []
     return [

@@ -1,4 +1,4 @@
-"""An evaluation: checkpoints restored, every image of a split counted, the result written."""
+"""An evaluation of checkpoints on a split: its run, its table, and the files that it writes."""
 
 import contextlib
 import json
@@ -32,10 +32,15 @@ Numbers = Mapping[str, Any]
 
 
 def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
-    """Evaluates run.checkpoints and writes eval.json, predictions.npz and, if given, two files.
+    """Evaluates run.checkpoints; writes eval.json, predictions.npz and, if named, two more files.
 
-    eval.json holds the numbers, the data set's name, how many checkpoints they are of, and the
-    newest one's step; predictions.npz the likeliest classes of every picture.
+    eval.json holds the loss, the errors, the data set's name, the number of checkpoints and the
+    step of the newest one. predictions.npz holds the likeliest classes of every picture.
+
+    Args:
+      run: the validated request.
+      probabilities: path of an .npz for the probabilities of all classes; "" = none.
+      submission: path of a text file for the five likeliest classes of each picture; "" = none.
 
     Raises:
       UserError: a checkpoint was trained on data that contradict the evaluation.
@@ -113,9 +118,9 @@ def result_table(numbers: Numbers) -> str:
 
 
 def write_result(path: Path, numbers: Numbers) -> None:
-    """Writes eval.json; prints its place and, if it held another kind of result, which."""
+    """Writes eval.json and prints its path, and the title of a result that it replaces."""
     replaced = ""
-    # Whatever an older version or a user has left there is replaced all the same.
+    # A file of an older version or of the user can lack any of this, and is replaced too.
     with contextlib.suppress(OSError, ValueError, LookupError, StopIteration, TypeError):
         earlier = title(json.loads(path.read_text(encoding="utf-8")))
         if earlier != title(numbers):

@@ -1,6 +1,7 @@
-"""Errors that the user's machine causes, each as one line: the last resort of every command.
+"""Errors that the user's machine causes, such as a full disk, each turned into one line.
 
-An error of the program itself is none of these: it keeps its traceback.
+Every command asks for the line when an exception reaches its end. There is none for an error of the
+program itself, which keeps its traceback.
 """
 
 import errno
@@ -10,7 +11,7 @@ import re
 from alexnet_jax.disk.full_disk import is_full
 from alexnet_jax.errors import is_utf8
 
-# What the system reports about a path, and what to do about it.
+# Error codes of the system that concern a path, and the advice for each.
 OF_A_PATH = {
     errno.EACCES: "give this user the right to it, or name another place",
     errno.EPERM: "give this user the right to it, or name another place",
@@ -27,7 +28,7 @@ OF_A_PATH = {
     errno.ENOTCONN: "the network drive is gone; check it",
     errno.ETIMEDOUT: "the network drive does not answer; check it",
 }
-TOO_MANY = (errno.EMFILE, errno.ENFILE)
+TOO_MANY = (errno.EMFILE, errno.ENFILE)  # open files, of this process and of the system
 
 
 def explanation(error: BaseException) -> str | None:
@@ -46,12 +47,13 @@ def explanation(error: BaseException) -> str | None:
         line = of_memory(str(error))
     else:
         line = of_tensorstore(str(error))
-    # Libraries wrap what the system has reported.
+    # Libraries wrap the system's error into one of their own.
     return line or (explanation(error.__cause__) if error.__cause__ else None)
 
 
 def of_memory(text: str) -> str:
-    """Returns the line for memory that a host or, by XLA's text, a device does not have."""
+    """Returns the line for exhausted memory of the host or, by XLA's text, of a device."""
+    # XLA's first line says how much was asked for; a dump of the buffers follows.
     reason = text.removeprefix("RESOURCE_EXHAUSTED: ").split("\n")[0].rstrip(". ")
     return (
         f"memory is exhausted ({reason or 'of this machine'}); lower the size of the batch or of "
@@ -69,14 +71,17 @@ def of_system(code: int | None, path: object) -> str | None:
 
 
 def of_tensorstore(text: str) -> str | None:
-    """Returns the line for an error of tensorstore, which writes checkpoints: it has text only."""
+    """Returns the line for an error of tensorstore, which writes checkpoints.
+
+    Its errors have no code and no path but in their text.
+    """
     code = re.search(r"os_error_code='(\d+)'", text)
     path = re.search(r'"(/[^"\\]*)', text)
     return of_system(int(code[1]), path and path[1]) if code else None
 
 
 def of_package(name: str) -> str | None:
-    """Returns the line for a package that cannot be imported, unless it is this one."""
+    """Returns the line for a package that cannot be imported; None if it is alexnet_jax itself."""
     if name == "alexnet_jax":
         return None
     return f"package {name} is not installed; run: pip install -r requirements.txt"

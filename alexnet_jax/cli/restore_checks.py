@@ -1,7 +1,7 @@
 """The checks of a config against the checkpoint that is resumed, started from or evaluated.
 
-A checkpoint brings what its parameters mean: its net and its input. A command line may not
-contradict it; a config file may, and is overruled.
+A checkpoint brings its net and the normalisation of its input, without which its parameters mean
+nothing. A command line that contradicts them is refused; a config file is overruled.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,7 @@ MAY_CHANGE = (
     "checkpoint.",
     "parallel.",
 )
-# Unless the learning rate depends on them.
+# Settings of MAY_CHANGE that decide the learning rate of a schedule: with it they may not change.
 SCHEDULE_DEPENDS_ON = {
     "linear": ("train.epochs", "train.steps"),
     "cosine": ("train.epochs", "train.steps"),
@@ -46,8 +46,8 @@ SCHEDULE_DEPENDS_ON = {
     "plateau": ("eval.every_epochs", "eval.views"),
 }
 INPUT = ("data.input_mean", "data.input_scale")
-NET = ("model.", "data.crop_size", *INPUT)  # what a checkpoint brings
-# … and to an evaluation on the data set of the run, so that its validation split is the run's.
+NET = ("model.", "data.crop_size", *INPUT)  # a checkpoint brings these
+# It brings these too to an evaluation on its own data set: they decide which images were held out.
 DATA = (
     "data.image_size",
     "data.val_fraction",
@@ -72,6 +72,7 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> list[st
     """
     old = read_config(workdir)
     if old.init_from:
+        # The run began with the net of that checkpoint, which the config file does not name.
         _bring(config, old, _net_keys(old), given)
     # Read at step 0 only: the folder may have moved, and the record keeps its name.
     config.init_from = old.init_from
@@ -90,7 +91,7 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> list[st
 
 
 def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Returns the changed settings, as `key: old → new`, that a run may not change on its way."""
+    """Returns the changed settings that a resumed run may not change, as `key: old → new`."""
     fixed = SCHEDULE_DEPENDS_ON.get(new.optim.schedule, ())
     return [
         text
@@ -100,7 +101,7 @@ def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def check_init_from(config: ConfigDict, given: Overrides) -> list[str]:
-    """Takes over the net and the input of the checkpoint that config.init_from names.
+    """Sets the net and the input in config to those of the checkpoint that config.init_from names.
 
     Parameters mean the same only in the same net, with the same input scale and mean. The number of
     classes stays that of the data. The command line may change the net, for example its dropout.
@@ -152,6 +153,7 @@ def _check_no_exported_folder(path: Path) -> None:
 
 def _check_same_sizes(path: Path, old: ConfigDict, config: ConfigDict, given: Overrides) -> None:
     """Raises UserError unless a checkpoint's parameters have the sizes of the config's net."""
+    # A classifier for other classes is drawn anew, so its size may differ.
     model = ConfigDict({**config.model, "num_classes": old.model.num_classes})
     theirs = array_shapes(resolve(old.model, old.data.crop_size))
     ours = array_shapes(resolve(model, config.data.crop_size))
@@ -166,7 +168,7 @@ def _check_same_sizes(path: Path, old: ConfigDict, config: ConfigDict, given: Ov
 
 
 def _net_keys(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the settings that a checkpoint brings to another run: NET without the classes."""
+    """Returns the keys that a checkpoint brings to another run: NET but for model.num_classes."""
     keys = (key for key, _ in rules.flat(config) if key.startswith(NET))
     return tuple(key for key in keys if key != "model.num_classes")
 
@@ -198,6 +200,7 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
     yield from (("crop", net.crop), ("towers", net.towers))
     exchanged = False
     for layer in net.layers:
+        # An exchange has no name; it is reported as an attribute of the layer that reads it.
         if isinstance(layer, Exchange):
             exchanged = True
             continue
@@ -213,9 +216,14 @@ def _attributes(net: Net) -> Iterator[tuple[str, Any]]:
 
 
 def bring_to_evaluation(config: ConfigDict, paths: tuple[Path, ...], given: Overrides) -> None:
-    """Sets what the checkpoints of an evaluation bring: net, input and the run's validation split.
+    """Sets net, input and validation split in config to those of the checkpoints to evaluate.
 
     The first checkpoint decides how the data are read.
+
+    Args:
+      config: of the evaluation; changed in place.
+      paths: workdirs or workdir/checkpoints/STEP, at least one.
+      given: the settings that the command line changes.
 
     Raises:
       UserError: a checkpoint that cannot be read, or that the command line contradicts.
@@ -230,6 +238,7 @@ def bring_to_evaluation(config: ConfigDict, paths: tuple[Path, ...], given: Over
     first = configs[0]
     same_data = first.data.name == config.data.name
     _bring(config, first, NET + DATA if same_data else NET, given)
+    # A given folder stays: the store may have moved since the training.
     if same_data and not config.data.dir:
         config.data.dir = first.data.dir
 
@@ -269,9 +278,9 @@ def _check_not_contradicted(
 def _bring(
     config: ConfigDict, own: ConfigDict, keys: tuple[str, ...], given: Overrides
 ) -> list[tuple[str, Any]]:
-    """Sets settings to a checkpoint's own; returns those that change.
+    """Sets the settings that begin with `keys` to a checkpoint's; returns (key, value) of changes.
 
-    A setting of the command line stays: it was checked, or differs and is refused later.
+    A setting that the command line gives stays: it was checked before, or is refused later.
     """
     ours, changed = dict(rules.flat(config)), []
     for key, value in rules.flat(own):

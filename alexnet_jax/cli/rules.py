@@ -11,7 +11,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 
 LARGEST = 2**31 - 1  # steps and indices are int32 on the devices
-Rule = tuple[Callable[[Any], bool], str]  # the test of a value, and the words for what passes
+Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and a phrase for the values that pass
 AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
 NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
 POSITIVE = (lambda x: x > 0, "more than 0")
@@ -27,6 +27,7 @@ def _one_of(*names: Any) -> Rule:
 
 
 def _is_number(x: Any) -> bool:
+    # `check` refuses inf and NaN as single values, but does not look into tuples.
     return isinstance(x, int | float) and abs(x) <= LARGEST  # which NaN is not
 
 
@@ -46,6 +47,7 @@ def _changes(form: str, *head: type) -> Rule:
     def fits(rows: Any) -> bool:
         if not isinstance(rows, tuple) or not all(_is_change(row, head) for row in rows):
             return False
+        # By layer only: the sort is stable, so each layer's epochs stay in the order given.
         ordered = sorted(rows, key=lambda row: row[:-2])
         return all(a[-2] < b[-2] for a, b in itertools.pairwise(ordered) if a[:-2] == b[:-2])
 
@@ -92,6 +94,7 @@ RULES: dict[str, Rule] = {
     "data.augment.colour_scale": NOT_NEGATIVE,
     "data.augment.colour_listed": LISTED,
     "model.name": _one_of(*NETS),
+    # XLA aborts the process for a net that is wide beyond any memory.
     "model.width": (lambda x: 0 < x <= 100, "more than 0 and at most 100"),
     "model.num_classes": AT_LEAST_1,
     "model.towers": AT_LEAST_1,
@@ -117,7 +120,7 @@ RULES: dict[str, Rule] = {
         "a tuple of (layer, factor) tuples, each layer once, factors 0 or more",
     ),
     "optim.dexp_target": POSITIVE,
-    "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),
+    "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),  # its formula divides by steps − 1
     "train.epochs": NOT_NEGATIVE,
     "train.steps": NOT_NEGATIVE,
     "train.accumulate_steps": AT_LEAST_1,
@@ -129,7 +132,7 @@ RULES: dict[str, Rule] = {
     "parallel.data": AT_LEAST_1,
     "parallel.tower": AT_LEAST_1,
     "parallel.scheme": _one_of("plain", "hybrid"),
-    "eval.views": _one_of(1, 10),
+    "eval.views": _one_of(1, 10),  # the centre, or the paper's ten (§4.1)
     "eval.every_epochs": AT_LEAST_1,
     "eval.split": _one_of("", "test", "val"),
     "eval.batch_size": AT_LEAST_1,
@@ -149,7 +152,7 @@ def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError for the first value that no run can have; it says what the value may be."""
+    """Raises UserError for the first value that no run can have; the message says which it may."""
     for key, value in flat(config):
         if value is None or key not in RULES:  # unset, or checked elsewhere: names, switches
             continue

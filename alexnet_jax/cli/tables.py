@@ -25,7 +25,8 @@ def text_table(rows: Rows, left: int = 1) -> str:
     for row in body:
         table.add_row(*row)
     text = io.StringIO()
-    # rich would otherwise wrap rows at the width of the terminal, or at 80.
+    # rich would otherwise wrap rows at the width of the terminal, or at 80. Without markup, text in
+    # brackets is printed as it is.
     Console(file=text, width=10_000, markup=False, highlight=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
@@ -44,6 +45,6 @@ def percent(fraction: float) -> str:
 
 def wrap(text: str) -> str:
     """Returns a line for a terminal of 80 columns."""
-    # A path is left whole, so that it can be copied.
+    # A path is not divided, so that it can be copied.
     how = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.fill(text, 80, subsequent_indent="  ", **how)

@@ -1,9 +1,9 @@
 """Data sets as training reads them: a store on disk, and batches of uint8 images.
 
-catalogue          from `config.data` to a data set and its validation split
+catalogue          the data set that `config.data` names, and its validation split
 store              the format on disk, verified when it is opened (`prepare` writes it)
 embedded           data sets that are made in memory: digits, synthetic
-pipeline           batches: the order of the images, and reading them ahead
+pipeline           batches: the order of the images, and their reading ahead of time
 records            single images of a split, each verified against its checksum
 images             original image files: decoding, resizing, encoding
 image_statistics   the mean image and the colour components of a training set

@@ -1,4 +1,4 @@
-"""From `config.data` to a data set: which one, if it can be opened, and its validation split.
+"""The data set that `config.data` names: the checks before it is opened, and its validation split.
 
 Nothing in this file imports TensorFlow.
 """
@@ -39,8 +39,9 @@ class Summary:
 def open_dataset(data: ConfigDict) -> Dataset:
     """Opens the data set that config.data names, with a validation split.
 
-    If the data set has none, the fraction data.val_fraction of 'train' becomes 'val': the same
-    images for every config.seed; 0 = no 'val'. Raises UserError as check_available does.
+    If the data set has none, the fraction data.val_fraction of 'train' becomes 'val', with the same
+    images for every config.seed. With a fraction of 0 there is no 'val'. Raises UserError as
+    check_available does.
     """
     check_available(data)
     if data.name == "digits":
@@ -77,8 +78,8 @@ def summary(data: ConfigDict) -> Summary:
 def check_available(data: ConfigDict) -> None:
     """Raises UserError unless config.data names a data set that can be opened with its settings.
 
-    Quick: compares names, sizes and the manifest, and reads no image. The values of single settings
-    are checked by cli.rules; only the smallest size of the digits is checked in this function.
+    Compares names, sizes and the manifest, and reads no image, so that it is quick. The values of
+    single settings are checked by cli.rules, except the smallest size of the digits.
     """
     if data.name == "digits" and data.image_size < embedded.DIGITS_SIDE:
         raise UserError(f"data.image_size is {data.image_size}: the digits need 8 pixels or more")
@@ -104,15 +105,19 @@ def check_crop(data: ConfigDict) -> None:
 
 
 def held_out(num_images: int, fraction: float) -> int:
-    """Returns the size of the validation split held out of num_images; at least 1 unless 0."""
+    """Returns the size of the validation split held out of num_images: 0, or at least 1 image.
+
+    It is 0 only for a fraction of 0.
+    """
     return max(1, round(num_images * fraction)) if fraction else 0
 
 
 def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     """Divides a training split into training and validation images, by a fixed random choice."""
-    # Not config.seed: runs with other seeds are compared on the same images.
+    # Seed 0, not config.seed: runs with other seeds are compared on the same images.
     order = np.random.default_rng(0).permutation(len(split))
     count = held_out(len(split), fraction)
+    # Sorted, because Split.rows are ascending.
     return take_rows(split, np.sort(order[count:])), take_rows(split, np.sort(order[:count]))
 
 
@@ -127,7 +132,10 @@ def store_directory(data: ConfigDict) -> Path:
 
 
 def find_store(data: ConfigDict) -> Path:
-    """Returns the folder of the complete store; raises UserError if it is missing or another's."""
+    """Returns the folder of the complete store of config.data.
+
+    Raises UserError if the folder has no complete store, or that of another data set.
+    """
     directory = store_directory(data)
     if store.is_complete(directory):
         name = store.read_manifest(directory)["name"]
@@ -172,9 +180,10 @@ def check_name(name: str) -> None:
     known = [*EMBEDDED, "folder"]
     if name in known:
         return
-    import tensorflow_datasets as tfds  # takes seconds
+    import tensorflow_datasets as tfds  # only now, because it takes seconds
 
     known += tfds.list_builders(with_community_datasets=False)
+    # TFDS takes name/config:version; its list has the bare names.
     if name.split("/")[0].split(":")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=1)

@@ -27,7 +27,8 @@ class ColourComponents:
 class Sums:
     """Running sums over images of side S.
 
-    images: number of images. pixels: int64 [S, S, 3], sum of the images.
+    images: number of images.
+    pixels: int64 [S, S, 3], sum of the images.
     products: int64 [3, 3], sum of x xᵀ over all pixels x of all images.
     """
 
@@ -45,12 +46,13 @@ def colour_products(image: np.ndarray) -> np.ndarray:
     """Returns the exact sum of x xᵀ over the pixels x of a uint8 [H, W, 3] image: int64 [3, 3].
 
     Groups of four pixels form rows of 12 numbers, because a matrix product that is only 3 wide is
-    slow. Products of 256 such rows stay below 2**24, so float32 holds them exactly.
+    slow. A sum over 256 such rows is at most 256 · 255² < 2**24, so float32 holds it exactly.
     """
+    # Rounded up; the zeros behind the last pixel add nothing.
     rows = np.zeros((-(-image.size // (256 * 12)), 256, 12), np.float32)
     rows.reshape(-1)[: image.size] = image.reshape(-1)
     products = (rows.transpose(0, 2, 1) @ rows).sum(0, dtype=np.int64)
-    # Products of a pixel with itself only, not of one of the four with another.
+    # The four diagonal blocks: products of a pixel with itself, not with the others in its row.
     return products.reshape(4, 3, 4, 3).trace(axis1=0, axis2=2)
 
 
@@ -84,8 +86,9 @@ def colour_components(sums: Sums) -> ColourComponents:
     eigenvalues, vectors = np.linalg.eigh(covariance)  # ascending, hence the reversals below
     components = vectors.T[::-1]
     largest = np.abs(components).argmax(axis=1, keepdims=True)
-    # An eigenvector's sign is arbitrary and differs between libraries; the noise is symmetric, its
-    # record should not change.
+    # The sign of an eigenvector is arbitrary and differs between libraries. It does not matter to
+    # the noise, which is symmetric, but the stored numbers should be the same everywhere.
     components = components * np.sign(np.take_along_axis(components, largest, axis=1))
-    stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))  # rounding can leave −1e-13 of grey images
+    # For grey images, whose smaller eigenvalues are 0, rounding can leave −1e-13.
+    stdevs = np.sqrt(np.maximum(eigenvalues[::-1], 0.0))
     return ColourComponents(stdevs.astype(np.float32), components.astype(np.float32))

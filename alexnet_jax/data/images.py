@@ -1,4 +1,4 @@
-"""One original image: its size, its pixels, and its form in the store. Pillow reads the files."""
+"""Single image files: their size, their pixels, and their stored form. Pillow reads them."""
 
 import contextlib
 import io
@@ -10,11 +10,14 @@ import numpy as np
 from PIL import ExifTags, Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
+# First bytes of JPEG, PNG, WebP, TIFF of both byte orders, BMP, and four kinds of PGM and PPM.
 STARTS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"P2", b"P3", b"P5", b"P6")
 START_BYTES = max(map(len, STARTS))
 JPEG_QUALITY = 90
-JPEG_DPI = (300, 300)  # of no meaning; stores have always had it
-MOST_PIXELS = 100_000_000  # an image that claims more is refused before it is decoded
+# The resolution in the file's header changes no pixel. But it is part of the file: with another,
+# the same images would give other bytes and checksums.
+JPEG_DPI = (300, 300)
+MOST_PIXELS = 100_000_000  # an image that claims more is refused before it fills the memory
 TURNS = {  # of the pixels as stored, by their EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,7 +34,10 @@ class BadImageError(Exception):
 
 
 def check_start(start: bytes) -> None:
-    """Raises BadImageError unless a file that starts with these START_BYTES may be an image."""
+    """Raises BadImageError unless a file with these first bytes may be an image.
+
+    START_BYTES bytes are enough.
+    """
     if not start:
         raise BadImageError("is empty")
     if not start.startswith(STARTS):
@@ -52,7 +58,10 @@ def faults_named() -> Iterator[None]:
 
 
 def open_image(file: BinaryIO | Path) -> Image.Image:
-    """Opens an image, in whichever of FORMATS it is, without decoding it."""
+    """Opens an image of any of FORMATS without decoding it.
+
+    Raises BadImageError if it has no pixels or more than MOST_PIXELS.
+    """
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     if not 0 < height * width <= MOST_PIXELS:
@@ -61,7 +70,7 @@ def open_image(file: BinaryIO | Path) -> Image.Image:
 
 
 def stated_size(path: Path) -> tuple[int, int]:
-    """Returns height and width from the header of an image file, as stored, not upright.
+    """Returns height and width from the header of an image file, before any EXIF rotation.
 
     Raises BadImageError if there is no such header.
     """
@@ -78,7 +87,8 @@ def decode(content: bytes, *, upright: bool) -> np.ndarray:
     """
     check_start(content)
     with faults_named():
-        open_image(io.BytesIO(content)).verify()  # the checksums of a PNG; it cannot be read then
+        # Compares a PNG's checksums. Pillow cannot decode an image after `verify`, hence two opens.
+        open_image(io.BytesIO(content)).verify()
         with open_image(io.BytesIO(content)) as image:
             return to_rgb(turned_upright(image) if upright else image)
 
@@ -97,7 +107,8 @@ def turned_upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Returns uint8 [H, W, 3]; raises BadImageError for numbers whose range is not known."""
+    """Returns uint8 [H, W, 3]; raises BadImageError for pixels whose range of values is unknown."""
+    # Pillow opens a PGM of 16 bits, whose format it calls PPM, in its mode for 32 bits.
     sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
     if sixteen_bits:  # Pillow's own conversion would clip at 255
         grey = (np.asarray(image) >> 8).astype(np.uint8)
@@ -110,11 +121,12 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 def centre_square(image: np.ndarray, side: int) -> np.ndarray:
     """Resizes the shorter side to `side` pixels and returns the centre: uint8 [side, side, 3].
 
-    Bilinear with antialiasing, paper §2. Only the part that is kept is computed.
+    Paper §2 names no interpolation; this one is bilinear with antialiasing. Only the part that is
+    kept is computed.
     """
     size = np.array(image.shape[1::-1])  # width, height: Pillow's order
-    # Whole pixels, as if the picture had been resized first and cropped then.
-    resized = np.maximum(np.rint(size * (side / size.min())), side)
+    # Rounded to whole pixels, as if all of the picture were resized before it is cropped.
+    resized = np.rint(size * (side / size.min()))
     start = (resized - side) // 2
     box = np.concatenate([start, start + side]) * np.tile(size / resized, 2)
     small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, tuple(box))
@@ -122,7 +134,7 @@ def centre_square(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """Returns uint8 [H, W, 3] as a JPEG file of quality 90, its colours at half the resolution."""
+    """Returns uint8 [H, W, 3] as a JPEG file of quality 90, with colours at half resolution."""
     file = io.BytesIO()
     options = {"quality": JPEG_QUALITY, "subsampling": "4:2:0", "dpi": JPEG_DPI}
     Image.fromarray(image).save(file, "JPEG", **options)

@@ -12,5 +12,6 @@ def tensorflow() -> ModuleType:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # useless for images, and logs a warning
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")  # TensorFlow takes a whole GPU when it starts
+    # TensorFlow would otherwise reserve nearly all memory of every GPU.
+    tf.config.set_visible_devices([], "GPU")
     return tf

@@ -1,4 +1,4 @@
-"""Messages that image libraries print: they name no file, and break into the progress bars."""
+"""Messages that image libraries print, discarded: they name no file and break progress bars."""
 
 import contextlib
 import os
@@ -16,6 +16,7 @@ def library_messages_discarded() -> Iterator[None]:
     Python's own sys.stderr, with progress bars and errors, is kept. A broken image still raises an
     error, which its reader reports with the image's name.
     """
+    # C libraries write to descriptor 2, which is pointed at nothing. Python writes to a copy of it.
     kept = os.dup(STDERR)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, kept)
@@ -32,7 +33,7 @@ def library_messages_discarded() -> Iterator[None]:
 
 
 def writes_to_stderr(file: object) -> bool:
-    """True if a Python file writes to the process's stderr: not in a notebook or a test."""
+    """True if a Python file writes to the process's stderr, unlike one of a notebook or a test."""
     try:
         return file.fileno() == STDERR
     except (AttributeError, OSError, ValueError):

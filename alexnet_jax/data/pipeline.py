@@ -1,12 +1,13 @@
 """Batches of uint8 images from a split: their order, and two ways to read them.
 
 The order of the training images is a function of (seed, epoch), so training can start at any step
-without reading what came before. A raw split that is small enough stays on the device; any other is
-read and decoded ahead of time by tf.data. Both give the same batches. A batch is a dict of `image`
-uint8 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B]: 1 for an image, 0 for padding of the
-last batch of a pass and for a corrupt image that is skipped. When several processes train together,
-each reads only the `share` (a slice) of the images that its devices need; labels and mask are those
-of the entire batch.
+without reading the batches before it. A raw split that is small enough stays on the device. Any
+other split is read and decoded ahead of time by tf.data. Both ways give the same batches.
+
+A batch is a dict of `image` uint8 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B]. The mask
+is 1 for an image, and 0 for padding of the last batch of a pass and for a corrupt image that is
+skipped. When several processes train together, each reads only the images that its devices need,
+which are a slice of the batch, its `share`. Labels and mask are those of the whole batch.
 """
 
 import functools
@@ -32,6 +33,7 @@ BATCHES_AHEAD = 4  # batches that are read and decoded before they are requested
 # One reader more than there are cores, because Python's lock makes them wait for each other.
 READERS = THREADS + 1
 
+# For each held split its images on the device and its bad rows. Weak: an entry goes with its split.
 _ON_DEVICE: weakref.WeakKeyDictionary[Split, tuple[jax.Array, dict[int, str]]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
 
@@ -53,14 +55,25 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yields batches without end, in a new order every epoch, starting with batch first_step.
 
-    They equal those of an uninterrupted run from that step on. A split with at most device_bytes of
-    raw pixels is held on the device. Raises UserError with the name of a corrupt image;
-    on_bad_record="skip" masks it out instead, unless other processes would not know of it. A batch
-    always has a good image, because the training step divides by their number.
+    From first_step on they equal the batches of an uninterrupted run. Every batch has at least one
+    good image, because the training step divides by the number of good images.
+
+    Args:
+      split: of the data set.
+      batch_size: images, over all processes.
+      seed: decides the order, with the epoch.
+      first_step: number of the first batch.
+      device_bytes: a split with at most this many bytes of raw pixels is held on the device.
+      share: the rows of each batch whose images this process reads.
+      on_bad_record: "fail", or "skip" to mask a corrupt image out of its batch. A process that
+        reads only a share always fails.
+
+    Raises:
+      UserError: an image is corrupt and not skipped, or an epoch has no good image.
     """
     order = functools.partial(training_indices, len(split), batch_size, seed)
-    steps = range(first_step, sys.maxsize)
-    # A process that reads a share cannot mask an image in the batches of the others.
+    steps = range(first_step, sys.maxsize)  # endless
+    # A process that reads a share cannot mask an image in the batches of the other processes.
     skip = on_bad_record == "skip" and len(range(batch_size)[share]) == batch_size
     return batches(split, order, steps, batch_size, device_bytes, share, skip)
 
@@ -68,7 +81,10 @@ def training_batches(
 def evaluation_batches(
     split: Split, batch_size: int, *, device_bytes: int, share: slice = ALL
 ) -> Iterator[Batch]:
-    """Yields each image of the split exactly once, in order; raises UserError for a corrupt one."""
+    """Yields each image of the split exactly once, in order; raises UserError for a corrupt one.
+
+    The arguments are those of `training_batches`.
+    """
 
     def order(step: int) -> np.ndarray:
         return np.arange(step * batch_size, min((step + 1) * batch_size, len(split)))
@@ -86,12 +102,13 @@ def training_indices(num_images: int, batch_size: int, seed: int, step: int) -> 
 @functools.lru_cache(maxsize=2)  # reading ahead begins an epoch before the last one is finished
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the order of an epoch: int64 [num_images]."""
-    # Of NumPy on the host: the order must not depend on devices or on jax's generator.
+    # Drawn by NumPy on the host: the order must not depend on devices or on jax's generator.
     return np.random.default_rng((seed, epoch)).permutation(num_images)
 
 
 def padded(indices: np.ndarray, batch_size: int) -> np.ndarray:
     """Appends copies of the first index until there are batch_size indices."""
+    # A valid index, so that padding is read like any image. The mask keeps it out of all results.
     return np.append(indices, np.full(batch_size - len(indices), indices[0]))
 
 
@@ -117,10 +134,11 @@ def batches(
 def replacement(
     read: Callable[[range], Iterator[Batch]], step: int, epoch_steps: int, name: str
 ) -> Batch:
-    """Returns the nearest batch before this step that has a good image; the epoch is a circle.
+    """Returns the nearest batch before this step, in the same epoch, that has a good image.
 
-    Like the order, it is a function of the epoch, so a resumed run trains on the same batch. Raises
-    UserError if the epoch has no good image.
+    The search goes on from the epoch's end once it has passed the epoch's start. The result is a
+    function of the step alone, so a resumed run trains on the same batch. Raises UserError if the
+    epoch has no good image.
     """
     epoch, place = divmod(step, epoch_steps)
     for back in range(1, epoch_steps):
@@ -140,7 +158,7 @@ def read_batches(
     share: slice,
     steps: range,
 ) -> Iterator[Batch]:
-    """Yields the batches of these steps as they are read, perhaps without a good image."""
+    """Yields the batches of these steps; a batch may be without a good image."""
 
     def to_read(step: int) -> np.ndarray:
         return padded(order(step), batch_size)[share]
@@ -150,7 +168,7 @@ def read_batches(
     for step, image in zip(steps, images, strict=True):
         indices = order(step)
         mask = np.zeros(batch_size, np.float32)
-        mask[: len(indices)] = records.usable(indices)  # what is behind them is padding
+        mask[: len(indices)] = records.usable(indices)  # the rows behind them are padding
         labels = np.asarray(split.labels[padded(indices, batch_size)], np.int32)
         yield {"image": image, "label": labels, "mask": mask}
 
@@ -167,8 +185,8 @@ def gathered(split: Split, records: Records, order: Order, steps: range) -> Iter
     if split not in _ON_DEVICE:
         everything, pixels = np.arange(len(split)), records.new(len(split))
         records.read(rows_of(split, everything), pixels)
-        records.usable(everything)
-        # By split and not by run: validations would copy it to the device again and again.
+        records.usable(everything)  # raises for a bad image at once, not at the batch that has it
+        # Kept by split, not by iterator: each validation would copy the split to the device again.
         _ON_DEVICE[split] = jax.device_put(pixels), records.bad
     images, bad = _ON_DEVICE[split]
     records.bad.update(bad)
@@ -179,7 +197,8 @@ def gathered(split: Split, records: Records, order: Order, steps: range) -> Iter
 @jax.jit
 def pick(images: jax.Array, indices: jax.Array) -> jax.Array:
     """Returns images[indices], for indices that are known to be valid."""
-    return jnp.take(images, indices, axis=0, mode="clip")  # clip: no test of the bounds is compiled
+    # "clip", because the default compiles a test of the bounds and a fill.
+    return jnp.take(images, indices, axis=0, mode="clip")
 
 
 def streamed(split: Split, records: Records, order: Order, steps: range) -> Iterator[np.ndarray]:
@@ -200,7 +219,7 @@ def streamed(split: Split, records: Records, order: Order, steps: range) -> Iter
     dataset = source.map(
         lambda step: tf.numpy_function(read, [step], tf.uint8),
         num_parallel_calls=READERS,
-        # In order, whichever thread is done first: the batch of a step is a function of the step.
+        # In order, even if a later batch is read first: the batch is a function of the step.
         deterministic=True,
     )
     reading = [dataset.prefetch(BATCHES_AHEAD).as_numpy_iterator()]

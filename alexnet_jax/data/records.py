@@ -1,4 +1,4 @@
-"""Single images of a split, each verified against its CRC-32; bad ones are fatal or left out."""
+"""Single images of a split, each verified against its CRC-32; a bad one is fatal or left out."""
 
 import contextlib
 import math
@@ -37,10 +37,10 @@ def rows_of(split: Split, indices: np.ndarray) -> np.ndarray:
 
 
 class Records:
-    """Reader of a split's images that remembers which were bad; safe to use from several threads.
+    """Reader of a split's images that remembers the bad ones; safe to use from several threads.
 
-    skip: bad images are left out of the batches, reported and counted; otherwise the first one
-      raises UserError.
+    skip: True leaves bad images out of the batches, and reports and counts them. False raises
+      UserError for the first one.
     """
 
     def __init__(self, split: Split, skip: bool) -> None:
@@ -53,7 +53,7 @@ class Records:
         """Allocates memory for `count` images: uint8 [count, S, S, 3]."""
         shape = (count, *self._split.images.shape[1:])
         size = math.prod(shape)
-        # No mapping of memory is empty, but a list of images to read may be.
+        # At least 1 byte: the list of images may be empty, but memory cannot be mapped empty.
         return np.frombuffer(own_pages(max(size, 1)), np.uint8)[:size].reshape(shape)
 
     def recycled(self, count: int) -> np.ndarray:
@@ -68,7 +68,8 @@ class Records:
         except IndexError:
             memory = own_pages(math.prod(shape))
         pixels = np.frombuffer(memory, np.uint8)
-        # `pixels` dies with the last array that is a view of it, wherever jax or tf.data keep one.
+        # `pixels` is collected with the last array that views it, also one inside jax or tf.data.
+        # No finalizer runs at exit, when the memory is not reused.
         weakref.finalize(pixels, self._free.append, memory).atexit = False
         return pixels.reshape(shape)
 
@@ -77,7 +78,7 @@ class Records:
         for row, image in zip(rows.tolist(), images, strict=True):
             if fault := self._read_one(row, image):
                 self.bad[row] = fault
-                image[:] = 0
+                image[:] = 0  # the memory may still hold another image
 
     def _read_one(self, row: int, image: np.ndarray) -> str:
         """Reads one image into uint8 [S, S, 3]; returns the reason if it is bad, else ''."""
@@ -90,11 +91,12 @@ class Records:
             if content is not image and decode_jpeg(content, buffer=image).shape != image.shape:
                 return "it is of another size"
         except FAULTS as error:
+            # One short line for the user: errors of libraries can have several.
             return (str(error) or repr(error)).splitlines()[0][:100]
         return ""
 
     def usable(self, indices: np.ndarray) -> np.ndarray:
-        """Returns a bool [N] mask of the good ones among these images, which have been read.
+        """Returns a bool mask [N], True for the good ones of these images, which have been read.
 
         Raises UserError for a bad image that must not be skipped.
         """
@@ -107,7 +109,7 @@ class Records:
         return good
 
     def _report(self, row: int) -> None:
-        """Prints, once per image, that it is left out; raises UserError if none may be."""
+        """Prints, once per image, that the image is left out; raises UserError without `skip`."""
         text = f"image {row} of {self.name} cannot be used ({self.bad[row]})"
         if not self._skip:
             raise UserError(
@@ -120,7 +122,7 @@ class Records:
 
     @property
     def name(self) -> str:
-        """Returns the file that holds the images, for a person."""
+        """Returns the file that holds the images, for messages."""
         return str(getattr(self._split.images, "path", "memory"))
 
 

@@ -8,14 +8,13 @@
     DIR/colour.npz                 stdevs float32 [3], components float32 [3, 3], 0–255
     DIR/{train,val,test}/labels.npy            int32 [N]
     DIR/{train,val,test}/checksums.npy         uint32 [N], CRC-32 of each image's pixels or JPEG
-    DIR/{train,val,test}/names.json            the images' names among the originals, for a person
+    DIR/{train,val,test}/names.json            names of the images' original files, for people
     DIR/{train,val,test}/images.npy            encoding raw: uint8 [N, S, S, 3]
     DIR/{train,val,test}/images.array_record   encoding jpeg: ArrayRecord, one JPEG a record
 
-The version is that of everything that training reads. The origin (the request, the source, the
-fingerprints of the original files, the versions of the packages that converted them) serves
-`prepare` and people, and so do the images' names. Older stores lack these entries and are still
-read.
+The version covers everything that training reads. The origin and the images' names serve `prepare`
+and people. The origin is the request, the source, the fingerprints of the original files, and the
+versions of the packages that converted them. Older stores have neither, and are still read.
 
 Opening verifies everything except the images, some forty bytes per image, so that a store of a
 million images opens in about the same time as one of a thousand. Each image is verified when it is
@@ -58,15 +57,15 @@ class JpegRecords:
     def _reader(self) -> object:
         from array_record.python.array_record_module import ArrayRecordReader
 
-        # Random access: reading ahead would fetch records that nobody asks for.
+        # Without reading ahead: access is random, so the next records would be fetched in vain.
         return ArrayRecordReader(str(self.path), "readahead_buffer_size:0,max_parallelism:0")
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
         """Returns the JPEG files of these rows.
 
-        Reads them one by one: given a list of rows, ArrayRecord spends time on every record of the
-        file. Raises RuntimeError, ValueError or IndexError if the file is broken.
+        Raises RuntimeError, ValueError or IndexError if the file is broken.
         """
+        # One by one: given a list of rows, ArrayRecord spends time on every record of the file.
         ranges = (self._reader.read(int(row), int(row) + 1) for row in rows)
         return [file for (file,) in ranges]
 
@@ -90,7 +89,8 @@ class RawRecords:
 
     def read_into(self, row: int, image: np.ndarray) -> None:
         """Reads one image into uint8 [S, S, 3]. Raises OSError or ValueError if it is broken."""
-        file = self._file  # kept open while it is read
+        file = self._file  # a reference that keeps the file open while it is read
+        # preadv has an offset of its own: threads that share a file's position would move it.
         if os.preadv(file.fileno(), [image], self.header + row * image.nbytes) != image.nbytes:
             raise ValueError("the file ends before it")
 
@@ -130,7 +130,7 @@ class Dataset:
     mean_image: np.ndarray  # float32 [S, S, 3], 0–255
     colour: ColourComponents
     checksum: str  # hexadecimal SHA-256 of the content, the same for the same images and labels
-    source: str = ""  # the original folder or data set, for a person; "" = not recorded
+    source: str = ""  # the original folder or data set, for people; "" = not recorded
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -146,19 +146,21 @@ def is_complete(directory: Path) -> bool:
 def digest_of(manifest: dict) -> str:
     """Returns the SHA-256 of a manifest's content, without the manifest's own entry."""
     content = {key: value for key, value in manifest.items() if key != SELF}
+    # Sorted: the digest must not depend on the order of the keys in the file.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def json_text(content: dict) -> str:
-    """Returns a JSON object as it is written in the files of a store."""
+    """Returns a JSON object in the form in which the files of a store have it."""
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def content_checksum(manifest: dict) -> str:
-    """Returns the SHA-256 that identifies what training reads: no origin, no names of images.
+    """Returns the SHA-256 of the content that training reads: no origin, no names of images.
 
-    The same data, prepared again from another place, has the same checksum. It equals the SHA-256
-    of the file manifest.json in stores without these, which older runs have recorded.
+    The same data has the same checksum if it is prepared again from another folder. In older
+    stores, which have no origin and no names, it equals the SHA-256 of the file manifest.json,
+    which older runs have recorded.
     """
     content = {key: value for key, value in manifest.items() if key not in (SELF, ORIGIN)}
     files = content["files"].items()
@@ -224,7 +226,7 @@ def open_split(directory: Path, manifest: dict, name: str) -> Split:
     Raises UserError if a label is no class.
     """
     folder, count, side = directory / name, manifest["counts"][name], manifest["image_size"]
-    # Read, not memory-mapped: a file that is truncated under a run would kill it by SIGBUS.
+    # Read, not memory-mapped: a mapped file that is truncated would end the process by SIGBUS.
     labels, checksums = (np.load(folder / file, allow_pickle=False) for file in (LABELS, CHECKSUMS))
     classes = len(manifest["class_names"])
     if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
@@ -243,7 +245,7 @@ def open_split(directory: Path, manifest: dict, name: str) -> Split:
 
 
 def image_names(split: Split) -> list[str]:
-    """Returns the images' names among the originals, or their positions if they have no names."""
+    """Returns the names of the images' original files, or their positions if none are stored."""
     if split.names is None:
         return [str(index) for index in range(len(split))]
     names = json.loads(split.names.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 def cores() -> int:
     """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        # os.cpu_count() would name the whole machine's, also in a container or a SLURM job.
+        # os.cpu_count() would count all cores of the machine, even in a container or a SLURM job.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -36,4 +36,5 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) 
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # an error must not wait for work that nobody takes
+            # After an error, or if the iterator is abandoned: the work left over is in vain.
+            pool.shutdown(cancel_futures=True)

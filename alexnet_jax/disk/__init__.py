@@ -1,1 +1,1 @@
-"""Files on disk: written completely or not at all, verified later, and a disk that is full."""
+"""Files on disk: complete writes, checksums, and the errors of a full disk."""

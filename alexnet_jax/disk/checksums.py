@@ -24,6 +24,7 @@ def seal(folder: Path) -> None:
         path_to_disk(path)
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = of_file(path)
+    # Last: a folder that was interrupted has no record, and so counts as damaged.
     write_text(folder / RECORD, json.dumps(files, indent=1) + "\n")
 
 
@@ -41,7 +42,7 @@ def _fingerprint(folder: Path) -> tuple[tuple, ...]:
     return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in found)
 
 
-# Cached: a command checks a checkpoint several times, and hashing takes seconds a GB.
+# Cached: a command checks a checkpoint several times, and hashing takes seconds per GB.
 @functools.lru_cache
 def _damage(folder: Path, fingerprint: tuple[tuple, ...]) -> str:
     if not fingerprint:
@@ -61,6 +62,7 @@ def _file_damage(folder: Path, name: str, recorded: object) -> str:
     found = of_file(folder / name)
     if found == recorded:
         return ""
+    # The record itself may be damaged, and still be JSON.
     size = recorded.get("bytes") if isinstance(recorded, dict) else None
     if found["bytes"] != size:
         return f"{name} has {found['bytes']} bytes instead of {size}"

@@ -6,15 +6,15 @@ from typing import IO
 
 
 def to_disk(file: IO) -> None:
-    """Flushes what was written to the disk."""
-    file.flush()
+    """Flushes the data that were written to an open file to the disk."""
+    file.flush()  # from Python's buffer to the kernel, which fsync flushes
     os.fsync(file.fileno())
 
 
 def path_to_disk(path: Path) -> None:
-    """Flushes a file's content, or the names in a folder, to the disk.
+    """Flushes the content of a file, or the names in a folder, to the disk.
 
-    A rename is on the disk once its folder is.
+    A new or renamed file survives a power cut only once its folder is flushed.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -29,12 +29,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically: no reader ever sees a part of it."""
-    # Beside it: a rename is atomic on one file system only.
+    """Writes a file atomically: no reader ever sees a part of it.
+
+    An older file of this name stays until the new one is complete. Raises OSError.
+    """
+    # In the same folder, because a rename is atomic only inside one file system.
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
         file.write(content)
         to_disk(file)
-    # Only once the content is on the disk: otherwise a power cut can leave an empty file.
+    # Renamed only once the content is on the disk: a power cut could otherwise leave an empty file.
     draft.replace(path)
     path_to_disk(path.parent)

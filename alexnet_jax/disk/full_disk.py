@@ -1,4 +1,4 @@
-"""A full disk: its errors, and the end or continuation of a run that meets one."""
+"""A full disk: how its errors are recognised, and whether the run ends or goes on."""
 
 import errno
 import os
@@ -13,13 +13,17 @@ def is_full(error: BaseException | None) -> bool:
     """True if the error, or any error in its cause chain, means "no space left"."""
     if error is None:
         return False
-    # By its text too: orbax raises a ValueError.
+    # By the text, not by errno: orbax raises a ValueError that only quotes the system's message.
     found = any(os.strerror(code) in str(error) for code in CODES)
     return found or is_full(error.__cause__ or error.__context__)
 
 
 def advice(loss: str) -> str:
-    """Returns the message of a run that a full disk stops; `loss` says what is not written."""
+    """Returns the error message of a run that a full disk stops.
+
+    Args:
+      loss: the data that are not written, for people.
+    """
     return f"the disk is full: {loss}; make room and give the same command again"
 
 
@@ -27,8 +31,8 @@ def report(loss: str, error: BaseException, on_full_disk: str) -> None:
     """Prints that the disk is full if the run is to go on.
 
     Args:
-      loss: the file and what is not written of it, for a person.
-      error: that the write raised.
+      loss: the file and the data that are not written to it, for people.
+      error: raised by the write.
       on_full_disk: "stop" or "continue".
 
     Raises:

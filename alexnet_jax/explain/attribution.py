@@ -23,7 +23,7 @@ from alexnet_jax.nets.spec import (
 )
 
 Array = jax.Array
-ASCENTS_PER_BLUR = 4
+ASCENTS_PER_BLUR = 4  # steps of gradient ascent from one blur to the next
 
 
 def saliency(model: AlexNet, params: Any, images: Array, classes: Array) -> Array:
@@ -95,9 +95,9 @@ def grad_cam(model: AlexNet, params: Any, images: Array, classes: Array, layer: 
 def deconvolve(model: AlexNet, params: Any, images: Array, layer: str) -> Array:
     """Projects the strongest unit of a layer back to the pixels with a deconvnet.
 
-    From above to below: pooling puts each value back to the place of the maximum, rectifiers
-    rectify the signal, and kernels are transposed; norms are passed over (Zeiler and Fergus, arXiv
-    1311.2901, section 2.1).
+    On the way down, pooling puts each value back to the place of the maximum, rectifiers rectify
+    the signal, kernels are transposed, and norms pass the signal on unchanged (Zeiler and Fergus,
+    arXiv 1311.2901, section 2.1).
 
     Returns:
       float32 [N, crop, crop, 3]: the pattern that excited the unit, with either sign.
@@ -105,6 +105,7 @@ def deconvolve(model: AlexNet, params: Any, images: Array, layer: str) -> Array:
     mirror = AlexNet(_deconvnet(model.net))
     outputs, project = jax.vjp(lambda x: mirror.apply({"params": params}, x)[1][layer], images)
     units = outputs.reshape(len(images), -1)  # over all maps and places
+    # 0 but for the strongest unit, so that only its pattern is projected.
     strongest = units * jax.nn.one_hot(units.argmax(axis=-1), units.shape[-1])
     return project(strongest.reshape(outputs.shape))[0]
 
@@ -122,9 +123,9 @@ def preferred_pictures(
 ) -> Array:
     """Finds pictures that excite units of a layer, by gradient ascent with a small L2 and blur.
 
-    Yosinski et al., arXiv 1506.06579, section 3. A unit of a map is the one in its centre. A step
-    goes `rate` times √(numbers in the picture) along the normalised gradient, then shrinks the
-    picture by `decay`; every fourth step ends with a blur.
+    Yosinski et al., arXiv 1506.06579, section 3. Of a map, the unit in its centre is excited. A
+    step adds the gradient, scaled to a root mean square of `rate`, then shrinks the picture by
+    `decay`. Every fourth step ends with a blur.
 
     Args:
       model, params: the net.
@@ -133,7 +134,7 @@ def preferred_pictures(
       steps: number of ascents, a multiple of 4.
       rate: root mean square of the change of the pixels in one step.
       decay: fraction by which a step shrinks the picture, from 0 to 1.
-      key: of the noise that the ascent begins with.
+      key: random key of the noise that the ascent begins with.
 
     Returns:
       float32 [U, crop, crop, 3], in the net's input scale.
@@ -152,6 +153,7 @@ def preferred_pictures(
         gradient = jax.grad(excitement)(pictures)
         size = jnp.sqrt((gradient**2).mean(axis=(1, 2, 3), keepdims=True))
         # Normalised, because gradients of early and late layers differ by orders of magnitude.
+        # The bound keeps a gradient of zeros from becoming NaN.
         return (1 - decay) * (pictures + rate * gradient / jnp.maximum(size, 1e-30))
 
     def ascend_and_blur(_: int, pictures: Array) -> Array:
@@ -171,6 +173,7 @@ def _blur(images: Array) -> Array:
     for axis in (1, 2):
         edges = [(0, 0)] * 4
         edges[axis] = (1, 1)
+        # Edge pixels are repeated: zeros would draw a frame.
         padded, length = jnp.pad(images, edges, mode="edge"), images.shape[axis]
         before, after = (lax.slice_in_dim(padded, i, i + length, axis=axis) for i in (0, 2))
         images = (before + 2 * images + after) / 4

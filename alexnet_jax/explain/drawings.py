@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 
 GREY = 0.5
-STRONGEST = 0.75  # share of the colour where a map is largest
+STRONGEST = 0.75  # share of the colour where a map is largest; the picture has the rest
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -36,9 +36,15 @@ def pattern(values: np.ndarray) -> np.ndarray:
 
 
 def _relative(values: np.ndarray, least: float = 0.0) -> np.ndarray:
-    """Scales values to −1 … 1; the strongest half a percent of them are cut off."""
+    """Scales values to −1 … 1; the strongest half a percent of them are cut off.
+
+    Args:
+      values: float, of any shape.
+      least: the values are divided by this if they are all smaller.
+    """
     strength = np.abs(values)
-    # The quantile is 0 of a map with a few peaks: their maximum is taken then.
+    # A quantile, so that a few peaks do not darken the rest. Of a map that is 0 nearly everywhere
+    # the quantile is 0, and the maximum is taken.
     largest = max(np.quantile(strength, 0.995) or strength.max(), least) or 1.0
     return np.clip(values / largest, -1, 1)
 
@@ -54,7 +60,7 @@ def enlarge(values: np.ndarray, centres: np.ndarray, side: int) -> np.ndarray:
     Returns:
       float [side, side]; beyond the outermost centres the outermost values are repeated.
     """
-    pixels = np.arange(side) + 0.5
+    pixels = np.arange(side) + 0.5  # the middles of the pixels
     weights = np.stack([np.interp(pixels, centres, one) for one in np.eye(len(centres))])
     return weights.T @ values @ weights
 
@@ -62,6 +68,7 @@ def enlarge(values: np.ndarray, centres: np.ndarray, side: int) -> np.ndarray:
 def cropped_to_pattern(patterns: np.ndarray) -> np.ndarray:
     """Cuts patterns, float [U, S, S, 3], to the square around the middle where any is not grey."""
     strength = np.abs(patterns).max(axis=(0, 3))
+    # Outside of a unit's receptive field only shrunken noise is left, which is below this bound.
     rows, columns = np.nonzero(strength > 0.05 * strength.max())
     middle = (len(strength) - 1) / 2
     reach = max(np.abs(rows - middle).max(), np.abs(columns - middle).max())

@@ -24,8 +24,8 @@ class Request:
       checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
       images: picture files to explain; empty to draw what excites units.
       methods: some of METHODS.
-      layer: whose maps and units are looked at.
-      units: their numbers in the layer.
+      layer: name of the layer whose maps and units are looked at.
+      units: numbers of the units in the layer.
       sheet: the file to write.
       class_names: from --labels; empty = the checkpoint's own.
     """

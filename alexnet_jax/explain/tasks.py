@@ -18,7 +18,9 @@ from alexnet_jax.preprocess import VIEWS, centre_crop, view
 
 MOST_ROWS = 8  # pictures
 UNIT_COLUMNS = 8
-LEAST_LOSS = 0.1  # of probability, that occlusion shows in its full colour
+# Smallest loss of probability that occlusion may show in its full colour. Scaled to its own
+# maximum, a loss of nothing would look like a loss of everything.
+LEAST_LOSS = 0.1
 STEPS, RATE, DECAY = 200, 2.0, 0.02  # of the ascent; the rate in grey levels
 TITLES = {
     "saliency": "saliency",
@@ -112,7 +114,7 @@ def draw_units(request: Request) -> None:
         net.model,
         layer=request.layer,
         steps=STEPS,
-        rate=RATE * float(jnp.mean(net.stats.scale)),
+        rate=RATE * float(jnp.mean(net.stats.scale)),  # grey levels → the net's input
         decay=DECAY,
         key=jax.random.key(0),  # the same sheet each time
     )

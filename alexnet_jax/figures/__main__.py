@@ -37,6 +37,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def figures_of_run(workdir: Path) -> Iterator[Path]:
     """Draws the figures of one run; yields the paths written."""
+    # Imported late, so that --help and a wrong flag are answered at once.
     import numpy as np
 
     from alexnet_jax.figures.architecture import draw_net

@@ -14,7 +14,8 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.figures.curves import read_metrics, series
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 
-NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+|seed\d+)")  # activation, initial weights, …
+# A record's folder: activation, initial weights, rate or seed.
+NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+|seed\d+)")
 TARGET = 0.25  # training error at which the paper compares the two
 
 
@@ -37,12 +38,17 @@ class ActivationRun:
 
     @property
     def order(self) -> tuple[float, float]:
-        """Returns the error at the end, not below the target, and the epochs it took."""
+        """Returns a key that sorts faster runs first: the last error, then the number of epochs."""
+        # A run ends once it reaches the target, so errors below it count the same.
         return max(TARGET, self.errors[-1]), self.epochs[-1]
 
 
 def read_activation_runs(folder: Path) -> list[ActivationRun]:
-    """Reads the records of a folder, without those that diverged."""
+    """Reads the records of a folder, without those that diverged.
+
+    Raises:
+      UserError: the folder has no such record.
+    """
     found = []
     for path in sorted(folder.glob("*/run.json")):
         name = NAME.fullmatch(path.parent.name)
@@ -61,6 +67,7 @@ def fastest(runs: Sequence[ActivationRun]) -> dict[tuple[str, str], ActivationRu
     """Returns the run at the best rate, by (initial weights, activation)."""
     best: dict[tuple[str, str], ActivationRun] = {}
     for run in sorted(runs, key=lambda run: run.order):
+        # The first one stays: it is the fastest.
         best.setdefault((run.start, run.activation), run)
     return best
 
@@ -72,7 +79,7 @@ def draw_activations(runs: Sequence[ActivationRun]) -> Figure:
     """
     best = fastest(runs)
     drawn = [run for run in runs if run.rate == best[run.start, run.activation].rate]
-    starts = sorted({start for start, _ in best}, reverse=True)
+    starts = sorted({start for start, _ in best}, reverse=True)  # published before fan_in
     with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2 * len(starts), 3.2), layout="constrained")
         panels = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
@@ -93,7 +100,7 @@ def _draw_panel(axes: Axes, start: str, runs: Sequence[ActivationRun]) -> None:
             run.errors,
             color=COLOURS[0] if relu else COLOURS[1],
             ls="-" if relu else "--",
-            label="" if label in named else label,
+            label="" if label in named else label,  # one entry of the legend for all seeds
         )
         named.add(label)
     axes.set_title(f"{start.replace('_', '-')} initial weights", fontsize=9)

@@ -46,6 +46,7 @@ def _between(net: Net) -> dict[str, list[str]]:
 
 
 def _centre(net: Net, tower: int) -> float:
+    """Returns the height of the middle of a tower's row; tower 0 is at the top."""
     return 2.0 * (net.towers - 1 - tower) + 0.6
 
 
@@ -61,8 +62,10 @@ def _draw_layer(axes: Axes, net: Net, shape: LayerShape, column: int, notes: lis
     """Draws a layer's box in every tower, the arrows into it and the words below it."""
     layer, x = shape.layer, column * STEP
     towers = range(net.towers) if layer.divided else [None]
+    # A part of the height follows the side of the maps, the rest leaves room for the text.
     height = TALLEST * (0.35 + 0.65 * (shape.out[0] / net.crop if len(shape.out) == 3 else 0.9))
     for tower in towers:
+        # Without towers, between the rows.
         middle = (net.towers - 1.0) + 0.6 if tower is None else _centre(net, tower)
         colour = COLOURS[0] if isinstance(layer, Conv | Local) else COLOURS[2]
         axes.add_patch(
@@ -74,6 +77,7 @@ def _draw_layer(axes: Axes, net: Net, shape: LayerShape, column: int, notes: lis
             ha="center", va="center", fontsize=8, color="white",
         )  # fmt: skip
         for source in _sources(net, tower, column, shape.exchanged):
+            # Arrows from another tower's row stand out: they are the exchanges.
             _arrow(axes, x, source, middle, crosses=abs(source - middle) > 0.1 and column > 1)
     size = f"{layer.size}×{layer.size}" if not isinstance(layer, Dense) else ""
     stride = f"/{layer.stride}" if isinstance(layer, Conv) and layer.stride > 1 else ""
@@ -84,7 +88,7 @@ def _draw_layer(axes: Axes, net: Net, shape: LayerShape, column: int, notes: lis
 def _sources(net: Net, tower: int | None, column: int, exchanged: bool) -> list[float]:
     """Returns the heights of the boxes that a layer reads."""
     everyone = [_centre(net, t) for t in range(net.towers)]
-    if column == 1:
+    if column == 1:  # every tower reads the image
         return [sum(everyone) / len(everyone)]
     return everyone if exchanged or tower is None else [_centre(net, tower)]
 

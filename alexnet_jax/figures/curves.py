@@ -20,16 +20,22 @@ def read_metrics(folder: Path) -> list[Line]:
 
 
 def series(lines: Sequence[Line], key: str, x: str = "epoch") -> tuple[list[float], list[float]]:
-    """Returns x and the value of a key, of the lines that have it."""
+    """Returns two lists of equal length: x and the key's value, from the lines that have the key.
+
+    Args:
+      lines: of metrics.jsonl.
+      key: such as train/loss.
+      x: epoch, step or time.
+    """
     found = [(line[x], line[key]) for line in lines if key in line]
     return [a for a, _ in found], [b for _, b in found]
 
 
 def rate_drops(lines: Sequence[Line]) -> list[tuple[float, float]]:
-    """Returns the epochs at which the learning rate changed, and the new rates."""
+    """Returns each epoch at which the learning rate dropped, with the new rate."""
     epochs, rates = series(lines, "train/learning_rate")
     pairs = zip(epochs[1:], rates[1:], rates[:-1], strict=True)
-    # Not what rounding makes of a constant rate.
+    # By 1 % or more: rounding changes a constant rate by less.
     return [(epoch, rate) for epoch, rate, before in pairs if rate < 0.99 * before]
 
 

@@ -13,6 +13,11 @@ GAP = 1  # pixels between two kernels
 COLOUR = 0.5  # colour fraction above which a kernel counts as one of colour; random weights: 2/3
 
 
+def first_convolution(net: Net) -> str:
+    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
+    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
+
+
 def to_pictures(kernels: np.ndarray) -> np.ndarray:
     """Scales each kernel so that 0 becomes mid-grey and its largest weight black or white.
 
@@ -79,17 +84,13 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
     count, size = pictures.shape[:2]
     rows = math.ceil(count / columns)
+    # A gap behind every kernel but the last of a row or column.
     sheet = np.ones((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         top, left = row * (size + GAP), column * (size + GAP)
         sheet[top : top + size, left : left + size] = picture
     return sheet
-
-
-def first_convolution(net: Net) -> str:
-    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
-    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
 
 
 def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:

@@ -44,7 +44,8 @@ class PlateauRun:
 
     @property
     def smooth(self) -> np.ndarray:
-        """Returns the loss averaged over the last WINDOW logged lines."""
+        """Returns the loss averaged over the last WINDOW logged lines: float64 [lines]."""
+        # The first value is repeated in front, so that every line has an average.
         padded = np.concatenate([np.full(WINDOW - 1, self.losses[0]), self.losses])
         return np.convolve(padded, np.full(WINDOW, 1 / WINDOW), mode="valid")
 
@@ -57,7 +58,13 @@ class PlateauRun:
 
 
 def read_runs(folder: Path) -> list[PlateauRun]:
-    """Reads every record of a folder, ordered by crop, classes, std and bias."""
+    """Reads every record of a folder, ordered by crop, classes, std and bias.
+
+    The most classes and the largest bias come first.
+
+    Raises:
+      UserError: the folder has no records.
+    """
     found = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
     if not found:
         raise UserError(f"{folder} has no records; make them with launch/evidence.py")
@@ -65,8 +72,9 @@ def read_runs(folder: Path) -> list[PlateauRun]:
 
 
 def read_run(folder: Path) -> PlateauRun:
-    """Reads one record."""
+    """Reads one record: its config.json and its metrics.jsonl."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # conv4 has both of the values that are varied: the paper's bias of conv3 is 0.
     initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}
     steps, losses = series(read_metrics(folder), "train/loss", "step")
     return PlateauRun(
@@ -94,6 +102,7 @@ def draw_plateau(runs: Sequence[PlateauRun]) -> Figure:
             axes.set_xlabel("step")
             axes.set_ylim(top=1.04 * math.log(classes))
         columns[0].set_ylabel("training loss")
+        # The first line of each panel is that of chance. Panels share their entries by the label.
         handles = {line.get_label(): line for axes in columns for line in axes.lines[1:]}
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8
@@ -107,6 +116,6 @@ def _look(run: PlateauRun) -> dict[str, object]:
     return {
         "color": colour,
         "lw": 1.5,
-        "ls": "-" if run.std > 0.02 else ":",
+        "ls": "-" if run.std > 0.02 else ":",  # between the two stds, 0.01 and 0.03
         "label": f"std {run.std:g}, bias {run.bias:g}",
     }

@@ -11,9 +11,9 @@ PICTURES, CLASSES = 8, 5
 
 
 def chosen(count: int, seed: int = 0) -> np.ndarray:
-    """Returns the positions of the pictures to show, drawn without a look at them: int64 [8]."""
+    """Returns the positions of the pictures to show, chosen at random: int64 [8], ascending."""
     rng = np.random.default_rng(seed)
-    # Sorted, to be read in the order of the file.
+    # Sorted, so that the store is read from front to back.
     return np.sort(rng.choice(count, min(PICTURES, count), replace=False))
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 
-NAME = re.compile(r"(width|pictures)_([\d.]+)_seed\d+")
+NAME = re.compile(r"(width|pictures)_([\d.]+)_seed\d+")  # of a record's folder
 ALL_PICTURES = 500.0  # of each class of Tiny-ImageNet
 REFERENCE = {"width": 0.5, "pictures": ALL_PICTURES}  # of the runs ablations/reference_seed*
 # Top-1 error of CaffeNet on ImageNet at 128 pixels, by width and by fraction of the pictures, in
@@ -45,6 +45,7 @@ def read_scaling(records: Path) -> Errors:
             runs[name[1], float(name[2])].append(path)
     if not runs:
         raise UserError(f"{records / 'scaling'} has no records; make them with launch/evidence.py")
+    # The reference of the ablations is the same net: its point is not trained again.
     for kind, value in REFERENCE.items():
         runs[kind, value] = sorted(records.glob("ablations/reference_seed*/run.json"))
     for (kind, value), paths in sorted(runs.items()):

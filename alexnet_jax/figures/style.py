@@ -13,7 +13,7 @@ SETTINGS = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "svg.hashsalt": "alexnet_jax",  # the same figure is the same file
+    "svg.hashsalt": "alexnet_jax",  # otherwise the ids in an SVG are random
 }
 
 
@@ -23,6 +23,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context(SETTINGS):
         for path in paths:
+            # Without the date, so that the same figure is the same file.
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=160, bbox_inches="tight", metadata=metadata)
     return paths

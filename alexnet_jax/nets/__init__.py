@@ -1,1 +1,1 @@
-"""The networks: layers as data, their shapes, what they compute, and the Linen module."""
+"""The networks: layers as data, their shapes, their arithmetic, and the Linen module."""

@@ -1,4 +1,4 @@
-"""The floating-point operations of a training step, by arithmetic on the layers' sizes."""
+"""The floating-point operations of a training step, computed from the layers' sizes."""
 
 from alexnet_jax.nets.placement import with_parameters
 from alexnet_jax.nets.spec import Net
@@ -19,7 +19,7 @@ def step_flops(net: Net, layout: Layout, batch: int) -> int:
         computes it for the same images, and in the hybrid scheme for the whole batch.
     """
     total, passes = 0, 2  # 2 for the first layer, 3 from then on
-    for placed in with_parameters(net, layout).values():
+    for placed in with_parameters(net, layout).values():  # BatchNorm has 0 multiply-adds
         macs = placed.shape.macs * (batch if placed.units_split else batch // layout.data)
         if not placed.replicated:
             macs = macs // (layout.tower * placed.unit_shares)

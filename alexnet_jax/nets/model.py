@@ -1,4 +1,4 @@
-"""The Linen module that computes a net, a tuple of layers, on one or several towers."""
+"""The Linen module that computes a net: it runs the layers of a `spec.Net` on each tower."""
 
 import math
 import zlib
@@ -46,12 +46,10 @@ GATHERS = {
 
 
 def _normal(std: float) -> nn.initializers.Initializer:
-    """Returns an initialiser of normal numbers with this std.
-
-    They are drawn as a matrix: the same numbers compile ten times faster than with five axes.
-    """
+    """Returns an initialiser of normal numbers with mean 0 and this standard deviation."""
 
     def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        # Drawn as a matrix: the same numbers compile ten times faster than with five axes.
         flat = shape if len(shape) <= 3 else (shape[0], math.prod(shape[1:]))
         return std * jax.random.normal(key, flat, dtype).reshape(shape)
 
@@ -65,8 +63,12 @@ class Parameters(nn.Module):
 
     @nn.compact
     def __call__(self) -> dict[str, Array]:
-        """Returns this device's float32 `kernel` and, unless the layer has none, `bias`."""
+        """Returns this device's float32 `kernel` and, unless the layer has none, `bias`.
+
+        Their shapes are those of `PlacedLayer.shard_shape`, such as (towers, size, size, C, F).
+        """
         layer, arrays = self.placed.shape.layer, self.placed.shape.arrays
+        # Only the initialisers of the layer's own arrays are called: a bias of None is never drawn.
         draws = {"kernel": _normal(layer.std), "bias": nn.initializers.constant(layer.bias)}
         return {
             name: self.param(name, draws[name], self.placed.shard_shape(shape))
@@ -85,12 +87,17 @@ class BatchNormalised(nn.Module):
 
         Args:
           towers: float [N, …, maps] of each.
-          mask: float32 [N], 1 for an image and 0 for padding, to take the moments of this batch,
-            which are left in the collection "batch_stats". None to take the running averages.
+          mask: float32 [N], 1 for an image and 0 for padding. With a mask, the moments are those of
+            this batch, and are stored in the collection "batch_stats". None takes the running
+            averages.
+
+        Returns:
+          The towers, normalised.
         """
         layer, ones, zeros = self.placed.shape.layer, nn.initializers.ones, nn.initializers.zeros
         shape = self.placed.shard_shape(self.placed.shape.bias)
         scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
+        # The averages are asked for only if they are used: the training step passes params without.
         if mask is None:
             mean, variance = self.param("mean", zeros, shape), self.param("variance", ones, shape)
         else:
@@ -98,6 +105,7 @@ class BatchNormalised(nn.Module):
             moments = [ops.batch_moments(x, mask, sums) for x in towers]
             mean, variance = map(jnp.stack, zip(*moments, strict=True))
             for name, values in zip(STATISTICS, (mean, variance), strict=True):
+                # The lambdas store the array itself: by default, sow appends it to a tuple.
                 self.sow("batch_stats", name, values, lambda _, new: new, lambda: None)
         each = zip(towers, mean, variance, scale, bias, strict=True)
         return [ops.batch_norm(*arrays, layer.epsilon) for arrays in each]
@@ -106,9 +114,13 @@ class BatchNormalised(nn.Module):
 class AlexNet(nn.Module):
     """Any net of `nets.zoo`.
 
-    The towers are looped over, each with plain convolutions. A grouped convolution, or a vmap over
-    the towers, is three to five times slower. With a `layout` of several devices the module is
-    what one of them computes, under jax.shard_map; parameters are initialised without one.
+    The towers are computed in a loop, each with plain convolutions: a grouped convolution, or a
+    vmap over the towers, is three to five times slower on a CPU.
+
+    Attributes:
+      net: resolved (`variants.resolve`).
+      layout: of the devices. With several, `apply` computes one device's share and has to run under
+        jax.shard_map. Parameters are initialised by a module with the default, a single device.
     """
 
     net: Net
@@ -127,21 +139,22 @@ class AlexNet(nn.Module):
 
         Args:
           images: float32 [N, crop, crop, 3], RGB, in the net's own input scale.
-          train: drops units; then `rngs={"dropout": key}` is needed. Batch normalisation takes the
-            moments of this batch; `mutable=["batch_stats"]` returns them too.
-          examples: int32 [N], the images' places in the batch, which with the key decide the units
-            that are dropped; default 0 … N − 1.
-          mask: float32 [N], 1 for an image and 0 for padding, which the moments of batch
-            normalisation leave out; default all 1.
-          offsets: added to the outputs of these layers, each of the output's shape. The gradient
-            with respect to an offset of zeros is the gradient with respect to that output.
+          train: True drops units, which needs `rngs={"dropout": key}`, and lets batch normalisation
+            take the moments of this batch, which `mutable=["batch_stats"]` returns.
+          examples: int32 [N], positions of the images in the batch; default 0 … N − 1. They and the
+            key decide which units are dropped.
+          mask: float32 [N], 1 for an image and 0 for padding; default all 1. The moments of batch
+            normalisation leave padding out.
+          offsets: {layer: array of the shape of the layer's output}, added to these outputs. The
+            gradient with respect to an offset of zeros is the gradient with respect to the output.
 
         Returns:
-          logits [N, num_classes], and every layer's output by its name: [N, H, W, maps] or
-          [N, units], the towers' maps side by side.
+          The logits, [N, num_classes], and the output of every layer by name: [N, H, W, maps] or
+          [N, units], with the maps of the towers side by side. In the hybrid scheme the logits have
+          the rows of the whole batch.
 
         Raises:
-          UserError: images of another size than the net was built for.
+          UserError: the images are of another size than the net was built for.
         """
         if images.shape[1:] != (self.net.crop, self.net.crop, 3):
             raise UserError(
@@ -152,7 +165,7 @@ class AlexNet(nn.Module):
         key = self.make_rng("dropout") if drops else None
         examples = jnp.arange(len(images)) if examples is None else examples
         mask = jnp.ones(len(images)) if mask is None else mask
-        # Every tower reads the image in all three colours; only maps are divided.
+        # Every tower reads the images in all three colours: only maps are divided.
         towers = [images] * (self.net.towers // self.layout.tower)
         endpoints = {}
         for placed in place(self.net, self.layout):
@@ -174,16 +187,16 @@ class AlexNet(nn.Module):
             if layer.name in offsets:
                 towers = _shifted(towers, offsets[layer.name])
             endpoints[layer.name] = jnp.concatenate(towers, axis=-1)
-        # The classifier is not divided: its one output stands in the first place.
+        # The classifier is not divided over the towers: it leaves a single output.
         return towers[0], endpoints
 
     def _masks(
         self, placed: PlacedLayer, towers: Towers, key: Array | None, examples: Array
     ) -> list[Array | None]:
-        """Returns each tower's bool mask of the units to keep; None without a key, in a test.
+        """Returns each tower's bool mask of the units to keep, [N, …]; None without a key (tests).
 
-        A mask is a function of (key, layer, example, tower) only. So the same units are dropped on
-        any number of devices.
+        A mask is a function of (key, layer, example, tower) only, so that the same units are
+        dropped on any number of devices.
         """
         if key is None:
             return [None] * len(towers)
@@ -195,7 +208,7 @@ class AlexNet(nn.Module):
         def mask_of(example: Array, tower: Array) -> Array:
             own = jax.random.fold_in(jax.random.fold_in(key, example), tower)
             mask = jax.random.bernoulli(own, 1 - layer.rate, shape)
-            # Drawn for all units of the tower: a smaller draw would have other numbers.
+            # Drawn for all units of the tower: a draw of this device's units alone would differ.
             return parallel.own_units(mask, self.layout) if split else mask
 
         of_tower = jax.vmap(mask_of, in_axes=(0, None))
@@ -204,12 +217,10 @@ class AlexNet(nn.Module):
 
 
 def _weighted(layer: Weighted, towers: Towers, parameters: dict[str, Array]) -> Towers:
-    """Computes a layer with weights on each tower, with that tower's kernel and bias.
-
-    The classifier has a single kernel, and so a single output.
-    """
+    """Computes a layer with weights on each tower, with that tower's kernel and bias."""
     outputs, kernels = [], parameters["kernel"]
     biases = parameters.get("bias", [None] * len(kernels))
+    # Not strict: the classifier has one kernel, and after the exchange all towers are the same.
     for x, kernel, bias in zip(towers, kernels, biases, strict=False):
         if isinstance(layer, Dense):
             y = ops.dense(x, kernel, bias)
@@ -238,7 +249,7 @@ def _unweighted(layer: Layer, towers: Towers) -> Towers:
 
 
 def _dropped(layer: Dropout, towers: Towers, masks: list[Array | None]) -> Towers:
-    """Drops each tower's units that are False in its mask; a mask of None is that of a test."""
+    """Drops the units of each tower that are False in its mask; a mask of None means a test."""
     return [
         ops.dropout(x, mask, rate=layer.rate, inverted=layer.inverted)
         for x, mask in zip(towers, masks, strict=True)
@@ -246,7 +257,7 @@ def _dropped(layer: Dropout, towers: Towers, masks: list[Array | None]) -> Tower
 
 
 def _shifted(towers: Towers, offset: Array) -> Towers:
-    """Adds an offset, which has all maps side by side as in the endpoints, to the towers."""
+    """Adds to each tower its maps of an offset, which is [N, …, maps of all towers]."""
     shares = jnp.split(offset, len(towers), axis=-1)
     return [x + share for x, share in zip(towers, shares, strict=True)]
 
@@ -272,10 +283,10 @@ def _activated(x: Array, activation: str | None) -> Array:
 
 
 def build_model(config: ConfigDict) -> AlexNet:
-    """Returns the net that config.model and config.data.crop_size describe.
+    """Returns the net that config.model and config.data.crop_size describe, for one device.
 
     Raises:
-      UserError: num_classes is unset, or as `variants.resolve`.
+      UserError: model.num_classes is unset, or the net cannot be built (`variants.resolve`).
     """
     if config.model.num_classes is None:
         raise UserError("model.num_classes is unset; set it, or let main take it from the data")

@@ -1,7 +1,7 @@
 """A net on several devices: what each layer gathers from others, and where its parameters lie.
 
-One walk over the layers decides it. The model performs the gathers, `plan` counts their bytes, and
-both read the same list.
+One walk over the layers, `place`, decides both. The model performs the gathers, `plan` counts their
+bytes, and both read the same list.
 """
 
 import math
@@ -29,11 +29,12 @@ class Gather:
     """One gather of a layer's input, before the layer is computed.
 
     Attributes:
-      of: UNITS, TOWERS or BATCH: what is complete afterwards.
+      of: UNITS, TOWERS or BATCH, which is complete on every device afterwards.
       devices: number of devices that take part; 1 needs no communication.
       features: shape of one example of the gathered array.
-      full_batch: the gathered array has the rows of the whole batch, not of one device's share.
-      copies: number of such arrays, one a tower unless the towers share one.
+      full_batch: True if the gathered array has the rows of the whole batch, not of one device's
+        share.
+      copies: number of gathered arrays: one per tower on a device, unless the towers share one.
     """
 
     of: str
@@ -43,7 +44,7 @@ class Gather:
     copies: int
 
     def array(self, batch: int, layout: Layout) -> tuple[int, ...]:
-        """Returns the shape of the gathered array for a batch of this many images."""
+        """Returns the shape of the gathered array for a batch of `batch` images."""
         return (batch if self.full_batch else batch // layout.data, *self.features)
 
 
@@ -52,12 +53,12 @@ class PlacedLayer:
     """One layer of a net on the devices of a layout.
 
     Attributes:
-      shape: its sizes on a single device.
+      shape: the layer's sizes on a single device.
       layout: of the devices.
-      gathers: of its input, in the order in which they happen.
-      units_split: each device has its output for all images of the batch, and for a share of each
-        tower's units: a dense layer of the hybrid scheme, and what follows it. The classifier's
-        output has all units.
+      gathers: the gathers of the layer's input, in the order in which they happen.
+      units_split: True for the dense layers of the hybrid scheme and for the layers that follow
+        them. A device then has the output for all images of the batch, and for its share of each
+        tower's units. The classifier's output has all units.
     """
 
     shape: LayerShape
@@ -67,12 +68,12 @@ class PlacedLayer:
 
     @property
     def replicated(self) -> bool:
-        """True if every device along "tower" computes the same: the classifier."""
+        """True for the classifier, which every device along "tower" computes for itself."""
         return isinstance(self.shape.layer, Weighted) and not self.shape.layer.divided
 
     @property
     def batch_split(self) -> bool:
-        """True if its output has this device's share of the batch."""
+        """True if a device has the layer's output for its own share of the batch only."""
         return self.layout.data > 1 and not self.units_split
 
     @property
@@ -81,51 +82,58 @@ class PlacedLayer:
         return self.layout.data if self.units_split and not self.replicated else 1
 
     def sum_over_batch(self, x: Array) -> Array:
-        """Sums x, which each device has summed over its own rows, over the entire batch."""
+        """Returns the sum over the whole batch of x, which is summed over this device's rows."""
         return lax.psum(x, DATA) if self.batch_split else x
 
     def specs(self) -> dict[str, P]:
-        """Returns the partition specs of its parameters by name.
+        """Returns the partition specs of the layer's parameters by name.
 
-        The leading tower axis lies over "tower", hybrid dense units over "data". The classifier is
-        replicated: it needs the activations of all devices, and its labels are on each.
+        The leading tower axis is divided over "tower", the units of hybrid dense layers over
+        "data". The classifier is replicated: it needs the activations of all devices, and its
+        labels are on each.
         """
         if self.replicated:
             return dict.fromkeys(self.shape.arrays, REPLICATED)
         tower = TOWER if self.layout.tower > 1 else None
         if self.unit_shares > 1:
+            # The axes between the tower axis, which is first, and the units, which are last.
             inner = {name: len(shape) - 2 for name, shape in self.shape.arrays.items()}
             return {name: P(tower, *[None] * axes, DATA) for name, axes in inner.items()}
         return dict.fromkeys(self.shape.arrays, P(tower))
 
     def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the part that one device holds of one of its parameters, of this shape."""
+        """Returns the shape of one device's shard of a parameter of the layer of this shape."""
         if self.replicated:
             return shape
         return (shape[0] // self.layout.tower, *shape[1:-1], shape[-1] // self.unit_shares)
 
     def outputs(self, batch: int) -> int:
-        """Returns the number of its output's elements on one device, for batches of this size."""
+        """Returns the number of elements of the layer's output that lie on one device.
+
+        Args:
+          batch: images over all devices.
+        """
         rows = batch // self.layout.data if self.batch_split else batch
-        # The classifier's output is whole on every device, so nothing divides it.
+        # Every device has all units of the classifier's output.
         shares = 1 if self.replicated else self.layout.tower * self.unit_shares
         return rows * math.prod(self.shape.out) // shares
 
 
 def _gathers(shape: LayerShape, units_split: bool, net: Net, layout: Layout) -> Iterator[Gather]:
-    """Yields the gathers of one layer's input.
+    """Yields the gathers of one layer's input, in order.
 
-    Units come first, so that an exchange reads complete towers. The batch comes last, so that
-    towers that have exchanged share one array, which is gathered once.
+    Units come first, so that an exchange reads complete towers. The batch comes last, so that the
+    one array that towers share after an exchange is gathered once.
 
     Args:
       shape: of the layer, which has weights.
-      units_split: the devices have shares of the units of the layer below, not of the batch.
+      units_split: True if the devices have shares of the units of the layer below, not of the
+        batch.
       net: resolved.
       layout: of the devices.
     """
     hybrid_dense = layout.hybrid and isinstance(shape.layer, Dense)
-    held = net.towers // layout.tower
+    held = net.towers // layout.tower  # towers on one device
     *places, features = shape.reads
     if hybrid_dense and units_split:
         yield Gather(UNITS, layout.data, (features // net.towers,), True, held)
@@ -143,6 +151,7 @@ def place(net: Net, layout: Layout) -> tuple[PlacedLayer, ...]:
     for shape in layer_shapes(net, net.crop):
         gathers = ()
         if isinstance(shape.layer, Weighted):
+            # Before units_split is updated: the gathers depend on how the layer below is divided.
             gathers = tuple(_gathers(shape, units_split, net, layout))
             units_split = units_split or (layout.hybrid and isinstance(shape.layer, Dense))
         placed.append(PlacedLayer(shape, layout, gathers, units_split))
@@ -160,26 +169,29 @@ def param_specs(net: Net, layout: Layout) -> dict[str, dict[str, P]]:
 
 
 def per_device_params(params: Params, net: Net, layout: Layout) -> Any:
-    """Marks the parameters as this device's own, so that their gradients are of its rows only.
+    """Marks the parameters as differing between devices, so that each has its own gradients.
 
-    The transpose of this function sums gradients over "data". Several parts of a batch can thus be
-    summed on each device first, and over the devices once.
+    The values are unchanged. A device's gradients are then those of its own rows, and the transpose
+    of this function sums them over "data". So several parts of a batch can be summed on each
+    device first, and over the devices once.
     """
     if layout.data == 1:
         return params
     layers = with_parameters(net, layout)
     return {
-        # Hybrid dense layers see the whole batch already.
+        # Dense layers of the hybrid scheme see the whole batch: their gradients are complete.
         name: leaves if layers[name].units_split else lax.pcast(leaves, DATA, to="varying")
         for name, leaves in params.items()
     }
 
 
 def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
-    """Returns the Euclidean norm of a gradient tree, over the shares of all devices.
+    """Returns the Euclidean norm of a gradient tree, float32 [], over the shards of all devices.
 
-    Each parameter's squares are summed over the mesh axes that it is divided along, and no other.
+    Each parameter's squares are summed over the mesh axes that it is divided along, and no other:
+    a replicated parameter would count once per device.
     """
+    # Sums by mesh axes: parameters that are divided alike need one psum together.
     sums: dict[tuple[str, ...], Array] = {}
     for layer, leaves in without_statistics(param_specs(net, layout)).items():
         for name, spec in leaves.items():
@@ -189,10 +201,10 @@ def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
 
 
 def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
-    """Returns the Euclidean norm of every kernel by its layer, over the shares of all devices."""
+    """Returns the Euclidean norm of every kernel by layer, float32 [], over all devices' shards."""
 
     def norm(kernel: Array, spec: P) -> Array:
-        # Mesh axes that it is divided along: over these the devices' sums are added.
+        # The mesh axes that the kernel is divided along: over these, its squares are summed.
         axes, squares = tuple(axis for axis in spec if axis), jnp.sum(kernel * kernel)
         return jnp.sqrt(lax.psum(squares, axes) if axes else squares)
 
@@ -202,12 +214,12 @@ def kernel_norms(tree: Params, net: Net, layout: Layout) -> dict[str, Array]:
 
 
 def check_layout(layout: Layout, net: Net, batch_sizes: Mapping[str, int]) -> None:
-    """Raises UserError unless the layout's devices can share this net and these batches.
+    """Raises UserError unless the layout's devices can divide this net and these batches.
 
     Args:
       layout: of the devices.
       net: resolved.
-      batch_sizes: images by config key.
+      batch_sizes: numbers of images by the config key that sets them.
     """
     if layout.hybrid and layout.data == 1:
         raise UserError("parallel.scheme='hybrid' divides over parallel.data, which is 1; raise it")

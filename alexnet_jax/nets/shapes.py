@@ -31,10 +31,11 @@ class LayerShape:
 
     Attributes:
       layer: the layer itself.
-      reads: output of the layer below, (height, width, maps) or (units,) over all towers.
-      out: the same of this layer.
+      reads: shape of the output of the layer below, over all towers: (height, width, maps) or
+        (units,).
+      out: shape of this layer's output, in the same form.
       per_tower: maps or units that one tower computes.
-      exchanged: the layer reads the maps of all towers, not of its own only.
+      exchanged: each tower reads the maps of all towers, not only its own.
       fan_in: inputs of one unit; 0 without weights.
       kernel, bias: parameter shapes with their leading tower axis; () without weights. The other
         parameters of batch normalisation have the shape of its bias.
@@ -73,7 +74,8 @@ class LayerShape:
 def window_count(side: int, layer: Window) -> int:
     """Returns the number of window positions along one axis of `side` pixels.
 
-    With layer.ceil the number is rounded up (released code, `layer.py`).
+    It is 1 + (side + 2 · padding − size) ÷ stride, rounded down, or with layer.ceil rounded up
+    (released code, `layer.py`).
 
     Raises:
       WindowTooLargeError: not a single window fits.
@@ -91,13 +93,14 @@ def overhang(side: int, layer: Window) -> int:
     224 pixels, windows of 11 and a stride of 4 make 55 windows, the last 3 pixels over the edge.
     """
     reach = (window_count(side, layer) - 1) * layer.stride + layer.size
+    # Rounded down, the last window may end before the edge: 0, not a negative overhang.
     return max(0, reach - (side + 2 * layer.padding))
 
 
 def _dense_shape(
     layer: Dense, reads: tuple[int, ...], fan_in: int, towers: int, exchanged: bool
 ) -> LayerShape:
-    columns = towers if layer.divided else 1
+    columns = towers if layer.divided else 1  # the classifier has a single kernel
     units = layer.features // columns
     kernel, bias = (columns, fan_in, units), (columns, units)
     macs = math.prod(kernel)
@@ -111,6 +114,7 @@ def _window_shape(
     side, features = window_count(reads[0], layer), layer.features // towers
     fan_in = maps * layer.size**2
     if isinstance(layer, Local):
+        # Each position has its own kernel, so every weight takes part in one multiply-add.
         kernel = (towers, side, side, fan_in, features)
         bias, macs = (towers, side, side, features), math.prod(kernel)
     else:
@@ -127,6 +131,7 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
     Raises:
       WindowTooLargeError: a window does not fit.
     """
+    # Every tower reads all three colours. An exchange is pending until the next layer with weights.
     out, per_tower, exchange = (crop, crop, 3), 3, False
     for layer in net.layers:
         if isinstance(layer, Exchange):
@@ -144,6 +149,7 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
             side = window_count(out[0], layer)
             shape = LayerShape(layer, out, (side, side, out[-1]), per_tower)
         elif isinstance(layer, BatchNorm):
+            # Shape (towers, maps of one tower), as that of any bias.
             shape = LayerShape(layer, out, out, per_tower, bias=(out[-1] // per_tower, per_tower))
         else:
             shape = LayerShape(layer, out, out, per_tower)
@@ -152,7 +158,7 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
 
 
 def smallest_crop(net: Net) -> int:
-    """Returns the smallest side in pixels of the input at which every window fits."""
+    """Returns the smallest crop, in pixels, at which every window fits."""
 
     def fits(crop: int) -> bool:
         try:
@@ -161,12 +167,16 @@ def smallest_crop(net: Net) -> int:
             return False
 
     # Bisection: if the windows fit into a map, they fit into every larger one.
-    sides = range(1, 2**40)  # lazy; any bound that no crop reaches
+    sides = range(1, 2**40)  # a range holds no list; the bound is above any real crop
     return sides[bisect.bisect_left(sides, True, key=fits)]
 
 
 def without_statistics(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the parameters that gradients move: all but the running averages of BatchNorm."""
+    """Returns the parameters that gradients move: all but the running averages of BatchNorm.
+
+    Args:
+      params: {layer: {name: leaf}}; the leaves may be anything, such as partition specs.
+    """
     return {
         layer: {name: x for name, x in leaves.items() if name not in STATISTICS}
         for layer, leaves in params.items()
@@ -202,7 +212,10 @@ def _table_row(shape: LayerShape, towers: int) -> tuple[str, ...]:
 
 
 def layer_table(net: Net) -> list[Sequence[str]]:
-    """Returns the rows of a table of the net's layers, from TABLE_HEADER to the totals."""
+    """Returns the rows of a table of the net: TABLE_HEADER, a row per layer, and the totals.
+
+    Multiply-adds are those for one image.
+    """
     shapes = list(layer_shapes(net, net.crop))
     totals = (f"{sum(s.params for s in shapes):,}", f"{sum(s.macs for s in shapes):,}")
     rows = [_table_row(shape, net.towers) for shape in shapes]

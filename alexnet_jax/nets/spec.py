@@ -13,14 +13,14 @@ class Weighted:
     """A layer with weights and biases, followed by its activation.
 
     Attributes:
-      name: unique in the net; the key of its parameters and of its output.
-      features: maps or units over all towers; None for the classifier, which has one a class.
+      name: unique in the net; the key of the layer's parameters and of its output.
+      features: maps or units over all towers; None for the classifier, which has one per class.
       activation: a key of `ops.ACTIVATIONS`, or None for a linear layer.
       std: standard deviation of the initial weights, which are normal with mean 0; None for
         PyTorch's default variance, 1 ÷ (3 fan-in).
-      bias: initial value of every bias; None for a convolution without, before BatchNorm.
+      bias: initial value of every bias; None for a convolution without biases, before BatchNorm.
       rate: factor on the learning rates of weights and biases; 0 freezes the layer.
-      weight_decay: of the weights; None for the config's. Biases have none.
+      weight_decay: coefficient for the weights; None takes optim.weight_decay. Biases never decay.
     """
 
     name: str
@@ -32,21 +32,21 @@ class Weighted:
     rate: float = 1.0
     weight_decay: float | None = None
 
-    weights: ClassVar[str] = "kernel"  # the parameter beside its bias
-    # The towers share the features. Only the classifier is computed as one piece.
+    weights: ClassVar[str] = "kernel"  # the name of the parameter beside the bias
+    # The features are divided over the towers. Only the classifier is computed as one piece.
     divided: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Conv(Weighted):
-    """A convolution with one bias a map.
+    """A convolution with one bias per map.
 
     Attributes:
       size: side of the square kernel in pixels.
       stride: in pixels.
       padding: zeros on every side, in pixels.
-      ceil: rounds the number of windows up, so that the last one hangs over the far edge and reads
-        zeros, as in cuda-convnet (released code, `layer.py`).
+      ceil: True rounds the number of windows up, so that the last one hangs over the far edge and
+        reads zeros, as in cuda-convnet (released code, `layer.py`).
     """
 
     size: int
@@ -57,11 +57,17 @@ class Conv(Weighted):
 
 @dataclass(frozen=True)
 class Local(Weighted):
-    """A convolution of stride 1 whose kernel and bias differ from place to place."""
+    """A locally connected layer: a convolution whose kernel and bias differ at every position.
+
+    Attributes:
+      size: side of the square kernel in pixels.
+      padding: zeros on every side, in pixels.
+    """
 
     size: int
     padding: int = 0
 
+    # The only values in the published nets. `shapes` reads these attributes of every window.
     stride: ClassVar[int] = 1
     ceil: ClassVar[bool] = False
 
@@ -82,13 +88,15 @@ class Dense(Weighted):
 class LRN:
     """Local response normalisation over `size` neighbouring maps (paper §3.3).
 
-    y = x ÷ (k + alpha Σ x²)^beta. alpha is not divided by the size.
+    y = x ÷ (k + alpha Σ x²)^beta, with the sum over the window. alpha is not divided by the size.
 
     Attributes:
-      across_towers: the window reads over the border between towers, as in Caffe.
+      across_towers: False as in the released code: each window stays inside one tower. True as in
+        Caffe: windows cross the border between towers.
     """
 
     name: str
+    # The paper's constants (§3.3), which its authors chose on a validation set.
     size: int = 5
     k: float = 2.0
     alpha: float = 1e-4
@@ -98,7 +106,10 @@ class LRN:
 
 @dataclass(frozen=True)
 class MapLRN:
-    """The same normalisation over `size`×`size` places of one map (cuda-convnet's `rnorm`)."""
+    """Response normalisation over size×size positions of one map (cuda-convnet's `rnorm`).
+
+    y = x ÷ (k + alpha Σ x²)^beta, as in `LRN`.
+    """
 
     name: str
     size: int
@@ -111,17 +122,19 @@ class MapLRN:
 class BatchNorm:
     """Batch normalisation of every map (Ioffe and Szegedy, arXiv 1502.03167, algorithm 1).
 
-    y = scale · (x − mean) ÷ √(variance + epsilon) + bias. Scale and bias are learned. Mean and
-    variance are those of the map in the batch, over all devices; in tests, running averages.
+    y = scale · (x − mean) ÷ √(variance + epsilon) + bias. Scale and bias are learned. In training,
+    mean and variance are those of the map in the whole batch, over all devices. In tests they are
+    running averages.
 
     Attributes:
-      decay: factor of the running averages at each step; the batch's moments have the rest.
+      decay: weight of the running averages at each step; the batch's moments weigh 1 − decay.
     """
 
     name: str
     epsilon: float = 1e-5
     decay: float = 0.9
 
+    # The optimizer reads these four of every layer with parameters, as of `Weighted`.
     weights: ClassVar[str] = "scale"
     bias: ClassVar[float] = 0.0
     rate: ClassVar[float] = 1.0
@@ -134,10 +147,12 @@ class Pool:
 
     Attributes:
       size, stride: in pixels.
-      ceil: rounds the number of windows up; what hangs over the far edge does not count.
+      ceil: True rounds the number of windows up. The part of the last window that hangs over the
+        far edge does not count.
     """
 
     name: str
+    # Windows overlap, because the stride is smaller than the size (paper §3.4).
     size: int = 3
     stride: int = 2
     ceil: bool = True
@@ -157,7 +172,7 @@ class AvgPool(Pool):
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity on its own, where the released code has one after a pooling layer."""
+    """A nonlinearity as a layer of its own: after a pooling layer (released code) or BatchNorm."""
 
     name: str
     activation: str | None = "relu"
@@ -168,8 +183,8 @@ class Dropout:
     """Dropout of units with probability `rate` (paper §4.2).
 
     Attributes:
-      inverted: False as in the paper: training masks and tests multiply by 1 − rate. True as in
-        Caffe and PyTorch: training divides by 1 − rate and tests change nothing.
+      inverted: False as in the paper: training only masks, tests multiply by 1 − rate. True as in
+        Caffe and PyTorch: training masks and divides by 1 − rate, tests change nothing.
     """
 
     name: str
@@ -179,7 +194,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """A norm whose gradient is passed on unchanged, as in a deconvnet (Zeiler and Fergus, 2013)."""
+    """A norm that passes gradients on unchanged, as in a deconvnet (Zeiler and Fergus, 2013)."""
 
     norm: LRN | MapLRN
 
@@ -191,13 +206,13 @@ class StraightThrough:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The mark that the next layer with weights reads the maps of all towers."""
+    """A marker: the next layer with weights reads the maps of all towers (paper §3.2)."""
 
 
 Window = Conv | Local | Pool
 Norm = LRN | MapLRN
 Learned = Weighted | BatchNorm  # layers with parameters
-STATISTICS = ("mean", "variance")  # parameters of BatchNorm that no gradient moves
+STATISTICS = ("mean", "variance")  # running averages of BatchNorm: parameters without a gradient
 Layer = Learned | Norm | StraightThrough | Pool | Activation | Dropout | Exchange
 
 
@@ -208,8 +223,8 @@ class Net:
     Attributes:
       layers: from the image to the classifier.
       crop: side of the input in pixels.
-      towers: columns that the features of every divided layer are shared by.
-      about: one line on what the net is.
+      towers: number of equal columns that the features of every divided layer are split into.
+      about: a description in one line.
       source: the paper's section or the file that the numbers are from.
     """
 

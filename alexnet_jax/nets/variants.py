@@ -1,4 +1,4 @@
-"""From a published net and a config to the net that is built: the ablations of the paper."""
+"""Changes that a config makes to a published net: the paper's ablations, widths and crops."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ from alexnet_jax.nets.spec import (
 )
 from alexnet_jax.nets.zoo import NETS
 
-ACTIVATIONS = ("relu", "tanh")  # to train with
+ACTIVATIONS = ("relu", "tanh")  # `ops` has one more, which is only for explanations
 
 
 def weighted_layers(net: Net) -> dict[str, Weighted]:
@@ -34,7 +34,11 @@ def learned_layers(net: Net) -> dict[str, Learned]:
 
 
 def _without(net: Net, names: tuple[str, ...]) -> Net:
-    """Returns the net without the named layers; raises UserError for a name that it lacks."""
+    """Returns the net without the named layers.
+
+    Raises:
+      UserError: a name that is not in the net, or the classifier's.
+    """
     named = [layer for layer in net.layers if not isinstance(layer, Exchange)]
     present = [layer.name for layer in named]
     for name in names:
@@ -49,7 +53,11 @@ def _without(net: Net, names: tuple[str, ...]) -> Net:
 
 
 def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
-    """Returns the net with exchanges before the named layers and nowhere else."""
+    """Returns the net with exchanges before the named layers and nowhere else.
+
+    Raises:
+      UserError: a name that is not a layer with weights, or the first one's.
+    """
     first, *others = weighted_layers(net)
     for name in names:
         if name not in others:
@@ -76,17 +84,19 @@ def _check_classifier_reads_all(net: Net) -> None:
 def _changed(layer: Layer, model: ConfigDict) -> Layer | None:
     """Returns one layer with the config's activation, pool size and dropout; None to leave it out.
 
-    A pool of another size keeps the size of its output where it can: released net 147, the paper's
-    ablation of overlapping pooling, has maps of 27, 13 and 6 pixels too. Rounding the number of
-    windows down does that for windows of 2.
+    Smaller pooling windows keep the published output sizes: released net 147, the paper's ablation
+    of overlapping pooling, has maps of 27, 13 and 6 pixels too.
     """
+    # `is False`: None, which is unset, keeps the norms.
     if isinstance(layer, Norm) and model.lrn is False:
         return None
     if isinstance(layer, Pool) and model.pool_size is not None:
+        # Rounded up, 55 pixels have 28 windows of 2 pixels; rounded down, the published 27.
         ceil = layer.ceil and model.pool_size >= layer.size
         return replace(layer, size=model.pool_size, ceil=ceil)
     if isinstance(layer, Dropout) and model.dropout is not None:
         return replace(layer, rate=model.dropout) if model.dropout else None
+    # A layer without an activation, such as the classifier, stays linear.
     if isinstance(layer, Activation | Weighted) and layer.activation and model.activation:
         return _activated_by(layer, model.activation)
     return layer
@@ -107,8 +117,12 @@ def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net
     """Returns the net with other initial stds and biases.
 
     Args:
-      net: published, in its full size: the stds are scaled with its own if it is made smaller.
+      net: a net of the published width, because the stds are for its fan-in. Where the net is made
+        smaller later, they are scaled like the published ones.
       initial: (layer, std, bias) of each layer to change.
+
+    Raises:
+      UserError: a name that is not a layer with weights.
     """
     present = weighted_layers(net)
     for name, *_ in initial:
@@ -125,8 +139,12 @@ def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net
 
 
 def _widened(net: Net, width: float, num_classes: int) -> Net:
-    """Returns the net with `width` times the features, and one classifier unit a class."""
-    # Any width whose product with this common divisor is whole divides every layer.
+    """Returns the net with `width` times the features, and one classifier unit per class.
+
+    Raises:
+      UserError: the towers or the width do not divide every layer into integers.
+    """
+    # Any width whose product with this common divisor is an integer divides every layer.
     unit = math.gcd(*(x.features for x in weighted_layers(net).values() if x.features))
     if unit % net.towers:
         raise UserError(
@@ -150,7 +168,7 @@ def _widened(net: Net, width: float, num_classes: int) -> Net:
 
 
 def published(name: str, num_classes: int) -> Net:
-    """Returns a published net as it is, its classifier with one unit a class."""
+    """Returns a published net as it is, with a classifier of one unit per class."""
     return _widened(NETS[name], 1.0, num_classes)
 
 
@@ -161,10 +179,10 @@ def _fan_ins(net: Net, crop: int) -> dict[str, int]:
 def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
     """Returns the layer with std × √(published fan-in ÷ fan-in).
 
-    A unit's input then keeps its published variance. With the published std a net of a quarter of
-    the width stays at chance level. conv1 reads the same pixels at any width and keeps its own.
+    A unit's input then keeps its published variance. With the published std, a net of a quarter of
+    the width stays at chance level. conv1 reads the same pixels at any width, so its std is kept.
     """
-    # PyTorch's own rule follows the fan-in already.
+    # None is PyTorch's default, whose variance follows the fan-in already.
     if layer.std is None:
         return replace(layer, std=math.sqrt(1 / (3 * fan_in)))
     if layer.name == "conv1":
@@ -175,7 +193,7 @@ def _scaled_std(layer: Layer, fan_in: int, published_fan_in: int) -> Layer:
 def _scaled(net: Net, crop: int, original: Net) -> Net:
     """Returns the net for this crop, every initial std scaled by its layer's fan-in."""
     ours = _fan_ins(net, crop)
-    # The number of classes changes no fan-in, so 1 will do.
+    # The number of classes changes no fan-in, so any serves.
     theirs = _fan_ins(_widened(original, 1.0, 1), original.crop)
     layers = (
         _scaled_std(x, ours[x.name], theirs[x.name]) if isinstance(x, Weighted) else x
@@ -185,13 +203,13 @@ def _scaled(net: Net, crop: int, original: Net) -> Net:
 
 
 def resolve(model: ConfigDict, crop: int) -> Net:
-    """Returns the net of config.model for images of crop×crop pixels, every number filled in.
+    """Returns the net of config.model for images of crop×crop pixels, with every number filled in.
 
     model.num_classes must be set.
 
     Raises:
-      UserError: an unknown net, layer or activation, a width that the towers cannot divide, or a
-        crop that is too small.
+      UserError: an unknown net, layer or activation, towers that do not all reach the classifier, a
+        width that the towers cannot divide, or a crop that is too small.
     """
     if model.name not in NETS:
         raise UserError(f"model.name={model.name!r} is unknown; choose from {', '.join(NETS)}")
@@ -204,7 +222,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     net = replace(original, towers=model.towers or original.towers)
     if model.exchange is not None:
         net = _exchanging(net, model.exchange)
-    # After the exchanges: a layer that is left out passes its own on to the next one.
+    # After the exchanges: the exchange before a layer that is left out then serves the next one.
     net = _without(net, model.without)
     _check_classifier_reads_all(net)
     changed = (_changed(layer, model) for layer in net.layers)

@@ -11,15 +11,18 @@ import optax
 def moving_average(decay: float, params: Any, average: Any, step: jax.Array) -> Any:
     """Returns the exponentially weighted average of the parameters after each step so far.
 
-    The parameters after step i of t weigh decay^(t − i), divided by the sum of these weights, so
-    that those at step 0 have no part in it. It is optax.ema with its bias removed, kept in one
-    array a parameter: a ← a + (w − a) · (1 − decay) ÷ (1 − decay^t).
+    The parameters after step i of t weigh decay^(t − i), divided by the sum of these weights. The
+    initial parameters have no weight. This is optax.ema with its bias removed, kept in one array
+    per parameter: a ← a + (w − a) · (1 − decay) ÷ (1 − decay^t).
 
     Args:
       decay: from 0 to 1; 0 = there is no average.
-      params: after step t, w.
-      average: after step t − 1, a.
+      params: w, after step t.
+      average: a, after step t − 1.
       step: int32, t − 1.
+
+    Returns:
+      The new a, a tree like params; None if decay is 0.
     """
     if not decay:
         return None

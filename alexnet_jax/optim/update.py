@@ -1,4 +1,4 @@
-"""The paper's update rule, optax.sgd's and LARS, with rates and weight decay by layer."""
+"""The update rules of the paper, of optax.sgd and of LARS, with rates and weight decay by layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,10 @@ class MomentumState(NamedTuple):
 
 
 def decays(optim: ConfigDict, net: Net) -> dict[str, dict[str, float]]:
-    """Returns every parameter's weight decay: the layer's own or the config's, 0 for biases."""
+    """Returns every parameter's weight decay: the layer's own or the config's, 0 for biases.
+
+    The result is {layer: {"kernel": decay, "bias": 0}}, with "scale" for BatchNorm.
+    """
 
     def of_layer(layer: Learned) -> dict[str, float]:
         decay = optim.weight_decay if layer.weight_decay is None else layer.weight_decay
@@ -44,13 +47,13 @@ def momentum_rule(
 
     rate_inside (paper §5; released code, `weights.cu`):  v ← m·v − ε·(g + d·w),  w ← w + v.
     Otherwise (optax.sgd, PyTorch):                       v ← m·v + g + d·w,      w ← w − ε·v.
-    They agree until ε changes: the paper's velocity coasts on at the old rate. A parameter whose
-    ε is 0 is frozen, and so is its velocity.
+    The two agree until ε changes. Then the paper's velocity, which holds the old ε, coasts on at
+    the old rate. A parameter whose ε is 0 is frozen, and so is its velocity (`weights.cu`).
 
     Args:
-      weight_decays: of every parameter, as `decays` returns them.
+      weight_decays: d of every parameter, as `decays` returns them.
       momentum: m.
-      rate_inside: which of the two formulas.
+      rate_inside: True for the paper's formula, False for optax's.
 
     Returns:
       A transformation whose `update` takes `rates=`, as `learning_rates` returns them.
@@ -60,11 +63,11 @@ def momentum_rule(
         return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
     def leaf(g: Array, v: Array, w: Array, decay: float, rate: Array) -> tuple[Array, Array]:
-        # Decay inside of what the momentum sums up, as in 2012, and not decoupled as in AdamW.
+        # The decay is part of what the momentum sums up, not decoupled from it as in AdamW.
         force = g + decay * w
         new = momentum * v - rate * force if rate_inside else momentum * v + force
         step = new if rate_inside else -rate * new
-        # Momentum would move a frozen layer on, and decay would shrink it.
+        # A select on top: with a rate of 0, the paper's formula would still move w by m·v.
         frozen = rate == 0
         return jnp.where(frozen, 0.0, step), jnp.where(frozen, v, new)
 
@@ -87,23 +90,25 @@ def lars_rule(
 
     f = g + d·w,  v ← m·v − ε·(trust ‖w‖ ÷ ‖f‖)·f,  w ← w + v.
 
-    The factor of f is 1 for all but kernels, and where one of the norms is 0. That is optax.lars,
-    with all but kernels masked. But optax would take the norms of the part that one device holds.
+    The factor trust ‖w‖ ÷ ‖f‖ is 1 for all but kernels, and if one of the norms is 0. This is
+    optax.lars with all but kernels masked. optax itself would take the norms of the shard that one
+    device holds.
 
     Args:
       weight_decays: d of every parameter, as `decays` returns them.
       momentum: m.
-      trust: the coefficient.
-      norms: returns the Euclidean norm of every layer's kernel, over the shares of all devices.
+      trust: the trust coefficient.
+      norms: returns the Euclidean norm of every layer's kernel, over the shards of all devices.
 
     Returns:
       A transformation like that of `momentum_rule`.
     """
-    # The decay is in the force already: LARS takes the norm of both together.
+    # No decay in the rule: it is part of f already, whose norm LARS takes.
     rule = momentum_rule(jax.tree.map(lambda _: 0.0, weight_decays), momentum, rate_inside=True)
 
     def scaled(f: Array, w_norm: Array, f_norm: Array) -> Array:
         known = (w_norm > 0) & (f_norm > 0)
+        # The inner select keeps a division by 0 out of the unused branch.
         return f * jnp.where(known, trust * w_norm / jnp.where(known, f_norm, 1.0), 1.0)
 
     def update(

@@ -1,11 +1,11 @@
 """Devices and processes: the layout of the work, the mesh, and the communication on it.
 
-This room knows no net; `nets.placement` says where a net's parameters lie.
+Nothing in this folder depends on a net; `nets.placement` says where a net's parameters lie.
 """
 
 from alexnet_jax.parallel.backends import force_cpu_devices, release_devices
 from alexnet_jax.parallel.collectives import (
-    Part,
+    PartIndex,
     example_indices,
     gather_batch,
     gather_labels,
@@ -40,7 +40,7 @@ __all__ = [
     "TOWER",
     "Devices",
     "Layout",
-    "Part",
+    "PartIndex",
     "batch_spec",
     "check_devices",
     "example_indices",

@@ -7,15 +7,15 @@ from jax.extend.backend import clear_backends
 def force_cpu_devices(count: int) -> None:
     """Makes JAX see at least `count` CPU devices and no others.
 
-    It has to run before JAX first looks for devices. A larger JAX_NUM_CPU_DEVICES is kept.
+    It has no effect once JAX has looked for devices. A larger JAX_NUM_CPU_DEVICES is kept.
     """
-    # A machine with a GPU would otherwise offer only that.
+    # On a machine with a GPU, JAX would otherwise see only the GPU.
     jax.config.update("jax_platforms", "cpu")
     if jax.config.jax_num_cpu_devices < count:
         jax.config.update("jax_num_cpu_devices", count)
 
 
 def release_devices() -> None:
-    """Releases the devices that this process has counted, so that other processes can use them."""
-    # A process that has counted a GPU holds its memory until its backend is gone.
+    """Releases the devices that JAX has opened in this process, so that others can use them."""
+    # Counting the devices opens them, and JAX holds a GPU's memory until its backend is gone.
     clear_backends()

@@ -1,4 +1,4 @@
-"""The layout: the numbers of devices that share the batch and the towers."""
+"""The layout: the numbers of devices that the batch and the towers are divided over."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Layout:
     Attributes:
       data: devices that the batch is divided over.
       tower: devices that the towers are divided over (paper §3.2: two GPUs, one tower each).
-      hybrid: dense layers divide their units over the `data` devices, and each of those sees the
-        whole batch (Krizhevsky, "One weird trick", arXiv 1404.5997).
+      hybrid: True divides the units of dense layers over the `data` devices, each of which then
+        sees the whole batch (Krizhevsky, "One weird trick", arXiv 1404.5997).
     """
 
     data: int = 1

@@ -1,8 +1,8 @@
-"""The devices of a run: a mesh of them, and the moves of arrays onto it.
+"""The devices of a run: their mesh, and the placement of arrays on it.
 
 The mesh has the axes ("data", "tower"). Per-device functions run on it under `jax.shard_map`,
 which also checks that a result declared replicated is the same on every device. The axes are of
-type Auto: under Explicit ones JAX's convolutions raise for shardings that they do not support.
+type Auto: with Explicit axes JAX's convolutions raise for shardings that they do not support.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from alexnet_jax.parallel.processes import is_lead_process
 Array = jax.Array
 DATA, TOWER = "data", "tower"
 REPLICATED = P()
-PAUSE = 0.001  # fraction of a step's duration to wait after it on a CPU
+PAUSE = 0.001  # on a CPU, the wait after a step, as a fraction of the step's duration
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Devices:
 
     @property
     def is_cpu(self) -> bool:
-        """True if they are CPUs."""
+        """True if the devices are CPUs."""
         return self.mesh.devices.flat[0].platform == "cpu"
 
     @property
     def is_gpu(self) -> bool:
-        """True if they are GPUs."""
+        """True if the devices are GPUs."""
         return self.mesh.devices.flat[0].platform == "gpu"
 
     @property
     def kind(self) -> str:
-        """Returns their model, as JAX names it: "cpu", or a GPU's product name."""
+        """Returns the model of the devices, as JAX names it: "cpu", or a GPU's product name."""
         return self.mesh.devices.flat[0].device_kind
 
     def sharding(self, spec: P) -> NamedSharding:
@@ -56,21 +56,20 @@ class Devices:
     def compile(
         self, function: Callable[..., Any], in_specs: Any, out_specs: Any, **jit: Any
     ) -> Callable[..., Any]:
-        """Compiles a per-device function to run on all devices.
+        """Returns a per-device function, jitted to run on all devices.
 
         Args:
-          function: works on one device's parts of its arguments.
-          in_specs, out_specs: trees of partition specs of its arguments and results.
+          function: takes one device's shards of the arguments, and returns its shard of the result.
+          in_specs, out_specs: trees of partition specs of the arguments and of the result.
           jit: further arguments of `jax.jit`.
         """
         mapped = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
         return jax.jit(mapped, **jit)
 
     def one_at_a_time(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the function; on CPUs it then waits until its result is ready.
+        """Returns the function, which on CPUs then waits until its result is ready.
 
-        On a CPU, overlapping two steps gains nothing and doubles the peak memory. A thread of XLA
-        frees a step's buffers just after its result is ready, hence the short pause.
+        On a CPU, overlapping two steps gains nothing and doubles the peak memory.
         """
         if not self.is_cpu:
             return function
@@ -78,30 +77,35 @@ class Devices:
         def run_and_wait(*inputs: Any) -> Any:
             start = time.perf_counter()
             result = jax.block_until_ready(function(*inputs))
+            # A thread of XLA frees the step's buffers just after the result is ready.
             time.sleep(PAUSE * (time.perf_counter() - start))
             return result
 
         return run_and_wait
 
     def init(self, make: Callable[[], Any], specs: Any) -> Callable[[], Any]:
-        """Compiles `make` so that each device creates only its own part of the result."""
-        shardings = jax.tree.map(self.sharding, specs, is_leaf=lambda x: isinstance(x, P))
-        return jax.jit(make, out_shardings=shardings)
+        """Returns `make`, jitted so that each device creates only its own shard of the result."""
+        return jax.jit(make, out_shardings=jax.tree.map(self.sharding, specs))
 
     def replicate(self, tree: Any) -> Any:
-        """Copies arrays, which are the same in every process, onto every device."""
+        """Copies a tree of arrays onto every device; every process must pass the same values."""
         sharding = self.sharding(REPLICATED)
 
         def put(x: Any) -> Array:
-            # device_put would first send the values round to compare them between the processes.
+            # device_put would first compare the values between the processes, by communication.
             return jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
 
         return jax.tree.map(put, tree)
 
     def process_slice(self, batch_size: int) -> slice:
-        """Returns the rows of every batch that this process's devices need."""
+        """Returns the rows of every batch that this process's devices need.
+
+        Args:
+          batch_size: images in the whole batch.
+        """
         sharding = self.sharding(batch_spec(self.layout))
         parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+        # slice.indices also resolves the open slice of a batch that is not divided.
         bounds = [part[0].indices(batch_size) for part in parts]
         return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
 
@@ -109,7 +113,7 @@ class Devices:
         """Divides the arrays of a batch over the devices.
 
         Args:
-          tree: arrays with the whole batch along axis 0, or with this process's rows of it.
+          tree: arrays with the whole batch along axis 0, or with the rows of `process_slice`.
           batch_size: images in the whole batch.
         """
         if self.is_cpu and self.mesh.size == 1:
@@ -135,13 +139,16 @@ class Devices:
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
         """Starts to compute the maximum of read() over all processes; returns a function for it.
 
-        Several processes call `read` now. The devices compute the maximum beside the next training
-        step, so the returned function does not have to wait. A single process calls `read` only
-        when the returned function is called.
+        All processes get the same maximum at the same step, and so act on it together: a process
+        that stopped by itself would leave the others waiting in their next collective.
+
+        With several processes, `read` is called at once. The devices compute the maximum beside the
+        next training step, so that the returned function does not have to wait. With a single
+        process, the returned function is `read` itself.
         """
         if jax.process_count() == 1:
             return read
-        # One number a device, because an array lies on devices and not on processes.
+        # One number per device, because an array lies on devices and not on processes.
         own = np.full(len(self.mesh.local_devices), read(), np.int32)
         numbers = jax.make_array_from_process_local_data(
             self.sharding(P((DATA, TOWER))), own, (self.mesh.size,)
@@ -152,7 +159,7 @@ class Devices:
 
 def make_devices(layout: Layout) -> Devices:
     """Returns the first devices in the form of the layout; prints which stay unused."""
-    # jax lists the devices of a process side by side, so its rows of a batch are one slice.
+    # jax lists the devices of a process one after the other, so its rows of a batch are one slice.
     available = jax.devices()
     used, unused = available[: layout.devices], available[layout.devices :]
     if unused and is_lead_process():

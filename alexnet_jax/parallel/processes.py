@@ -1,4 +1,4 @@
-"""One run as several processes, on one machine or many."""
+"""Several processes that form one run, on one machine or many."""
 
 import atexit
 import os
@@ -16,8 +16,8 @@ import jax
 from alexnet_jax.errors import MISTAKE, UserError
 
 HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
-GRACE = 60  # seconds that jax waits longer for the others than we do, so that our line comes first
-LOST = ("by peer", "remote process exited")  # words of Gloo's and of NCCL's errors
+GRACE = 60  # seconds that jax waits longer than we do, so that our error line comes before its own
+LOST = ("by peer", "remote process exited")  # parts of the errors of Gloo and of NCCL
 
 
 def is_distributed() -> bool:
@@ -26,7 +26,7 @@ def is_distributed() -> bool:
 
 
 def is_lead_process() -> bool:
-    """True for the one process that prints and writes; the others only compute."""
+    """True for the one process that prints and writes files; the others only compute."""
     return jax.process_index() == 0
 
 
@@ -34,14 +34,16 @@ def reporting_folder(workdir: Path) -> Path:
     """Returns the folder for this process's metrics: the lead's workdir, or a temporary one."""
     if is_lead_process():
         return workdir
-    # All processes run the same code, so the others write metrics too: where nobody reads them.
+    # All processes run the same code, so the others write metrics too, into a folder of their own.
     folder = Path(tempfile.mkdtemp(prefix="alexnet_jax-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def initialize_distributed(coordinator: str, processes: int, process: int, timeout: int) -> None:
-    """Connects this process with the others of its run, by flags or as SLURM says.
+    """Connects this process with the others of its run, by flags or by SLURM's variables.
+
+    A process that is alone returns at once.
 
     Args:
       coordinator: host:port of process 0; empty for a single process, or under SLURM's srun.
@@ -57,7 +59,8 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
             "--num_processes and --process_id need --coordinator, the same for every process; give "
             "it, or leave them out"
         )
-    # SLURM_NTASKS counts the tasks of the job. An interactive step of it may have a single one.
+    # The step's number first: SLURM_NTASKS counts the tasks of the job, of which an interactive
+    # step may have a single one.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
     slurm = "SLURM_STEP_NODELIST" in os.environ and tasks != "1"
     if not coordinator and not slurm:
@@ -72,14 +75,17 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
         )
     sys.excepthook = _explain_lost_process
     if not is_lead_process():
+        # Every line is printed once. Errors, on stderr, are those of the process that has them.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
 
 
 def _connected(identity: dict[str, Any], timeout: int) -> bool:
     """Connects jax's processes; returns False if some have not arrived after `timeout` seconds.
 
-    `identity` holds arguments of jax.distributed.initialize, which takes missing ones from SLURM's
-    variables. Its errors are raised.
+    Args:
+      identity: arguments of jax.distributed.initialize, which takes missing ones from SLURM's
+        variables. Whatever it raises is raised.
+      timeout: seconds.
     """
     failures: list[Exception] = []
 
@@ -93,7 +99,7 @@ def _connected(identity: dict[str, Any], timeout: int) -> bool:
         except Exception as error:
             failures.append(error)
 
-    # In a thread, which we can leave: when its own time runs out, jax aborts with a stack trace.
+    # In a thread, which can be abandoned: when jax's own time runs out, it aborts the process.
     connecting = threading.Thread(target=connect, daemon=True)
     connecting.start()
     try:
@@ -111,7 +117,10 @@ def _connected(identity: dict[str, Any], timeout: int) -> bool:
 
 
 def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:
-    """Ends this process with one line if an uncaught error means that another one has died."""
+    """Ends this process with one line if an uncaught error means that another process has died.
+
+    The arguments are those of `sys.excepthook`.
+    """
     lost = isinstance(error, jax.errors.JaxRuntimeError) and any(x in str(error) for x in LOST)
     if not lost:
         return sys.__excepthook__(kind, error, trace)
@@ -134,7 +143,8 @@ def _checked(coordinator: str, processes: int, process: int) -> dict[str, Any]:
             f"--process_id={process} with --num_processes={processes}; count from 0 below it"
         )
     if process == 0:
-        try:  # a port in use would crash jax
+        # Only process 0 listens. A port in use would crash jax.
+        try:
             socket.create_server(("", int(port))).close()
         except (OSError, OverflowError) as error:
             raise UserError(

@@ -31,7 +31,7 @@ from alexnet_jax.cli import command, config_flag, rules
 from alexnet_jax.errors import UserError
 
 CONFIG = "base.py"  # unless --config names another
-LINK = 24.0
+LINK = 24.0  # GB/s; where the two defaults come from stands in the flags' help
 TFLOPS = 50.0
 SLOWEST, FASTEST = 1e-6, 1e6  # of both rates: beyond them the table has no meaning
 FORMATS = {  # of each --table
@@ -64,7 +64,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def check_flags(values: flags.FlagValues) -> None:
-    """Raises UserError for values of the flags that cannot be."""
+    """Raises UserError for a format that the table lacks, and for rates that are not positive."""
     if values.format not in FORMATS[values.table]:
         table = f"--table={values.table}" if values.table else "the plan"
         raise UserError(
@@ -72,6 +72,7 @@ def check_flags(values: flags.FlagValues) -> None:
             f"--format={' or '.join(FORMATS[values.table])}"
         )
     for name in ("link_gbps", "device_tflops"):
+        # Neither is NaN, which absl reads as a float.
         if not SLOWEST <= values[name].value <= FASTEST:
             raise UserError(
                 f"--{name}={values[name].value:g} has to be from {SLOWEST:g} to {FASTEST:g}"
@@ -93,7 +94,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     fill_devices(config.parallel, values.devices)
     checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
-    # Before the checks: they are the first to count devices, which fixes their number.
+    # Before check_parallel, which counts the devices: that creates them and fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))
     checks.check_parts(config)
@@ -106,11 +107,16 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
 
 
 def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
-    """Raises parallel.data=1 until `devices` are in use; raises UserError if they cannot be."""
+    """Sets parallel.data, if it is 1, so that all `devices` are in use; None leaves it as it is.
+
+    Raises:
+      UserError: the layout has another number of devices.
+    """
     if devices is None:
         return
     if devices < 1:
         raise UserError(f"--devices={devices} has to be at least 1")
+    # 1 is the default: the user has not asked for another division of the batch.
     if parallel.data == 1 and devices % parallel.tower == 0:
         parallel.data = devices // parallel.tower
     if parallel.data * parallel.tower != devices:
@@ -121,7 +127,7 @@ def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
 
 
 def layers(config: ConfigDict, form: str) -> str:
-    """Returns the table of the net's layers in this format."""
+    """Returns the table of the net's layers as text, json or csv."""
     from alexnet_jax.cli.tables import text_table
     from alexnet_jax.nets.shapes import layer_table
     from alexnet_jax.nets.variants import resolve
@@ -140,7 +146,7 @@ def plan(config: ConfigDict, values: flags.FlagValues) -> str:
     from alexnet_jax.plan.report import plan_text
     from alexnet_jax.train.session import abstract_session
 
-    session = abstract_session(config)
+    session = abstract_session(config)  # shapes and shardings only: nothing is allocated
     compiled, state = session.lower().compile(), session.initial_state.eval_shape()
     machine = Machine(values.link_gbps * 1e9, values.device_tflops * 1e12)
     record = plan_record(config, compiled, state, machine)

@@ -1,4 +1,4 @@
-"""A forecast of the step's time on machines that are not at hand, by arithmetic.
+"""A forecast of the step's time on other machines, by arithmetic.
 
 Step time = FLOPs of one device ÷ its sustained FLOP/s
           + bytes that it sends ÷ its link's sustained bytes per second.
@@ -73,14 +73,16 @@ def forecast(net: Net, layout: Layout, batch: int, machine: Machine) -> Forecast
 def scheme_layout(scheme: str, devices: int, net: Net) -> Layout | None:
     """Returns the layout of a scheme on this many devices; None if the net cannot be divided so.
 
-    Scheme "tower" divides the towers over as many devices as it can, and the batch over the rest.
+    Scheme "data" divides the batch. Scheme "tower" divides the towers over as many devices as it
+    can, and the batch over the rest. Scheme "hybrid" divides the batch in the convolutions and the
+    units in the dense layers ("One weird trick", 2014).
     """
     towers = math.gcd(devices, net.towers) if scheme == "tower" else 1
     if scheme == "tower" and devices > 1 and towers == 1:  # it would be scheme data
         return None
     layout = Layout(devices // towers, towers, scheme == "hybrid" and devices > 1)
     try:
-        check_layout(layout, net, {})
+        check_layout(layout, net, {})  # no batch: it grows with the devices and divides over them
     except UserError:
         return None
     return layout
@@ -96,5 +98,5 @@ def forecasts(net: Net, scheme: str, images: int, machine: Machine) -> list[Fore
 
 
 def efficiency(one: Forecast, alone: Forecast) -> float:
-    """Returns the images per second of a device, relative to a single device without others."""
+    """Returns the images per second of one of the devices ÷ those of a device that works alone."""
     return one.images_per_second / one.layout.devices / alone.images_per_second

@@ -1,4 +1,4 @@
-"""The paper's question of two GPUs: memory and time of its net on one and on two GTX 580."""
+"""The reason for the paper's two GPUs: memory and time of its net on one and on two GTX 580."""
 
 from alexnet_jax.cli.tables import markdown_table
 from alexnet_jax.nets.flops import flops_per_image, step_flops
@@ -47,7 +47,7 @@ arithmetic of `plan` (float32, MiB = 2^20 bytes), and what a single GPU with bot
 
 
 def memory_parts(net: Net, layout: Layout, batch: int) -> tuple[int, ...]:
-    """Returns the bytes that one GPU holds of each of ROWS."""
+    """Returns the bytes that one GPU holds of each of ROWS, for `batch` images over all GPUs."""
     parameters, outputs = parameter_bytes(net, layout), output_bytes(net, layout, batch)
     # In the order of ROWS.
     return (*[parameters] * 3, *[outputs] * 2, gathered_bytes(net, layout, batch))
@@ -55,13 +55,13 @@ def memory_parts(net: Net, layout: Layout, batch: int) -> tuple[int, ...]:
 
 def largest_batch(net: Net, layout: Layout) -> int:
     """Returns the number of images in the largest batch that fits into a GPU's memory."""
-    # Parameters and their like do not grow with the batch.
+    # Parameters, gradients and velocities do not grow with the batch; the rest is in proportion.
     fixed = sum(memory_parts(net, layout, 0))
     return (CAPACITY - fixed) // (sum(memory_parts(net, layout, 1)) - fixed)
 
 
 def sustained(net: Net, days: float) -> float:
-    """Returns the FLOP/s of each of two GPUs that the paper's training takes in these days."""
+    """Returns the FLOP/s that each of two GPUs sustains if the paper's training takes `days`."""
     return IMAGES * step_flops(net, TWO, BATCH) / BATCH / (86_400 * days)
 
 
@@ -69,7 +69,7 @@ def gtx580_text() -> str:
     """Returns the answer as Markdown: results/plan/gtx580.md."""
     net = published("alexnet", CLASSES)
     ratio = step_flops(net, ONE, BATCH) / step_flops(net, TWO, BATCH)
-    low, high = (sustained(net, days) for days in reversed(DAYS))
+    low, high = (sustained(net, days) for days in reversed(DAYS))  # more days, fewer FLOP/s
     return TEXT.format(
         command=COMMAND,
         batch=BATCH,

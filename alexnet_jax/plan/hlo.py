@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
+# `name = shape kind(operands), attributes`; several results have their shapes in parentheses.
 _INSTRUCTION = re.compile(
     rf'^\s*(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shapes>\([^%="]*\)|\S+) '
     rf"(?P<kind>{_KINDS})(?P<half>-start|-done)?\((?P<rest>.*)$",
     re.MULTILINE,
 )
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ stands between the members of a long tuple
+# Such as f32[128,9216]; the memory layout {1,0} behind it does not change the number of bytes.
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
@@ -22,7 +24,7 @@ class Transfer:
     Attributes:
       kind: all-gather, all-reduce, reduce-scatter, …
       group: devices that take part together.
-      shape: of the whole array: an all-gather's result, a reduce-scatter's operand.
+      shape: of the complete array: an all-gather's result, a reduce-scatter's operand.
       itemsize: bytes of one element.
       what: name of the tensor, or the name that the program gives the operation.
       name: of the instruction; XLA puts several arrays into one.
@@ -37,7 +39,7 @@ class Transfer:
 
     @property
     def elements(self) -> int:
-        """Returns the number of elements in the whole array."""
+        """Returns the number of elements in the complete array."""
         return math.prod(self.shape)
 
     @property
@@ -56,13 +58,14 @@ class Transfer:
 def read_transfers(text: str) -> list[Transfer]:
     """Returns every array that the collectives in a program's text move, in the text's order.
 
-    An asynchronous pair (…-start, …-done) counts once. So does a collective in a loop; the training
-    step has none.
+    An asynchronous pair (…-start, …-done) counts once. A collective in a loop also counts once; the
+    training step has none.
 
     Raises:
       ValueError: a collective of an unknown form.
     """
     text = _COMMENT.sub("", text)
+    # jit over a mesh makes partitions, pmap would make replicas: one of the two numbers is 1.
     devices = _header(text, "num_partitions") * _header(text, "replica_count")
     started: dict[str, re.Match[str]] = {}
     found: list[Transfer] = []
@@ -98,7 +101,7 @@ def _arrays(line: re.Match[str], shapes: str, devices: int) -> Iterator[Transfer
     for dtype, dimensions in _SHAPE.findall(shapes):
         shape = [int(x) for x in dimensions.split(",") if x]
         if kind == "reduce-scatter":
-            # HLO states what each device keeps; the wire formula needs the whole array.
+            # HLO states the shape that each device keeps; the formula takes the complete array.
             shape[_scattered(rest)] *= group
         yield Transfer(
             kind, group, tuple(shape), _itemsize(dtype), what[1] if what else "", line["name"]
@@ -118,7 +121,7 @@ def _group_size(rest: str, devices: int) -> int:
     {{0,1},{2,3}} → 2; [2,4]<=[8] → 4; {} → all; since jaxlib 0.12 also the axes of a mesh:
     mesh['data'=4,'tower'=2] {'tower'} → 2.
     """
-    if "source_target_pairs=" in rest:
+    if "source_target_pairs=" in rest:  # a permutation: pairs of devices instead of groups
         return 2
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1

@@ -1,6 +1,6 @@
 """The forecast beside the table of "One weird trick" (Krizhevsky 2014, arXiv 1404.5997).
 
-Only the FLOP/s of a K20 are fitted, to the row of one GPU.
+Only one number is fitted: the FLOP/s of a K20, to the table's row of one GPU.
 """
 
 from alexnet_jax.cli.tables import markdown_table
@@ -10,11 +10,12 @@ from alexnet_jax.parallel import Layout
 from alexnet_jax.plan.forecast import Machine, forecast
 
 COMMAND = "python -m alexnet_jax.plan --config=configs/imagenet.py --table=k20"
+# The paper's epochs and images for each GPU; the training images and classes of ILSVRC-2012.
 EPOCHS, IMAGES, CLASSES, PER_GPU = 90, 1_281_167, 1000, 128
 ONE_GPU = 98.05  # hours
 # GPUs: hours with the full batch (128 × GPUs) in the dense layers, and with parts of 128.
 PUBLISHED = {2: (50.24, 50.90), 4: (26.20, 26.78), 8: (15.68, 15.91)}
-LINKS = (6.0, 3.0)  # GB/s
+LINKS = (6.0, 3.0)  # GB/s: what PCIe 2 ×16 sustains, and between GPUs under different CPUs
 NET = published("one_weird_trick", CLASSES)
 TEXT = """\
 # The plan's forecast beside the 2014 table (8×K20)
@@ -46,6 +47,7 @@ row: it is what plain data parallelism would take, set against the same publishe
 
 def calibrated(link: float) -> Machine:
     """Returns a K20 with a link of `link` GB/s and FLOP/s such that one alone takes 98.05 h."""
+    # A single GPU sends nothing, so its hours depend on the FLOP/s alone.
     steps = EPOCHS * IMAGES / PER_GPU
     flops = steps * step_flops(NET, Layout(), PER_GPU) / (3600 * ONE_GPU)
     return Machine(link * 1e9, flops)
@@ -81,6 +83,7 @@ def _table() -> str:
     alone = f"{hours(1, False, LINKS[0]):.2f}"
     rows = [
         (*header, *deviations),
+        # One GPU sends nothing, so its row holds for any link.
         ("1", "any", f"{ONE_GPU}", "–", alone, "calibrated", "–", alone, "calibrated"),
         *(_row(gpus, link) for link in LINKS for gpus in PUBLISHED),
     ]

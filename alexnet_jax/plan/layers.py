@@ -53,6 +53,7 @@ def _row(shape: LayerShape, towers: int) -> Row:
 
 
 def _volume(name: str, shape: tuple[int, ...]) -> Row:
+    """Returns the sides of (height, width, maps) or (units,) under the names of their columns."""
     height, width, maps = shape if len(shape) == 3 else (1, 1, *shape)
     return {f"{name}_height": height, f"{name}_width": width, f"{name}_maps": maps}
 
@@ -60,7 +61,7 @@ def _volume(name: str, shape: tuple[int, ...]) -> Row:
 def csv_text(rows: Sequence[Row]) -> str:
     """Returns the rows as CSV with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")  # csv would end lines in \r\n
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().rstrip("\n")

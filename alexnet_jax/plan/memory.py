@@ -19,12 +19,15 @@ def parameter_bytes(net: Net, layout: Layout) -> int:
 
 
 def output_bytes(net: Net, layout: Layout, batch: int) -> int:
-    """Returns the bytes of all layers' outputs on one device, which the backward pass reads."""
+    """Returns the bytes of all layers' outputs on one device, for `batch` images over all devices.
+
+    They are held until the backward pass has read them.
+    """
     return FLOAT * sum(placed.outputs(batch) for placed in place(net, layout))
 
 
 def gathered_bytes(net: Net, layout: Layout, batch: int) -> int:
-    """Returns the bytes of the inputs that one device gathers from others."""
+    """Returns the bytes of the inputs that one device gathers from others, for `batch` images."""
     return FLOAT * sum(
         math.prod(gather.array(batch, layout)) * gather.copies
         for placed in place(net, layout)

@@ -42,7 +42,7 @@ def plan_record(config: ConfigDict, compiled: Any, state: Any, machine: Machine)
     net, layout = resolve(config.model, config.data.crop_size), layout_of(config.parallel)
     batch, parts = config.data.batch_size, config.train.accumulate_steps
     found = read_transfers(compiled.as_text())
-    alone = forecast(net, Layout(), batch, machine)
+    alone = forecast(net, Layout(), batch, machine)  # the batch of each device in weak scaling
     return {
         "model": config.model.name,
         "towers": net.towers,
@@ -50,6 +50,7 @@ def plan_record(config: ConfigDict, compiled: Any, state: Any, machine: Machine)
         "accumulate_steps": parts,
         **layout_record(layout),
         **communication(found, expected_transfers(net, layout, batch, parts)),
+        # The parts of a batch follow one another: the activations of one are held at a time.
         **memory(net, layout, batch // parts, compiled, state),
         "link_bytes_per_second": machine.link,
         "device_flops_per_second": machine.flops,
@@ -77,8 +78,12 @@ def layout_record(layout: Layout) -> Record:
 def communication(found: Sequence[Transfer], expected: Sequence[Transfer]) -> Record:
     """Returns the transfers of a compiled step, named and checked by those of the arithmetic.
 
-    Transfers of the same name and size share an entry. One that the arithmetic does not know keeps
-    the name that the program gives it.
+    Transfers of the same name and size share an entry. A transfer that the arithmetic does not
+    expect keeps the name that the program gives it.
+
+    Args:
+      found: read from the compiled program.
+      expected: by arithmetic on the layers' sizes.
     """
     names = defaultdict(list)
     for transfer in expected:
@@ -91,6 +96,7 @@ def communication(found: Sequence[Transfer], expected: Sequence[Transfer]) -> Re
         groups[key(transfer), name].append(transfer)
     return {
         "transfers": [_transfer_record(name, group) for (_, name), group in groups.items()],
+        # XLA moves several arrays in one collective.
         "collectives": len({transfer.name for transfer in found}),
         "sent_bytes": wire_bytes(found),
         "sent_bytes_by_arithmetic": wire_bytes(expected),
@@ -117,7 +123,7 @@ def memory(net: Net, layout: Layout, images: int, compiled: Any, state: Any) -> 
     Args:
       net: resolved.
       layout: of the devices.
-      images: that all devices work on at once.
+      images: number that all devices together work on at a time.
       compiled: the step.
       state: the training state as shapes and shardings.
     """
@@ -126,6 +132,7 @@ def memory(net: Net, layout: Layout, images: int, compiled: Any, state: Any) -> 
         "parameter_bytes": local_bytes(state.params),
         "velocity_bytes": local_bytes(state.opt_state),
         "activation_bytes": output_bytes(net, layout, images),
+        # Without the step's arguments and results, which are the state and the batch.
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
     }
 
@@ -153,4 +160,4 @@ def forecast_record(one: Forecast) -> Record:
 
 def missing_devices(forecasts: Sequence[Record]) -> list[int]:
     """Returns the numbers of devices that a scheme has no forecast for."""
-    return sorted({*DEVICES} - {one["devices"] for one in forecasts})
+    return sorted({*DEVICES} - {one["devices"] for one in forecasts})  # DEVICES: 1, 2, 4, … 512

@@ -69,6 +69,7 @@ def communication_text(record: Record) -> str:
 
 def memory_text(record: Record) -> str:
     """Returns the table of the bytes that one device holds."""
+    # The last column has the keys of the record, whose numbers take their places below.
     rows = (
         ("held by one device", "", "bytes"),
         ("parameters", f"of {record['net_parameter_bytes']:,}", "parameter_bytes"),
@@ -95,6 +96,7 @@ def forecast_text(record: Record) -> str:
     notes = []
     for scheme, forecasts in record["forecasts"].items():
         for one in forecasts:
+            # One layout can be that of several schemes; each of its rows is marked.
             mark = "*" if [one[key] for key in ("data", "tower", "scheme")] == compiled else ""
             rows.append(_forecast_row(scheme + mark, one))
         missing = missing_devices(forecasts)

@@ -1,10 +1,11 @@
 """The communication of a training step, by arithmetic on the sizes of the net's layers.
 
-The activations' gathers are those of `nets.placement`, which the model performs. The gradients of
-parameters that several devices hold and a few sums come on top. The tests compare all of it with
-the compiled program.
+The activations' gathers are those of `nets.placement`, which the model performs. To them come the
+all-reduces of gradients whose parameters lie on several devices, and a few sums. The tests compare
+all of it with the compiled program.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -22,13 +23,13 @@ def expected_transfers(net: Net, layout: Layout, batch: int, parts: int = 1) -> 
       net: resolved.
       layout: of the devices.
       batch: images over all devices.
-      parts: number of parts that the batch is worked through in.
+      parts: number of parts that the batch is divided into (train.accumulate_steps).
     """
     return [
         *activation_transfers(net, layout, batch // parts) * parts,
         *index_transfers(net, layout, batch // parts) * parts,
         *moment_transfers(net, layout),
-        *gradient_transfers(net, layout),
+        *gradient_transfers(net, layout),  # once: gradients are summed over the parts first
         *sum_transfers(net, layout, batch),
     ]
 
@@ -53,7 +54,10 @@ def activation_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]
 
 
 def index_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """Returns the gather of the images' places in the batch, which decide the dropout (hybrid)."""
+    """Returns the gather of the images' places in the batch, in the hybrid scheme with dropout.
+
+    A dropout mask is drawn by the image's place; in that scheme each device needs all places.
+    """
     gathers = [gather.of for placed in place(net, layout) for gather in placed.gathers]
     drops = any(isinstance(layer, Dropout) for layer in net.layers)
     if not drops or BATCH not in gathers:
@@ -72,8 +76,9 @@ def moment_transfers(net: Net, layout: Layout) -> list[Transfer]:
         if isinstance(placed.shape.layer, BatchNorm) and placed.batch_split:
             maps, name = (placed.shape.per_tower,), placed.shape.layer.name
             of_tower = [Transfer("all-reduce", layout.data, maps, what=f"{name} {x}") for x in sums]
+            # Each tower has moments of its own, and a device can hold several towers.
             found += of_tower * (net.towers // layout.tower)
-    if found and layout.hybrid:  # otherwise it is the number that the loss is divided by
+    if found and layout.hybrid:  # the plain scheme has this sum already, for the loss
         found.append(Transfer("all-reduce", layout.data, (), what="images of the batch"))
     return found
 
@@ -87,7 +92,7 @@ def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
         return []
     found = []
     for name, placed in with_parameters(net, layout).items():
-        if placed.units_split:
+        if placed.units_split:  # no other device has these units, or each has the same gradient
             continue
         for what, array in placed.shape.learned.items():
             shard = placed.shard_shape(array)
@@ -96,7 +101,11 @@ def gradient_transfers(net: Net, layout: Layout) -> list[Transfer]:
 
 
 def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
-    """Returns the sums of loss, errors, examples and gradient norm, and hybrid labels and mask."""
+    """Returns the transfers for the loss and the errors, and the all-reduces of the gradient norm.
+
+    In the hybrid scheme each device gathers labels and mask and computes the loss of all images.
+    Otherwise each computes that of its share, and loss, errors and number of images are summed.
+    """
     found = []
     if layout.hybrid:
         found = [Transfer("all-gather", layout.data, (batch,), what=x) for x in ("labels", "mask")]
@@ -106,11 +115,10 @@ def sum_transfers(net: Net, layout: Layout, batch: int) -> list[Transfer]:
     sizes = {DATA: layout.data, TOWER: layout.tower}
     learned = without_statistics(param_specs(net, layout))
     specs = (spec for layer in learned.values() for spec in layer.values())
-    # Parameters that are divided along the same axes share one sum of squares.
+    # Parameters that are divided along the same axes share one sum of squares. Replicated ones, (),
+    # need none: each device has all of them.
     for axes in sorted({tuple(axis for axis in spec if axis) for spec in specs} - {()}):
-        group = 1
-        for axis in axes:
-            group *= sizes[axis]
+        group = math.prod(sizes[axis] for axis in axes)
         found.append(Transfer("all-reduce", group, (), what="gradient norm"))
     return found
 
@@ -121,7 +129,7 @@ def wire_bytes(transfers: Iterable[Transfer]) -> float:
 
 
 def key(transfer: Transfer) -> tuple[str, int, int, int]:
-    """Returns the key to match transfers by: XLA may reshape arrays, but keeps all of this."""
+    """Returns the key to match transfers by; it has no shape, because XLA may reshape arrays."""
     return transfer.kind, transfer.group, transfer.elements, transfer.itemsize
 
 

@@ -21,14 +21,14 @@ Compute = Callable[[np.ndarray], np.ndarray]  # uint8 [N, S, S, 3] → float [N,
 
 @dataclass(frozen=True)
 class LoadedNet:
-    """A net with its parameters and all that its input and outputs mean.
+    """A net with its parameters, the normalisation of its input and the names of its outputs.
 
     Attributes:
       model: the net.
       params: its parameters, on the device.
       stats: mean and scale of its input.
       devices: the one device that it is on.
-      side: of the stored pictures that it was trained on, in pixels.
+      side: side in pixels of the stored pictures that it was trained on.
       class_names: in the order of its outputs.
     """
 
@@ -46,8 +46,8 @@ class Output:
 
     Attributes:
       path: of the file.
-      values: float [classes] or the shape of a layer; None if the file cannot be used.
-      error: the reason, for a person; empty if there is none.
+      values: probabilities, float [classes], or a layer's output; None if the file cannot be used.
+      error: why the file cannot be used; "" if it can.
     """
 
     path: Path
@@ -60,8 +60,11 @@ def load_net(path: Path, names: tuple[str, ...] = ()) -> LoadedNet:
 
     Args:
       path: a workdir, workdir/checkpoints/STEP, or a folder that `export` wrote for a model hub.
-      names: of the classes; empty for those of the data set that it was trained on. If they are
-        not known, the classes are called by their numbers.
+      names: of the classes; () = those of the data set that it was trained on, or the classes'
+        numbers if these names are not known.
+
+    Raises:
+      UserError: the net cannot be read.
     """
     devices = make_devices(Layout())
     model, variables, config = load_onto(path, devices)
@@ -77,24 +80,26 @@ def load_net(path: Path, names: tuple[str, ...] = ()) -> LoadedNet:
 
 
 def make_classifier(net: LoadedNet, views: int) -> Compute:
-    """Returns the function from stored pictures to probabilities, float32 [N, classes].
+    """Returns the function from uint8 [N, S, S, 3] to probabilities, float32 [N, classes].
 
-    They are averaged over 1 or 10 views, as evaluation does.
+    They are averaged over 1 or 10 views, as in an evaluation.
     """
     view_probabilities = make_view_probabilities(net.model, net.devices)
     predict = make_predict(view_probabilities, net.params, net.stats, views)
+    # predict returns logarithms, as the loss of an evaluation needs them.
     return lambda images: np.exp(predict(images)).astype(np.float32)
 
 
 def make_feature_reader(net: LoadedNet, layer: str) -> Compute:
-    """Returns the function from stored pictures to a layer's output, float32 [N, …].
+    """Returns the function from uint8 [N, S, S, 3] to a layer's output, float32 [N, …].
 
-    The net sees the centre of each picture.
+    The net reads the centre of each picture.
     """
 
     @jax.jit
     def features(params: Any, images: jax.Array, stats: InputStats) -> jax.Array:
         # params and stats are arguments: as constants they would be part of the compiled program.
+        # The centre, not mirrored: the only view of an evaluation in one view.
         x = view(images, stats, net.model.net.crop, *VIEWS[1][0])
         return net.model.apply({"params": params}, x)[1][layer]
 
@@ -104,7 +109,14 @@ def make_feature_reader(net: LoadedNet, layer: str) -> Compute:
 def compute_outputs(
     compute: Compute, net: LoadedNet, paths: Sequence[Path], batch_size: int
 ) -> list[Output]:
-    """Returns the output for every file, in the order of the paths."""
+    """Returns the output for every file, in the order of the paths.
+
+    Args:
+      compute: of `make_classifier` or `make_feature_reader`.
+      net: decides the size and the place of the pictures.
+      paths: of picture files.
+      batch_size: pictures that the net works on at once, at most.
+    """
     outputs = []
     for pictures, pixels in read_batches(paths, net.side, batch_size):
         values = compute(net.devices.shard(pixels, len(pixels)))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.predict.loaded_net import Output
-from alexnet_jax.predict.pictures import text_of
 from alexnet_jax.predict.rankings import Ranking
 
 
@@ -18,8 +17,8 @@ def rank_neighbours(
     A query that is itself in the gallery is not counted as its own neighbour.
 
     Args:
-      queries: features of the pictures to find neighbours of; bad files keep their error.
-      gallery: features of the pictures to choose from; at least one file is good.
+      queries: features of the pictures to find neighbours of; unreadable files keep their error.
+      gallery: features of the pictures to choose from; at least one file is readable.
       count: neighbours of each query; fewer if the gallery is smaller.
     """
     from sklearn.neighbors import NearestNeighbors
@@ -31,7 +30,7 @@ def rank_neighbours(
 
     def rank(query: Output) -> Ranking:
         if query.values is None:
-            return Ranking(text_of(query.path), error=query.error)
+            return Ranking(str(query.path), error=query.error)
         # One more than asked for: the query itself may be among them.
         distances, rows = index.kneighbors(_rows([query]), min(count + 1, len(usable)))
         found = {paths[row]: float(d) for d, row in zip(distances[0], rows[0], strict=True)}
@@ -42,11 +41,10 @@ def rank_neighbours(
 
 def _ranking(query: Path, found: dict[Path, float], count: int) -> Ranking:
     """Returns the first `count` pictures found that are not the query's own file."""
+    # The same file can be named in two ways, such as by a link.
     own = query.resolve()
     others = [path for path in found if path.resolve() != own][:count]
-    return Ranking(
-        text_of(query), tuple(map(text_of, others)), tuple(found[path] for path in others)
-    )
+    return Ranking(str(query), tuple(map(str, others)), tuple(found[path] for path in others))
 
 
 def _rows(outputs: Sequence[Output]) -> np.ndarray:

@@ -16,11 +16,12 @@ from alexnet_jax.disk.durable import write_text
 from alexnet_jax.evaluate import top_k
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
+from alexnet_jax.prepare.originals.names import readable
 
 COLUMNS = 80  # characters on a line of the table
 PATH_COLUMNS = 32
 BAR_COLUMNS = 10
-EIGHTHS = " ▏▎▍▌▋▊▉█"
+EIGHTHS = " ▏▎▍▌▋▊▉█"  # a column of a bar, filled by no to eight eighths
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ NEIGHBOURS = Words("neighbour", "neighbours", "distance", "distances")
 class Ranking:
     """The best matches of one picture, best first.
 
+    Paths are as the system has them, so that the files can be opened again; they are made readable
+    when they are written.
+
     Attributes:
       path: of the picture.
       matches: names of classes, or paths of pictures.
       numbers: probability of each class, or distance of each picture.
-      error: the reason why the picture cannot be used; empty if there is none.
+      error: why the picture cannot be used; "" if it can.
     """
 
     path: str
@@ -55,10 +59,10 @@ class Ranking:
 
 
 def rank_classes(outputs: Sequence[Output], class_names: Sequence[str], top: int) -> list[Ranking]:
-    """Returns the likeliest classes of each picture from its probabilities."""
+    """Returns the `top` likeliest classes of each picture by its probabilities, likeliest first."""
     rankings = []
     for output in outputs:
-        path = text_of(output.path)
+        path = str(output.path)
         if output.values is None:
             rankings.append(Ranking(path, error=output.error))
             continue
@@ -77,21 +81,23 @@ def table(rankings: Sequence[Ranking], words: Words) -> str:
     grid.add_column("%" if percent else words.number, justify="right", no_wrap=True)
     grid.add_column("", no_wrap=True)
     for ranking in rankings:
-        path = _one_line(_end_of(ranking.path, PATH_COLUMNS))
+        path = _one_line(_end_of(readable(ranking.path), PATH_COLUMNS))
         if ranking.error:
             grid.add_row(path, Text(f"error: {ranking.error}"))
         for match, number in zip(ranking.matches, ranking.numbers, strict=True):
             cells = (f"{100 * number:.1f}", _bar(number)) if percent else (f"{number:.3f}", "")
-            match = match if percent else _end_of(match, PATH_COLUMNS)
+            match = match if percent else _end_of(readable(match), PATH_COLUMNS)
             grid.add_row(path, _one_line(match), *cells)
-            path = Text("")
+            path = Text("")  # the path stands in the first of its rows only
     text = io.StringIO()
+    # Always 80 columns, so that the output is the same in a pipe.
     Console(file=text, width=COLUMNS, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _one_line(text: str) -> Text:
     """Returns a text of one line; line breaks and control characters are written as in Python."""
+    # A file's name may contain them, and a terminal would obey an escape code.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return Text(shown, no_wrap=True, overflow="ellipsis")
 
@@ -102,7 +108,7 @@ def _end_of(path: str, columns: int) -> str:
 
 
 def _bar(probability: float) -> str:
-    whole, part = divmod(round(8 * BAR_COLUMNS * probability), 8)
+    whole, part = divmod(round(8 * BAR_COLUMNS * probability), 8)  # in eighths of a column
     return ("█" * whole + EIGHTHS[part]).rstrip()
 
 
@@ -122,10 +128,11 @@ def write(path: Path, rankings: Sequence[Ranking], words: Words, count: int) -> 
 
 
 def _json_object(ranking: Ranking, words: Words) -> dict[str, object]:
+    path = {"path": readable(ranking.path)}
     if ranking.error:
-        return {"path": ranking.path, "error": ranking.error}
+        return path | {"error": ranking.error}
     numbers = [float(f"{x:.7g}") for x in ranking.numbers]  # the digits of a float32
-    return {"path": ranking.path, words.matches: ranking.matches, words.numbers: numbers}
+    return path | {words.matches: [*map(readable, ranking.matches)], words.numbers: numbers}
 
 
 def _csv_rows(rankings: Sequence[Ranking], words: Words, count: int) -> Iterator[list[str]]:
@@ -134,9 +141,10 @@ def _csv_rows(rankings: Sequence[Ranking], words: Words, count: int) -> Iterator
     for ranking in rankings:
         cells = []
         for match, number in zip(ranking.matches, ranking.numbers, strict=True):
-            cells += [match, f"{number:.7g}"]
+            cells += [readable(match), f"{number:.7g}"]
+        # Rows with an error, or with fewer matches, have as many cells as the header.
         cells += [""] * (2 * count - len(cells))
-        yield [ranking.path, *cells, ranking.error]
+        yield [readable(ranking.path), *cells, ranking.error]
 
 
 def write_features(path: Path, outputs: Sequence[Output], class_names: Sequence[str]) -> None:

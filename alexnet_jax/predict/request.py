@@ -25,11 +25,13 @@ class Request:
     Attributes:
       checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
       images, gallery: picture files.
-      neighbours: number of neighbours; 0 = none are asked for.
-      layer: whose output is written or compared; empty to classify.
-      top: number of classes; views: 1 or 10; batch_size: pictures.
+      neighbours: number of neighbours of each picture; 0 = none are asked for.
+      layer: name of the layer whose output is written or compared; "" to classify.
+      top: number of classes to show of each picture.
+      views: 1 or 10.
+      batch_size: pictures that the net works on at once.
       output, sheet: files to write; None = none.
-      class_names: from --labels; empty = the checkpoint's own.
+      class_names: from --labels; () = the checkpoint's own.
     """
 
     checkpoint: Path
@@ -67,7 +69,7 @@ def check(values: flags.FlagValues) -> Request:
         gallery=pictures.find(values.gallery, "gallery"),
         neighbours=values.neighbours,
         layer=values.features or (last_hidden_layer(net) if values.neighbours else ""),
-        top=min(values.top, config.model.num_classes),
+        top=min(values.top, config.model.num_classes),  # the default is 5, a net may have 2
         views=values.views,
         batch_size=values.batch_size,
         output=check_file(values, "output", _endings(values)),
@@ -116,7 +118,16 @@ def _endings(values: flags.FlagValues) -> tuple[str, ...]:
 
 
 def check_file(values: flags.FlagValues, flag: str, endings: tuple[str, ...]) -> Path | None:
-    """Returns the file that a flag names; raises UserError if it cannot be written."""
+    """Returns the file that a flag names, or None if the flag is empty.
+
+    Args:
+      values: the flags.
+      flag: name of the flag.
+      endings: those that the file may have, such as .png.
+
+    Raises:
+      UserError: another ending, or a file that cannot be written.
+    """
     if not values[flag].value:
         return None
     path = Path(values[flag].value)
@@ -137,12 +148,16 @@ def check_layer(net: Net, layer: str, flag: str) -> None:
 
 def last_hidden_layer(net: Net) -> str:
     """Returns the last layer with weights before the classifier: fc7 in AlexNet (paper §6.1)."""
-    *_, layer, _ = weighted_layers(net)
+    *_, layer, _ = weighted_layers(net)  # the last one is the classifier
     return layer
 
 
 def read_labels(path: str, classes: int) -> tuple[str, ...]:
-    """Returns the class names in a text file, one a line; none if no file is named.
+    """Returns the class names in a text file, one a line; () if `path` is "".
+
+    Args:
+      path: of the file.
+      classes: number of classes of the net.
 
     Raises:
       UserError: the file cannot be read, or has another number of lines.

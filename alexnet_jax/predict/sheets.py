@@ -26,9 +26,9 @@ class Classified:
 
     Attributes:
       pixels: uint8 [S, S, 3].
-      title: its name.
-      classes, probabilities: likeliest first.
-      label: its true class; empty if it is not known.
+      title: name of the picture.
+      classes, probabilities: names and probabilities of classes, likeliest first.
+      label: name of its true class; "" if it is not known.
     """
 
     pixels: np.ndarray
@@ -59,7 +59,7 @@ def draw_classes(pictures: Sequence[Classified]) -> Figure:
     lines = max(len(picture.classes) for picture in pictures)
     columns = min(COLUMNS, len(pictures))
     height = CELL + TITLE + lines * LINE
-    sheet = _Sheet(Figure(), columns, -(-len(pictures) // columns), CELL, height)
+    sheet = _Sheet(Figure(), columns, -(-len(pictures) // columns), CELL, height)  # rounded up
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         show(sheet.axes(row, column, 0, CELL), picture.pixels)
@@ -70,6 +70,7 @@ def draw_classes(pictures: Sequence[Classified]) -> Figure:
 
 
 def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
+    # Downwards, so that the likeliest class is at the top.
     axes.set(xlim=(0, 1), ylim=(lines - 0.5, -0.5), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_color("#dddddd")
@@ -81,6 +82,7 @@ def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
         axes.text(
             0.025,
             line,
+            # Shorter than a caption: the percentage stands beside it.
             name if len(name) < LETTERS - 2 else f"{name[: LETTERS - 4]}…",
             color=INK,
             **place,
@@ -149,6 +151,7 @@ class _Sheet:
           apart: further room behind the first column.
         """
         self.figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
+        # No gap follows the last column and the last row.
         self._size = (
             2 * MARGIN + columns * (width + GAP) - GAP + apart,
             2 * MARGIN + rows * (height + GAP) - GAP + top,
@@ -163,6 +166,7 @@ class _Sheet:
         """Returns axes as wide as the cell, `below` inches under its top."""
         left, top = self._corner(row, column)
         width, total = self._size
+        # matplotlib measures in fractions of the figure, upwards from its lower edge.
         bottom = total - top - below - height
         return self.figure.add_axes(
             (left / width, bottom / total, self._cell[0] / width, height / total)

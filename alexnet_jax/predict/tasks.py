@@ -56,6 +56,7 @@ def find_neighbours(request: Request) -> None:
     _answer(request, ranked, NEIGHBOURS, request.neighbours)
     if request.sheet:
         rows = [_neighbour_row(net, x) for x in _on_sheet(ranked, MOST_ROWS)]
+        # The columns of the further neighbours are headed 2, 3 and so on.
         others = map(str, range(2, max(map(len, rows))))
         sheets.rows_sheet(request.sheet, rows, ("picture", f"nearest in {request.layer}", *others))
         print(f"drawn: {request.sheet}")
@@ -86,7 +87,10 @@ def _answer(request: Request, ranked: Sequence[Ranking], words: Words, count: in
 
 
 def _say_unreadable(results: Sequence[Ranking] | Sequence[Output], of: str = "") -> None:
-    """Names the files that could not be read, unless their rows say it, and how many they are."""
+    """Prints the number of files that could not be read.
+
+    Their names and errors are printed too unless they are in the table, as those of Rankings are.
+    """
     bad = [result for result in results if result.error]
     for result in bad:
         if isinstance(result, Output):
@@ -96,7 +100,7 @@ def _say_unreadable(results: Sequence[Ranking] | Sequence[Output], of: str = "")
 
 
 def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
-    """Returns the first readable pictures, as many as a sheet holds; says if some are left out."""
+    """Returns the first `most` readable pictures; prints a line if there are more."""
     good = [ranking for ranking in ranked if not ranking.error]
     if len(good) > most:
         print(f"the sheet shows the first {most} of {len(good)} pictures")
@@ -104,19 +108,22 @@ def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
 
 
 def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
-    """Returns a picture for the sheet; a folder called like a class says its true class."""
+    """Returns a picture for the sheet. Its true class is known if its folder is named like one."""
     path = Path(ranking.path)
-    label = path.parent.name if path.parent.name in net.class_names else ""
+    shown = Path(pictures.text_of(path))
+    label = shown.parent.name if shown.parent.name in net.class_names else ""
+    # Read again: only the pictures of the sheet are held in memory.
     return sheets.Classified(
-        pictures.read(path, net.side).pixels, path.name, ranking.matches, ranking.numbers, label
+        pictures.read(path, net.side).pixels, shown.name, ranking.matches, ranking.numbers, label
     )
 
 
 def _neighbour_row(net: LoadedNet, ranking: Ranking) -> list[sheets.Captioned]:
     """Returns a picture and its neighbours for the sheet."""
-    names = (Path(ranking.path).name, *(f"distance {number:.1f}" for number in ranking.numbers))
-    paths = map(Path, (ranking.path, *ranking.matches))
+    paths = [Path(text) for text in (ranking.path, *ranking.matches)]
+    name = Path(pictures.text_of(paths[0])).name
+    captions = (name, *(f"distance {number:.1f}" for number in ranking.numbers))
     return [
-        sheets.Captioned(pictures.read(path, net.side).pixels, name)
-        for path, name in zip(paths, names, strict=True)
+        sheets.Captioned(pictures.read(path, net.side).pixels, caption)
+        for path, caption in zip(paths, captions, strict=True)
     ]

@@ -1,1 +1,1 @@
-"""Reads a data set's originals once and writes its store."""
+"""Preparation: the originals of a data set are read once, and its store is written."""

@@ -40,7 +40,7 @@ from alexnet_jax.prepare.request import Request, check_name_given, check_source
 
 def define_flags(values: flags.FlagValues) -> None:
     """Declares the command's flags."""
-    own = {"flag_values": values}
+    own = {"flag_values": values}  # not absl's global flags
     flags.DEFINE_string(
         "name", None, "imagenet2012, cifar10, folder, or another TFDS data set.", **own
     )
@@ -92,20 +92,24 @@ def main(values: flags.FlagValues) -> int:
 
 
 def prepare(request: Request) -> str:
-    """Writes the store unless it is complete; returns lines for the user."""
+    """Writes the store unless it is complete; returns lines for the user.
+
+    Raises UserError for a wrong request, originals that cannot be read, or too little disk space.
+    """
     check_name_given(request)
     check_directory(request)
     directory = request.directory
     if store.is_complete(directory):
-        clean(directory)
+        clean(directory)  # a command that was stopped after the manifest may have left files
         return f"already prepared: {described(store.read_manifest(directory), directory)}"
+    # Only now: the originals may be removed once the store is complete.
     check_source(request)
     original = open_original(request)
     for note in original.notes:
         print(f"{original.source}: {note}", flush=True)
     form = choose_form(request, original)
     needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
-    # Less what a stopped command has written already.
+    # The images that a stopped command has written already need no more space.
     check_disk(directory, needed - image_bytes(directory))
     store_writer.begin(directory, request.recorded)
     manifest = store_writer.write_store(directory, request.name, original, form)

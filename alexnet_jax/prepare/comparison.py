@@ -1,4 +1,4 @@
-"""A request compared with the folder of its store: its settings and its original files."""
+"""Comparison of a request with the store that its folder holds: settings and original files."""
 
 from pathlib import Path
 
@@ -27,9 +27,9 @@ def check_directory(request: Request) -> None:
 def check_complete(request: Request, manifest: dict) -> None:
     """Raises UserError unless a complete store is the one that this request would write.
 
-    A store that was written before the origin was recorded is compared by the settings that its
-    manifest has. Originals that were removed after the store was written are not missed.
+    Originals that were removed after the store was written are not missed.
     """
+    # Older stores have no origin: they are compared by the settings that their manifests have.
     if store.ORIGIN not in manifest:
         given = {key: value for key, value in request.recorded.items() if value and key in manifest}
         check_same(request, given, manifest, "has")
@@ -56,10 +56,14 @@ def check_same(request: Request, given: dict, recorded: dict, verb: str) -> None
 
 
 def current_fingerprints(request: Request) -> set[str]:
-    """Returns the fingerprints of the original files; empty if there are none any more."""
+    """Returns the fingerprints of the original files; empty if there is nothing to compare.
+
+    That is so if the files were downloaded or removed, or if they are CIFAR-10's.
+    """
     source = Path(request.source)
+    # CIFAR-10's content is verified by SHA-1 whenever it is read: it cannot be another.
     if not request.source or not source.exists() or request.name == "cifar10":
-        return set()  # the content of CIFAR-10 is always verified
+        return set()
     if request.name == "folder":
         return set(folder.fingerprints(source).values())
     if request.name == "imagenet2012" and not imagenet.is_present(source):
@@ -68,8 +72,9 @@ def current_fingerprints(request: Request) -> set[str]:
 
 
 def given_files_fingerprint(request: Request) -> str:
-    """Returns the fingerprint of the files that TFDS reads from --source; empty without them."""
+    """Returns the fingerprint of the files in --source that TFDS reads; empty without --source."""
     source = Path(request.source)
+    # Only the two tar files: others in the folder are not read.
     if request.name == "imagenet2012":
         return imagenet.fingerprint(source)
     if not request.source:

@@ -1,4 +1,4 @@
-"""Estimates of the disk space that a store needs, compared with what is free."""
+"""Estimates of the disk space that a store needs, compared with the free space."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ JPEG_SHRINKS = 6  # a JPEG of quality 90 takes less than its raw bytes divided b
 
 
 def store_bytes(images: int, side: int, encoding: str) -> int:
-    """Returns roughly the bytes of a store of square images with `side` pixels."""
+    """Returns an estimate of the bytes of a store of `images` squares of `side` pixels."""
     raw = images * side**2 * 3
     return raw if encoding == "raw" else raw // JPEG_SHRINKS
 
@@ -21,6 +21,7 @@ def image_bytes(directory: Path) -> int:
 
 def check_disk(directory: Path, needed: int) -> None:
     """Raises UserError if fewer than `needed` bytes are free on the store's disk."""
+    # The store's folder may not exist yet: its nearest existing parent is on the same disk.
     existing = next(path for path in [directory, *directory.absolute().parents] if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""Opens the original data set that a request names."""
+"""The opening of the original data set that a request names."""
 
 import functools
 import shutil
@@ -17,8 +17,8 @@ from alexnet_jax.prepare.request import Request
 if TYPE_CHECKING:
     import tensorflow_datasets
 
-SCRATCH = "scratch"  # in the store: the files that TFDS makes of the originals …
-CONVERTED = "converted_from"  # … and the fingerprint of those originals
+SCRATCH = "scratch"  # folder in the store for the files that TFDS makes of the originals …
+CONVERTED = "converted_from"  # … and for the fingerprint of those originals
 
 
 def open_original(request: Request) -> Original:
@@ -32,13 +32,14 @@ def open_original(request: Request) -> Original:
 
 
 def open_tfds(request: Request) -> Original:
-    """Opens a data set of TFDS, converted from the originals as they are now."""
+    """Opens a data set of TFDS; converts the originals if they have changed since the last time."""
     scratch = request.directory / SCRATCH
     fingerprint = given_files_fingerprint(request)
     builder = tfds.builder_of(request.name, scratch)
     if not builder.is_prepared() or converted_from(scratch) != fingerprint:
         convert(request, builder)
         write_text(scratch / CONVERTED, fingerprint)  # only now: a stopped conversion is repeated
+    # CIFAR-10 as from its other sources: in the original order, verified by the original's sums.
     if request.name == "cifar10":
         examples = functools.partial(tfds.examples, builder, decoded=True)
         return cifar10.open_examples(examples, tfds.describe_builder(builder))
@@ -52,8 +53,13 @@ def converted_from(scratch: Path) -> str:
 
 
 def convert(request: Request, builder: "tensorflow_datasets.core.DatasetBuilder") -> None:
-    """Lets TFDS download or convert the originals; replaces its conversion of other originals."""
+    """Lets TFDS download or convert the originals; replaces a conversion of other originals.
+
+    Raises UserError if the server cannot be reached, ImageNet's tar files are not complete, or the
+    disk has too little space.
+    """
     source = Path(request.source)
+    # With a scratch folder, an earlier command may have downloaded everything already.
     if not request.source and not (request.directory / SCRATCH).exists():
         tfds.check_reachable(builder)
     if request.name == "imagenet2012":
@@ -62,8 +68,9 @@ def convert(request: Request, builder: "tensorflow_datasets.core.DatasetBuilder"
         side, encoding = request.image_size or STANDARD_SIDE, request.encoding or "jpeg"
         needed = imagenet.tar_bytes(source) + store_bytes(images, side, encoding)
         check_disk(request.directory, needed)
+    # Before TFDS writes: a folder with files is only accepted with the record of its request.
     store_writer.begin(request.directory, request.recorded)
-    # TFDS would keep the conversion of the other originals without a word.
+    # TFDS would keep the conversion of the other originals without a message.
     if builder.is_prepared():
         shutil.rmtree(builder.data_path)
     tfds.prepare_builder(builder, source if request.source else None)

@@ -8,12 +8,12 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.originals import imagenet
 from alexnet_jax.prepare.originals.names import readable
 
-SETTINGS = ("name", "image_size", "encoding", "expected_counts")
+SETTINGS = ("name", "image_size", "encoding", "expected_counts")  # recorded with the store
 
 
 @dataclass(frozen=True)
 class Request:
-    """The flags of the command.
+    """The flags of the command, as its --help describes them.
 
     image_size: None = 256, or unchanged if all images are small squares of one size.
     encoding: None = jpeg, or raw if images stay unchanged.
@@ -34,7 +34,10 @@ class Request:
 
     @property
     def recorded(self) -> dict:
-        """Returns the settings that must be the same when a stopped command is run again."""
+        """Returns the settings that must be the same when a stopped command is run again.
+
+        on_bad_image is not among them: a command that stopped at a bad image may go on and skip it.
+        """
         settings = {key: asdict(self)[key] for key in SETTINGS}
         return settings | {
             "source": readable(str(Path(self.source).resolve())) if self.source else ""
@@ -42,7 +45,7 @@ class Request:
 
 
 def check_name_given(request: Request) -> None:
-    """Raises UserError unless the request names a data set that has to be prepared."""
+    """Raises UserError if the request names no data set, or one that needs no preparation."""
     if not request.name:
         raise UserError("--name is missing: give imagenet2012, cifar10, folder or a TFDS data set")
     if request.name in catalogue.EMBEDDED:
@@ -50,7 +53,7 @@ def check_name_given(request: Request) -> None:
 
 
 def check_source(request: Request) -> None:
-    """Raises UserError if the originals cannot be right, before TensorFlow is imported."""
+    """Raises UserError if the originals are missing or misplaced, before TensorFlow is imported."""
     catalogue.check_name(request.name)
     source = Path(request.source)
     if request.source and not source.exists():

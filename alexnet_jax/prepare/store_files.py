@@ -15,9 +15,12 @@ from alexnet_jax.errors import UserError
 
 @contextlib.contextmanager
 def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memoryview], None]]:
-    """Yields a function that appends one image to images.npy; the header is completed at the end.
+    """Yields a function that appends one image, uint8 [side, side, 3], to images.npy.
 
-    NumPy pads the header, so its length is the same for any smaller number of images.
+    Args:
+      folder: of the split.
+      count: the largest number of images that may be written.
+      side: pixels.
     """
     written = 0
 
@@ -34,6 +37,8 @@ def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memory
     with (folder / IMAGE_FILES["raw"]).open("wb") as file:
         header(file, count)
         yield write
+        # The number of images is known only now, because bad ones may be left out. NumPy pads the
+        # header, so its length is the same for any smaller number.
         file.seek(0)
         header(file, written)
         to_disk(file)
@@ -43,12 +48,13 @@ def raw_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[memory
 def jpeg_writer(folder: Path, count: int, side: int) -> Iterator[Callable[[bytes], None]]:
     """Yields a function that appends one JPEG file to images.array_record.
 
-    Groups of one record give random access.
+    The arguments are those of `raw_writer`.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path = folder / IMAGE_FILES["jpeg"]
-    # JPEGs do not shrink any further.
+    # Groups of one, because a group is read as a whole and training reads single images.
+    # Uncompressed, because JPEGs do not shrink any further.
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     try:
         yield writer.write
@@ -77,6 +83,7 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """Reads a JSON object; raises UserError if the file holds none."""
     try:
+        # Unpacked, so that a list or a number is a TypeError.
         return {**json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): remove its folder") from error

@@ -1,9 +1,9 @@
-"""Writes the store that `data.store` describes, split by split, so that it can be resumed.
+"""The writer of the store that `data.store` describes: split by split, so that it can be resumed.
 
-While a store is being written, DIR/partial.json holds the request that it was begun with, and a
-finished split has a split.json, which says what the split was made from. A finished split is kept
-if it would be made from the same again, and written again otherwise. The manifest is written last;
-then these files are removed.
+While a store is being written, DIR/partial.json holds the request that it was begun with. Each
+finished split has a split.json with a fingerprint of everything that it was made from. When the
+command is run again, a split with the same fingerprint is kept, and any other is written again.
+The manifest is written last. Then partial.json and the split.json files are removed.
 """
 
 import functools
@@ -41,7 +41,8 @@ from alexnet_jax.prepare.stored_image import StoredImage, to_stored
 SPLIT_DONE = "split.json"
 CLASS_NAMES = "labels.txt"
 SPLITS = ("train", "val", "test")
-# Packages that determine the pixels, if they are installed: a folder does not need the last one.
+# Packages that determine the pixels. Their versions are recorded if they are installed: only
+# TFDS's data sets need the last one.
 CONVERTERS = ("numpy", "pillow", "tensorflow-datasets")
 AHEAD = 8  # images in progress for each thread
 
@@ -61,9 +62,10 @@ def begin(directory: Path, request: dict) -> None:
 
 
 def write_store(directory: Path, name: str, original: Original, form: Form) -> dict:
-    """Writes all unfinished splits, then the manifest, which it returns.
+    """Writes all unfinished splits, then the manifest; returns the manifest.
 
-    Raises UserError for an image that cannot be used (unless form.skip_bad), and if none can.
+    Raises UserError for an image that cannot be used, unless form.skip_bad, and for a split without
+    a usable image.
     """
     remove_other_splits(directory, original)
     for split in original.sizes:
@@ -87,6 +89,7 @@ def write_store(directory: Path, name: str, original: Original, form: Form) -> d
     }
     # Last, because a folder with a manifest counts as a complete store.
     store_files.write_json(directory / MANIFEST, manifest | {SELF: digest_of(manifest)})
+    # Only now: a folder with neither partial.json nor a manifest is refused as no store.
     tidy(directory)
     return manifest
 
@@ -118,8 +121,9 @@ def made_from(original: Original, split: str, form: Form) -> str:
 
 def is_finished(folder: Path, source: str) -> bool:
     """True if a split has been written completely, from the same originals (`made_from`)."""
+    # A stopped attempt has no SPLIT_DONE. Earlier versions of this program wrote fewer files.
     if not all((folder / file).is_file() for file in (SPLIT_DONE, CHECKSUMS, NAMES)):
-        return False  # by an earlier version
+        return False
     return store_files.read_json(folder / SPLIT_DONE).get("made_from") == source
 
 
@@ -136,8 +140,9 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
     The statistics are computed from the pixels before JPEG encoding.
     """
     folder = directory / split
+    # From the start: the last record of a stopped attempt may be half-written.
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()  # anew: a stopped attempt's last record may be half-written
+    folder.mkdir()
     labels, checksums, names, skipped = [], [], [], []
     sums = image_statistics.no_sums(form.side)
     size, classes = original.sizes[split], len(original.class_names)
@@ -149,7 +154,7 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
         with_products=split == "train",
     )
     with store_files.IMAGE_WRITERS[form.encoding](folder, size, form.side) as write:
-        # Threads are enough: Pillow and the JPEG encoder release Python's lock.
+        # Threads, not processes: Pillow and its JPEG encoder release Python's lock.
         results = in_order(work, original.read(split), AHEAD * THREADS)
         for image in tqdm(results, split, size, unit=" images", mininterval=1):
             if image.fault:
@@ -170,11 +175,12 @@ def write_split(directory: Path, original: Original, split: str, form: Form) -> 
         write_statistics(directory, sums)
     done = {"images": len(labels), "skipped": skipped}
     done["made_from"] = made_from(original, split, form)
+    # Last: this file marks the split as finished.
     store_files.write_json(folder / SPLIT_DONE, done)
 
 
 def refuse(image: StoredImage, skip_bad: bool) -> dict[str, str]:
-    """Returns the manifest's entry for a skipped image; raises UserError if none may be skipped."""
+    """Returns the manifest's entry for a skipped image; raises UserError without skip_bad."""
     if not skip_bad:
         raise UserError(
             f"{image.name} {image.fault}: mend it, or leave such images out with "

@@ -13,7 +13,15 @@ from alexnet_jax.prepare.originals.base import OriginalImage
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A converted image: pixels, record, its CRC-32 and colour products; or the fault it has."""
+    """A converted image, or the fault for which it cannot be used.
+
+    name, label: of the original.
+    pixels: uint8 [S, S, 3].
+    record: the stored form, the pixels' own memory or a JPEG file.
+    checksum: CRC-32 of the record.
+    products: as image_statistics.colour_products returns them; None if they are not asked for.
+    fault: the reason for people; empty if the image can be used.
+    """
 
     name: str
     label: int
@@ -41,7 +49,8 @@ def to_stored(
             )
     except images.BadImageError as error:
         return StoredImage(name, original.label, fault=str(error))
-    # The record is the array's own memory, which a crop shares with the picture it is cut from.
+    # A raw record is the array's own memory, so the array must be contiguous: the images of
+    # CIFAR-10, for one, are transposed views of the original's records.
     pixels = np.ascontiguousarray(pixels)
     record = pixels.data if form.encoding == "raw" else images.encode_jpeg(pixels)
     products = image_statistics.colour_products(pixels) if with_products else None
@@ -49,7 +58,10 @@ def to_stored(
 
 
 def read_pixels(content: bytes | np.ndarray | Path, upright: bool) -> np.ndarray:
-    """Returns the pixels of an original image: uint8 [H, W, 3]."""
+    """Returns the pixels of an original image: uint8 [H, W, 3].
+
+    Raises BadImageError if the file cannot be read or decoded.
+    """
     if isinstance(content, np.ndarray):
         return content
     try:

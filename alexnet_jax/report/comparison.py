@@ -1,4 +1,4 @@
-"""Several runs compared: their numbers, their settings, their validation errors, their mistakes."""
+"""The comparison of several runs: results, settings, validation errors and shared mistakes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,11 @@ class Row:
 
 
 def number_rows(runs: Sequence[RunFacts]) -> list[Row]:
-    """Returns the head of the report: results, length of the training, net and data."""
-    facts = [_numbers(run) for run in runs]
+    """Returns the first table of the report: results, length of the training, net and data."""
+    facts = [_results(run.numbers) | _training(run) | _identity(run) for run in runs]
+    # A dict as a set that keeps the order: runs evaluated on other splits have other rows.
     names = dict.fromkeys(name for found in facts for name in found)
     return [Row(name, tuple(found.get(name, NONE) for found in facts)) for name in names]
-
-
-def _numbers(run: RunFacts) -> dict[str, str]:
-    return _results(run.numbers) | _training(run) | _identity(run)
 
 
 def _results(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -56,6 +53,7 @@ def _results(numbers: Mapping[str, Any]) -> dict[str, str]:
 
 def _training(run: RunFacts) -> dict[str, str]:
     """Returns how far and how long a run trained, and its lowest validation error."""
+    # Converted weights have a checkpoint, but no metrics.jsonl.
     if not run.lines:
         return {"trained": f"{run.step:,} steps"}
     epochs, errors = series(run.lines, "val/top1_error")
@@ -65,7 +63,7 @@ def _training(run: RunFacts) -> dict[str, str]:
         "training time": duration(last["time"]),
     }
     if errors:
-        best = int(np.argmin(errors))
+        best = int(np.argmin(errors))  # the first of equal ones, as the checkpoint that is kept
         lowest = f"{percent(errors[best])} after epoch {epochs[best]:.4g}"
         found = {"lowest validation error": lowest, **found}
     return found
@@ -92,6 +90,7 @@ def duration(seconds: float) -> str:
 
 def setting_rows(runs: Sequence[RunFacts]) -> tuple[list[Row], list[Row]]:
     """Returns the settings in which the runs differ, and those that they share, by key."""
+    # An empty text is shown as two quotes, which NONE is not.
     settings = [{key: str(value) or "''" for key, value in rules.flat(run.config)} for run in runs]
     keys = sorted({key for found in settings for key in found})  # of all runs: older ones lack some
     rows = [Row(key, tuple(found.get(key, NONE) for found in settings)) for key in keys]
@@ -108,7 +107,7 @@ def environment_rows(runs: Sequence[RunFacts]) -> list[Row]:
 
 
 def draw_validation(runs: Sequence[RunFacts]) -> Figure:
-    """Draws the validation errors of all runs, each in its `colour`."""
+    """Draws the validation error of each run against epochs, in the run's `colour`."""
     with rc_context(SETTINGS):
         figure = Figure(figsize=(4.5, 3.0), layout="constrained")
         axes = figure.subplots()
@@ -122,7 +121,7 @@ def draw_validation(runs: Sequence[RunFacts]) -> Figure:
 
 
 def colour(place: int) -> str:
-    """Returns the colour of a run's line by its place."""
+    """Returns the colour of a run's line by its place in the list of runs."""
     return COLOURS[place % len(COLOURS)]
 
 
@@ -130,8 +129,8 @@ def shared_errors(runs: Sequence[RunFacts]) -> list[Row]:
     """Counts the pictures that each two runs both get wrong.
 
     Returns:
-      a row for each run, and in it a count for each run; [] unless several runs were evaluated on
-      the same split of the same data.
+      A row for each run, and in it a count for each run. The list is empty unless several runs were
+      evaluated on the same split of the same data.
     """
     found = [run.predictions for run in runs]
     if len(found) < 2 or None in found:

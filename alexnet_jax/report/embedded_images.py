@@ -11,7 +11,7 @@ from PIL import Image
 from alexnet_jax.figures.style import SETTINGS
 
 THUMBNAIL = 160  # pixels, longest side
-SMALL = 96  # pixels, up to which a picture is embedded as it is
+SMALL = 96  # pixels, side up to which a picture is embedded without loss
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -20,14 +20,14 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def png_uri(pixels: np.ndarray) -> str:
-    """Returns uint8 [H, W, 3], or [H, W, 4] with opacity, as a PNG."""
+    """Returns uint8 [H, W, 3], or [H, W, 4] with opacity, as the URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return data_uri(file.getvalue(), "image/png")
 
 
 def thumbnail_uri(pixels: np.ndarray) -> str:
-    """Returns a picture uint8 [S, S, 3]: a small one as a PNG, a larger one as a small JPEG."""
+    """Returns the URI of a picture, uint8 [S, S, 3]: a PNG, or of a large one a small JPEG."""
     if len(pixels) <= SMALL:
         return png_uri(pixels)
     image = Image.fromarray(pixels)
@@ -38,8 +38,9 @@ def thumbnail_uri(pixels: np.ndarray) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """Returns a figure as an SVG, the same for the same figure."""
+    """Returns a figure as the URI of an SVG; equal figures have equal URIs."""
     file = io.BytesIO()
     with rc_context(SETTINGS):
+        # Without the date, so that the report of an unchanged run is the same file.
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     return data_uri(file.getvalue(), "image/svg+xml")

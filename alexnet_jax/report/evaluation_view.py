@@ -1,4 +1,4 @@
-"""An evaluation as its report shows it: confusion matrix, classes, worst pictures."""
+"""The view of an evaluation in a report: confusion matrix, classes, worst pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +93,12 @@ class EvaluationView:
 
 
 def view_of(predictions: Predictions, most_pictures: int) -> EvaluationView:
-    """Returns what the report shows of an evaluation; opens the data set for its pictures."""
+    """Returns the parts of the report on an evaluation; opens the data set for its pictures.
+
+    Args:
+      predictions: of the evaluation.
+      most_pictures: number of misclassified pictures to show, at most.
+    """
     names = tuple(map(str, predictions.class_names))
     matrix = mistakes.confusion_matrix(predictions.labels, predictions.classes[:, 0], len(names))
     few = len(names) <= MOST_IN_TABLE
@@ -114,7 +119,11 @@ def view_of(predictions: Predictions, most_pictures: int) -> EvaluationView:
 
 
 def strengths(matrix: np.ndarray) -> np.ndarray:
-    """Returns the square root of each count's share of its row; rare errors stay visible."""
+    """Returns the square root of each count's share of its row: float [classes, classes], 0 to 1.
+
+    The root keeps rare errors visible.
+    """
+    # A class without pictures has a row of zeros, which stays one.
     return np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
 
 
@@ -130,6 +139,7 @@ def cells_of(matrix: np.ndarray) -> tuple[tuple[Cell, ...], ...]:
 
 def heat_map(matrix: np.ndarray) -> np.ndarray:
     """Returns uint8 [classes, classes, 4]: blue on the diagonal, red beside it, clear where 0."""
+    # By opacity, so that the page's own background shows, light or dark.
     right = np.eye(len(matrix), dtype=bool)[..., None]
     colours = np.where(right, np.uint8(RIGHT), np.uint8(WRONG))
     opacity = np.rint(255 * strengths(matrix)).astype(np.uint8)
@@ -139,7 +149,7 @@ def heat_map(matrix: np.ndarray) -> np.ndarray:
 def class_rows(matrix: np.ndarray, names: Sequence[str]) -> tuple[ClassRow, ...]:
     """Returns the classes that have pictures, the highest error first."""
     errors, totals = mistakes.class_errors(matrix), matrix.sum(axis=1)
-    others = matrix - np.diag(np.diag(matrix))
+    others = matrix - np.diag(np.diag(matrix))  # without the right answers
     rows = []
     for index in np.argsort(-errors, kind="stable"):  # stable: equal errors in the order of classes
         if totals[index]:
@@ -156,6 +166,7 @@ def worst_pictures(
     """Returns the worst misclassified pictures, or the reason why they cannot be shown."""
     indices = mistakes.worst_pictures(predictions.wrong, predictions.label_probabilities, most)
     try:
+        # The data set may have been moved or prepared anew since the evaluation.
         images = read_images(open_split(predictions), indices)
     except UserError as error:
         return (), str(error)
@@ -171,6 +182,7 @@ def picture_view(
     pairs = zip(predictions.classes[index], predictions.probabilities[index], strict=True)
     guesses = [Guess(names[k], float(p), bool(k == label)) for k, p in pairs][:GUESSES]
     name = str(predictions.names[index])
+    # Pictures of a data set without names are called by their position.
     if name.isdigit():
         name = f"{split_of(predictions.numbers)} image {name}"
     return PictureView(

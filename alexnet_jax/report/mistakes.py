@@ -13,7 +13,8 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
     Returns:
       int64 [classes, classes].
     """
-    # One number a cell, so that bincount can count pairs.
+    # One number for each cell, so that bincount can count pairs; int64, as classes² exceeds int32
+    # from 46,341 classes on.
     cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
@@ -21,7 +22,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 def class_errors(matrix: np.ndarray) -> np.ndarray:
     """Returns the top-1 error of each class, float [classes]; NaN for one without pictures."""
     totals = matrix.sum(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # 0 ÷ 0 for a class without pictures
         return (totals - np.diag(matrix)) / totals
 
 
@@ -33,6 +34,7 @@ def frequent_confusions(matrix: np.ndarray, most: int) -> list[tuple[int, int, i
     errors = matrix - np.diag(np.diag(matrix))
     true, predicted = np.nonzero(errors)
     counts = errors[true, predicted]
+    # Stable: nonzero lists the cells by row, then column, and equal counts keep that order.
     order = np.argsort(-counts, kind="stable")[:most]
     return [(int(true[i]), int(predicted[i]), int(counts[i])) for i in order]
 
@@ -61,5 +63,5 @@ def common_errors(wrong: np.ndarray) -> np.ndarray:
     Returns:
       int64 [nets, nets]; the diagonal has each net's own errors.
     """
-    counts = wrong.astype(np.int64)
+    counts = wrong.astype(np.int64)  # a product of bools would be bools
     return counts @ counts.T  # a dot product counts the pictures that are wrong in both

@@ -1,4 +1,4 @@
-"""The page: what the template shows, in its words."""
+"""The page of a report, rendered from its template and the facts of the runs."""
 
 import shlex
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class RunView:
       colour: of its line in the comparison.
       curves, narrow_curves: URIs of the training curves, in two columns and in one; "" without.
       towers: URI of each tower's kernels.
-      kernels: number of them in a row.
-      evaluation: its parts; None without the predictions of an evaluation.
+      kernels: number of kernels in a row.
+      evaluation: parts on its evaluation; None if there are no predictions of one.
       missing: the reason why there are none.
-      command: that makes them.
+      command: the command that makes the predictions.
     """
 
     label: str
@@ -53,7 +53,7 @@ def page(runs: Sequence[RunFacts]) -> str:
     environment = Environment(
         loader=PackageLoader("alexnet_jax", "report"),
         autoescape=True,  # names of classes, files and runs are their users'
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name in the template is an error, not an empty text
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -73,14 +73,20 @@ def page(runs: Sequence[RunFacts]) -> str:
 
 
 def run_view(run: RunFacts, place: int, several: bool) -> RunView:
-    """Returns a run's own parts of the page; beside others, its curves are always narrow."""
+    """Returns a run's own parts of the page.
+
+    Args:
+      run: the run.
+      place: its place in the list of runs.
+      several: the page is about several runs; the curves are then in one column.
+    """
     evaluate = f"python -m alexnet_jax.main --mode=eval --workdir={shlex.quote(str(run.workdir))}"
     most = MOST_OF_SEVERAL if several else MOST_PICTURES
 
     def curves(columns: int) -> str:
         return figure_uri(draw_curves(run.lines, "", columns)) if run.lines else ""
 
-    narrow = curves(1)
+    narrow = curves(1)  # for the screen of a telephone, see page.html
     return RunView(
         label=run.label,
         colour=comparison.colour(place),

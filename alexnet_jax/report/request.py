@@ -40,10 +40,12 @@ def check(values: flags.FlagValues) -> Request:
     workdirs = tuple(Path(name).expanduser() for name in values.workdir)
     for path in workdirs:
         _check_run(path)
+    # Resolved, because a link is the same run as its target.
     if len({path.resolve() for path in workdirs}) < len(workdirs):
         raise UserError("--workdir names a run twice; leave one of them out")
     if not values.output and len(workdirs) > 1:
         raise UserError("--output is missing; of several runs, say where, as --output=report.html")
+    # Set as if it were given, so that it is checked like any other.
     if not values.output:
         values.output = str(workdirs[0] / DEFAULT)
     return Request(workdirs, labels_of(workdirs), check_file(values, "output", PAGE))
@@ -57,6 +59,6 @@ def _check_run(path: Path) -> None:
 
 
 def labels_of(workdirs: tuple[Path, ...]) -> tuple[str, ...]:
-    """Returns each folder's name, or the paths where names are the same."""
+    """Returns a label for each run: the folders' names, or the paths if two names are the same."""
     names = tuple(path.resolve().name for path in workdirs)
     return names if len(set(names)) == len(names) else tuple(map(str, workdirs))

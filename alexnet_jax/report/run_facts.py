@@ -1,4 +1,4 @@
-"""The files that a run has left in its workdir, read for its report."""
+"""The facts of a run for its report, read from the files in its workdir."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,12 @@ class RunFacts:
       config: resolved.
       step: of its newest intact checkpoint.
       net: resolved.
-      parameters: number of those that training moves.
+      parameters: number of parameters that gradients move.
       kernel: float32 [towers, size, size, 3, maps], the first convolution's weights.
       lines: of metrics.jsonl; none for converted weights.
       numbers: the content of eval.json; {} if the run was not evaluated.
-      predictions: of the evaluation in eval.json; None if there are none of it.
+      predictions: of the evaluation in eval.json; None if predictions.npz is missing or of another
+        evaluation.
       environment: the content of environment.json; {} if there is none.
     """
 
@@ -67,7 +68,7 @@ def read_run(label: str, workdir: Path) -> RunFacts:
     metrics = workdir / METRICS
     lines = read_lines(metrics) if metrics.is_file() else ()
     environment = _read_json(workdir / ENVIRONMENT)
-    # Named once: a training that goes on may save a newer one meanwhile.
+    # The step is chosen once: a training that goes on may save a newer one meanwhile.
     step = good_step(workdir)
     model, variables, config = load(step_folder(workdir, step))
     params = variables["params"]

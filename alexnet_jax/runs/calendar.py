@@ -45,9 +45,10 @@ class Calendar:
         """
         finished = step >= self.total_steps or reached_target
         validate = finished or self.is_regular_validation(step)
-        # A validated state is saved: its error decides which checkpoint is the best.
+        # A validated state is saved, because its error decides which checkpoint is the best.
         save = validate or stopping or _is_multiple(step, self.save_every)
         return Due(
+            # A checkpoint must not be ahead of metrics.jsonl, which a resumed run continues.
             flush=save or self.is_epoch_end(step),
             validate=validate,
             save=save,
@@ -67,4 +68,5 @@ class Calendar:
 
 
 def _is_multiple(step: int, every: int) -> bool:
+    # Step 0 is the untrained state, of which nothing is due.
     return step > 0 and every > 0 and step % every == 0

@@ -7,15 +7,17 @@ small initial weights can stay at it for thousands of steps, or for good.
 import math
 
 PATIENCE = 500  # steps in a row
-TOLERANCE = 0.02  # of ln(classes), by which a batch of 128 images differs at most at chance
+# Fraction of ln(classes). At chance, the loss of batches of 128 images was seen to differ by up to
+# 0.01; with that as the limit, a single batch could start the count again.
+TOLERANCE = 0.02
 
 
 def steps_at_chance(steps: int, loss: float, classes: int) -> int:
     """Returns the number of steps in a row whose loss was that of chance.
 
     Args:
-      steps: in a row up to the step before.
-      loss: of this step, the mean cross-entropy in nats.
+      steps: number of such steps in a row, up to the previous one.
+      loss: mean cross-entropy of this step, in nats.
       classes: number of classes.
     """
     level = math.log(classes)

@@ -28,8 +28,8 @@ class Restored:
     """A checkpoint that was read back.
 
     Attributes:
-      step: its step.
-      params: the parameters.
+      step: number of batches trained on.
+      params: the parameters, sharded as the abstract ones that were asked for.
       mean: the mean that is subtracted from the pixels, float32 [crop, crop, 3] or [3].
       record: the facts saved beside the state.
       training: the rest of the training state; None if only the parameters were asked for.
@@ -43,7 +43,7 @@ class Restored:
 
     @property
     def state(self) -> Any:
-        """Returns the whole training state."""
+        """Returns the training state, a TrainState with its parameters."""
         return self.training.replace(params=self.params)
 
 
@@ -63,7 +63,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")  # one: saves are in order
         self._step = -1  # of the last save
         self._saving: Future[None] | None = None
-        self._lost = ""
+        self._lost = ""  # a line on the last save if it found no room
         _silence_asyncio()
 
     def save(
@@ -72,11 +72,12 @@ class Checkpoints:
         """Copies a training state and writes it in the background, unless it is saved already.
 
         Args:
-          step: of the state.
+          step: number of batches that the state was trained on.
           state: a TrainState.
-          mean: the mean that is subtracted from the pixels.
+          mean: subtracted from the pixels, float32 [crop, crop, 3] or [3].
           record: facts of the run.
-          error: of the validation at this step, which decides the best checkpoint; None without.
+          error: top-1 validation error at this step, from 0 to 1, which decides the best
+            checkpoint; None without a validation.
 
         Raises:
           UserError: as `poll`.
@@ -94,6 +95,7 @@ class Checkpoints:
         )
         try:
             (self._workdir / workdir.FOLDER).mkdir(parents=True, exist_ok=True)
+            # A killed run may have left a draft of this step, and orbax refuses to overwrite it.
             _as_lead(workdir.discard, self._workdir, step)
             self._writer.save(workdir.draft_folder(self._workdir, step).absolute(), args=items)
         except Exception as failure:
@@ -109,9 +111,12 @@ class Checkpoints:
             self._settle()
 
     def restore(self, state: Any) -> Restored | None:
-        """Reads the newest intact checkpoint in the form of an abstract state; None without any.
+        """Reads the newest intact checkpoint; returns None if the workdir has none.
 
-        Damaged and unfinished ones are named in a line each and set aside.
+        A line is printed for each unfinished and each damaged one; damaged ones are renamed.
+
+        Args:
+          state: a TrainState of abstract arrays, with the shapes, dtypes and shardings to read.
 
         Raises:
           UserError: every checkpoint is damaged, or the newest intact one is of another net.
@@ -198,6 +203,7 @@ def _restore(directory: Path, step: int, params: Any, training: Any = None) -> R
         "params": ocp.args.StandardRestore(params),
         "mean": ocp.args.StandardRestore(),  # of whatever shape was saved
     }
+    # Evaluation does not ask for the optimizer's state, so it is not read from the disk.
     if training is not None:
         wanted["training"] = ocp.args.StandardRestore(training)
     record = record_in(folder)
@@ -231,7 +237,7 @@ def _check_same_tree(saved: Any, wanted: Any, directory: Any) -> None:
 
 
 def restore_params(path: Path, params: Any) -> Restored:
-    """Reads what a forward pass needs: parameters and mean.
+    """Reads what a forward pass needs: the parameters and the mean of the pixels.
 
     Args:
       path: a workdir, for its newest intact step, or workdir/checkpoints/STEP.

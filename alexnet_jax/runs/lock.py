@@ -14,15 +14,16 @@ LOCK = "train.lock"
 def only_run(workdir: Path) -> Iterator[None]:
     """Creates the workdir and locks it; the system releases the lock when this process ends.
 
-    If the run wrote nothing, because it failed before its first step, what was created is removed.
+    A run that fails before its first step writes nothing: the folders created for it are removed.
 
     Raises:
-      UserError: another training holds it.
+      UserError: another training holds the lock.
     """
     # Innermost first, to be removed in this order.
     created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
-    # A lock on an open file goes when the process does, however it ends; a file would stay.
+    # A killed process loses its lock on an open file, while a lock made of a file's mere existence
+    # would outlive it.
     with (workdir / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,7 +33,7 @@ def only_run(workdir: Path) -> Iterator[None]:
                 "another --workdir"
             ) from error
         except OSError as error:
-            # Some network drives have no locks; a run there must go on all the same.
+            # Some network drives have no locks; a run on one of them must still be possible.
             print(f"{workdir} cannot be locked ({error.strerror}): start no second training in it")
         try:
             yield

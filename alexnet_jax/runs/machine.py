@@ -22,7 +22,7 @@ PACKAGES = (
     "scipy",
     "scikit-learn",
     "scikit-image",
-    "tensorflow-cpu",
+    "tensorflow-cpu",  # one of the two is installed, see requirements.txt
     "tensorflow",
     "torch",
     "pillow",
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def write_environment(workdir: Path, devices: Devices) -> None:
-    """Writes environment.json: what the newest start of a run computes with."""
+    """Writes environment.json: devices, machine and versions of the newest start of a run."""
     environment = {
         "devices": f"{devices.layout.devices} × {devices.kind}",
         "processes": jax.process_count(),

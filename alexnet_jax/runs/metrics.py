@@ -18,7 +18,7 @@ from alexnet_jax.errors import UserError
 SECONDS_BETWEEN_FLUSHES = 30.0  # of TensorBoard's file
 
 FILE = "metrics.jsonl"
-Line = Mapping[str, float]
+Line = Mapping[str, float]  # such as {"step": 100, "epoch": 1.0, "time": 2.5, "train/loss": 2.3}
 
 
 def cut_back(path: Path, step: int, validated_step: int) -> None:
@@ -46,12 +46,15 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Reads a metrics.jsonl, without a last line that is still being written.
+    """Reads the complete lines of a metrics.jsonl, each as a dict of numbers.
+
+    A last line that is still being written is left out.
 
     Raises:
       UserError: it cannot be read, or a line is no object.
     """
     try:
+        # The text after the last line break is empty, or half of a line.
         *complete, _ = path.read_text(encoding="utf-8").split("\n")
         return [{**json.loads(line)} for line in complete]
     except OSError as error:
@@ -63,10 +66,13 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def best_validation(path: Path) -> tuple[int, float] | None:
-    """Returns the first step with the lowest top-1 validation error, and that error.
+    """Returns the first step with the lowest top-1 validation error, and that error from 0 to 1.
 
     Args:
-      path: of metrics.jsonl. The result is None if it holds no validation.
+      path: of metrics.jsonl. The result is None if it is missing or holds no validation.
+
+    Raises:
+      UserError: the file cannot be read.
     """
     if not path.exists():
         return None
@@ -84,7 +90,7 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Hides in TensorBoard what an earlier run wrote after `step`."""
+        """Makes the folder; TensorBoard will hide what an earlier run wrote after `step`."""
         folder.mkdir(exist_ok=True)
         self._folder, self._hidden_from = folder, step + 1
         self._file: EventsWriter | None = None
@@ -105,7 +111,9 @@ class Board:
             raise
 
     def _open(self) -> EventsWriter:
-        self._files += 1  # tensorboardX names a file by the second it was made in
+        # tensorboardX names a file by the second it was made in, so a second one in the same second
+        # would overwrite the first.
+        self._files += 1
         name = f".{os.getpid()}.{self._files}"
         file = EventsWriter(str(self._folder / "events"), name)
         if self._files == 1:
@@ -129,7 +137,7 @@ class Board:
 class Metrics:
     """The writer of metrics.jsonl and of TensorBoard's copy.
 
-    Lines that a full disk does not take are held until it does.
+    Lines that do not fit on a full disk are kept in memory until there is room.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The predictions that an evaluation leaves in its workdir: the likeliest classes of every picture.
 
-predictions.npz lies beside eval.json and holds its numbers, so that the two are known to belong
-together. It is read without pickle.
+predictions.npz lies beside eval.json and holds a copy of its numbers, which shows that the two
+files belong together. It is read without pickle.
 """
 
 import io
@@ -32,14 +32,14 @@ ARRAYS = (
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Every picture of an evaluated split, in its order, with its likeliest classes.
+    """The likeliest classes of every picture of an evaluated split, in the order of the split.
 
     Attributes:
       names: str [N], the pictures' names among the originals, or their positions in the split.
       labels: int32 [N], the true classes.
       classes: int32 [N, K], the likeliest classes, likeliest first; K is 5, or all classes.
-      probabilities: float32 [N, K], theirs.
-      label_probabilities: float32 [N], the true classes'.
+      probabilities: float32 [N, K], the probabilities of `classes`.
+      label_probabilities: float32 [N], the probability of each picture's true class.
       class_names: str [classes].
       numbers: the content of eval.json.
       data: the settings `config.data` that open the data set.
@@ -63,13 +63,17 @@ class Predictions:
 
 
 def split_of(numbers: Mapping[str, Any]) -> str:
-    """Returns the split that the content of eval.json is of: its keys are split/loss and so on."""
+    """Returns the name of the evaluated split from the content of eval.json.
+
+    Its keys are such as test/loss. Raises StopIteration if there is none of this form.
+    """
     return next(key.partition("/")[0] for key in numbers if "/" in key)
 
 
 def open_split(predictions: Predictions) -> Split:
     """Opens the split that was evaluated; raises UserError if it is gone or has changed."""
     dataset = open_dataset(ConfigDict(dict(predictions.data)))
+    # The predictions belong to pictures by their position, so these have to be the same pictures.
     if dataset.checksum != predictions.checksum:
         raise UserError("the data set has changed since the evaluation; evaluate the run again")
     return dataset.splits[split_of(predictions.numbers)]

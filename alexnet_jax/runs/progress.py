@@ -31,8 +31,8 @@ def with_progress(
     """Yields the batches, and shows how many of the images are done.
 
     Args:
-      batches: of batch_size images each but the last.
-      images: in all of them.
+      batches: any objects; the last one may stand for fewer images.
+      images: number in all batches.
       batch_size: images in a batch.
       title: of the bar or line.
     """
@@ -47,6 +47,7 @@ def with_progress(
     ) as bar:
         for batch in batches:
             yield batch
+            # The caller has finished with the batch only when it asks for the next one.
             bar.update(min(batch_size, images - done))
             done = min(images, done + batch_size)
             if bar.disable and time.monotonic() - shown > SECONDS_BETWEEN_LINES:
@@ -77,7 +78,7 @@ class Reporter:
         Args:
           metrics: the files to write.
           config: of the run.
-          first_step: step that the training starts from.
+          first_step: step that the training starts from, 0 for a new one.
           seconds: of training before that.
           steps_per_epoch, total_steps: numbers of batches.
           lag: 1 for a GPU; 0 for a CPU, whose step is done when it returns.
@@ -97,9 +98,9 @@ class Reporter:
         self._pending: tuple[int, Scalars] | None = None
         self._reached_at = -1
         self._first, self._before = first_step, seconds
-        self._started, self._shown = time.monotonic(), 0.0
+        self._started, self._shown = time.monotonic(), 0.0  # 0: the first line comes at once
         self._compiled = self._started  # when the first step was done
-        self._rate = math.nan
+        self._rate = math.nan  # not announced yet
         self._restart_speed()
 
     def push(self, step: int, scalars: Scalars) -> None:
@@ -112,16 +113,20 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the step that is held back, if any. Raises UserError if it is not finite."""
+        """Writes the step that is held back, if any.
+
+        Raises:
+          UserError: its loss or gradient norm is NaN or infinite.
+        """
         if self._pending is None:
             return
         (step, scalars), self._pending = self._pending, None
-        # One transfer for all of them: each would wait for the device by itself.
+        # One transfer for all scalars: float(x) on each would wait for the device every time.
         values = {name: float(x) for name, x in jax.device_get(scalars).items()}
         check_step(values, step, self._steps_per_epoch)
         self._images += values.pop("examples")
         if step % self._steps_per_epoch:
-            # Within an epoch they are of a part of its images.
+            # Within an epoch these two are averages over a part of its images.
             del values["epoch_loss"], values["epoch_top1_error"]
         elif values["epoch_top1_error"] <= self._train.stop_at_train_error:
             self._reached_at = step
@@ -143,13 +148,13 @@ class Reporter:
         return self._reached_at == step
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes and shows a validation."""
+        """Writes the values of a validation, such as val/loss, and prints them in a line."""
         self._write(step, values)
         self.say(
             f"validation at step {step}: top-1 error {100 * values['val/top1_error']:.2f} %, "
             f"top-5 {100 * values['val/top5_error']:.2f} %, loss {values['val/loss']:.3f}"
         )
-        self._restart_speed()
+        self._restart_speed()  # the time of a validation is none of the training's
 
     def sync(self) -> float:
         """Flushes all that was written to the disk; returns the seconds of training so far."""
@@ -158,7 +163,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._bar.clear()
+        self._bar.clear()  # otherwise the text would overwrite a part of the bar
         print(text, flush=True)
 
     @property
@@ -171,6 +176,7 @@ class Reporter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._bar.close()
+        # After an error, a second one from these files would hide it.
         if kind is None:
             self._metrics.sync()
         self._metrics.close()
@@ -178,6 +184,7 @@ class Reporter:
             raise UserError(full_disk.advice("the last lines of metrics.jsonl are not written"))
 
     def _is_logged(self, step: int) -> bool:
+        # The end of an epoch has the epoch's averages, and the last step the final ones.
         last = step == self._total or step % self._steps_per_epoch == 0
         return last or step % self._train.log_every_steps == 0
 

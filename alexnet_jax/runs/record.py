@@ -1,7 +1,7 @@
 """Facts of a run that lie beside each of its checkpoints, and their one comparison.
 
-They say which data and random numbers the parameters belong to. Training, evaluation, `init_from`
-and `predict` compare them with what they are about to use.
+The facts are the data set and the random generator that the parameters belong to. Training,
+evaluation, `init_from` and `predict` compare them with those that they are about to use.
 """
 
 import json
@@ -18,7 +18,7 @@ from alexnet_jax.parallel import Devices
 from alexnet_jax.runs.workdir import find_good, step_folder, workdir_of
 
 FILE = "run.json"  # in the folder of a step
-VERSION = 2  # 1 was no file of its own and had no class names
+VERSION = 2  # version 1 was no file of its own and had no class names
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RunRecord:
 
     Attributes:
       seconds: of training so far, over all restarts.
-      random_generator: the implementation that jax.random.key used.
+      random_generator: name of the implementation that jax.random.key used.
       data: the data set; None for weights that were converted.
     """
 
@@ -62,7 +62,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def record_in(folder: Path) -> RunRecord:
-    """Reads the record in the folder of a step; raises UserError for another version's."""
+    """Reads the record in the folder of a step; raises UserError if its version is another."""
     file = folder / FILE
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if values.get("version") != VERSION:
@@ -72,6 +72,7 @@ def record_in(folder: Path) -> RunRecord:
         )
     data = values["data"]
     if data is not None:
+        # JSON has no tuples, and a list would not equal the tuple of an opened data set.
         data = DataFacts(**{**data, "class_names": tuple(data["class_names"])})
     return RunRecord(values["seconds"], values["random_generator"], data)
 
@@ -96,7 +97,7 @@ def facts_of(dataset: Dataset) -> DataFacts:
 def random_generator() -> str:
     """Returns the name of the implementation that jax.random.key uses."""
     name = str(jax.config.jax_default_prng_impl)
-    # The same generator draws other numbers in its two forms, of which jax has changed the default.
+    # Threefry has two forms with different numbers, and jax has changed which one is the default.
     if name == "threefry2x32" and not jax.config.jax_threefry_partitionable:
         name += ", not partitionable"
     offset = jax.config.jax_random_seed_offset  # jax adds it to every seed
@@ -119,7 +120,13 @@ def check_agreement(devices: Devices, config: ConfigDict, facts: DataFacts) -> N
 
 
 def data_difference(recorded: DataFacts, found: DataFacts, *names: str) -> str:
-    """Returns the first of the named facts in which two data sets differ; empty without one."""
+    """Returns a phrase on the first of the named facts that differs; "" if all are equal.
+
+    Args:
+      recorded: of the data set that a run began with.
+      found: of the data set that was opened now.
+      *names: attributes of DataFacts, in the order in which they are compared.
+    """
     for name in names:
         ours, theirs = getattr(found, name), getattr(recorded, name)
         if ours == theirs or not theirs:  # an exported folder records only a part
@@ -140,7 +147,13 @@ def _class_difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
 
 
 def check_resumable(record: RunRecord, facts: DataFacts) -> None:
-    """Raises UserError unless a run can go on, to the bit, with these data and random numbers."""
+    """Raises UserError unless a resumed run would see the same data and random numbers.
+
+    Args:
+      record: of the checkpoint that is resumed; without data facts, as of converted weights, only
+        the random generator is compared.
+      facts: of the opened data set.
+    """
     generator = random_generator()
     if record.random_generator != generator:
         raise UserError(
@@ -150,6 +163,7 @@ def check_resumable(record: RunRecord, facts: DataFacts) -> None:
         )
     if record.data is None:
         return
+    # Only the first difference is reported: the checksum is last, because it explains least.
     names = ("name", "image_size", "class_names", "sizes", "checksum")
     difference = data_difference(record.data, facts, *names)
     if difference:

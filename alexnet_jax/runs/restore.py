@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to a model that can be applied."""
+"""The restoring of a checkpoint as a model that can be applied."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from alexnet_jax.runs.workdir import check_restorable, read_config
 
 
 def abstract_params(model: AlexNet, devices: Devices) -> Any:
-    """Returns shapes, dtypes and shardings of the model's parameters."""
+    """Returns the model's parameters as abstract arrays: shapes, dtypes and shardings."""
 
     def params() -> Any:
+        # Any batch size will do: no parameter's shape depends on it.
         images = jnp.zeros((1, model.net.crop, model.net.crop, 3))
         # Traced for its shapes and never run.
         return model.init(jax.random.key(0), images)["params"]

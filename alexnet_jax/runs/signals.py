@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request that the training loop sees between two steps."""
+"""SIGTERM and SIGINT, kept as a request that the training loop reads between two steps."""
 
 import os
 import signal
@@ -12,20 +12,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-    """The end of work that a signal interrupted and that can be done again later."""
+    """The interruption by a signal of work that can be done again later, such as a validation."""
 
 
 class Stop:
     """The first signal that arrived; a SIGINT after it ends the program at once.
 
-    Python runs its handlers only between two steps of the interpreter, and compiling a net is one
-    step of a minute. So a thread reads the signals from a pipe as they arrive.
+    The main thread runs Python's signal handlers only between two bytecodes, and the compilation of
+    a net is a single call of up to a minute. So a thread reads the signals from a pipe on arrival.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         reading, writing = os.pipe()
-        # Python insists on it: a handler must never wait for a full pipe.
+        # set_wakeup_fd requires it: a signal handler must never wait for a full pipe.
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing)
         for number in SIGNALS:
@@ -34,6 +34,7 @@ class Stop:
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        # The first signal stays: it decides the exit code.
         self.signal = self.signal or number
         # The second Ctrl-C ends the process even where our thread cannot run.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

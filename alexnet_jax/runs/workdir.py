@@ -1,4 +1,4 @@
-"""A run's files in its workdir: the config and the checkpoints, and which of them are intact.
+"""A run's files in its workdir: its config, and its checkpoints, intact and damaged.
 
     DIR/config.json
     DIR/checkpoints/<step>/            complete, on the disk, with checksums of its files
@@ -39,7 +39,8 @@ def locate(path: Path) -> tuple[Path, int | None]:
 
 
 def check_encoding(path: Path) -> None:
-    """Raises UserError unless the absolute path is UTF-8: checkpoints cannot lie anywhere else."""
+    """Raises UserError unless the absolute path is UTF-8: orbax can save in no other folder."""
+    # Absolute, because a folder above the working directory may have such a name.
     place = str(path.absolute())
     if not is_utf8(place):
         raise UserError(f"the path {place!a} is not UTF-8; rename the folder")
@@ -71,7 +72,7 @@ def _entries(workdir: Path) -> Iterator[Path]:
 
 
 def newest_good(workdir: Path) -> tuple[int, list[str]]:
-    """Returns the newest intact step, and a line on the damage of every newer one.
+    """Returns the newest intact step of a workdir, and a line on the damage of every newer one.
 
     Raises:
       UserError: there is no intact step; the message names the damage of each.
@@ -152,13 +153,13 @@ def bring_back(workdir: Path) -> None:
 
 
 def unfinished(workdir: Path) -> list[str]:
-    """Returns the names of what killed saves have left behind."""
+    """Returns the names of the folders that interrupted saves have left behind."""
     return sorted(x.name for x in _entries(workdir) if ".saving" in x.name)
 
 
 def discard(workdir: Path, step: int) -> None:
     """Removes the files of a failed save, also those that its threads are still writing."""
-    # Threads of orbax may create files after the first rmtree: again, for two seconds at most.
+    # Threads of orbax may create files after the first rmtree, so it is repeated for two seconds.
     for _ in range(20):
         drafts = list(workdir.glob(f"{FOLDER}/{step}.saving*"))
         if not drafts:
@@ -174,12 +175,12 @@ def commit(workdir: Path, step: int, error: float | None, keep: int) -> None:
     Args:
       workdir: of the run.
       step: of the draft.
-      error: of the validation at this step; None without one.
+      error: top-1 validation error at this step, from 0 to 1; None without a validation.
       keep: number of newest steps that stay; the best stays as well.
     """
     draft = draft_folder(workdir, step)
     write_text(draft / VALIDATION, json.dumps({"step": step, ERROR: error}) + "\n")
-    checksums.seal(draft)
+    checksums.seal(draft)  # last, so that it covers every file of the draft
     _retire(workdir, step)
     # A rename onto a folder with files fails, so the older copy was renamed first; a kill between
     # the two is what `bring_back` mends.
@@ -210,6 +211,7 @@ def _tidy(workdir: Path, keep: int) -> None:
         number, _, ending = entry.name.partition(".")
         # Only names that this program gives: a user's own folder stays.
         ours = ending in ("bad", "old") or ending.startswith("saving")
+        # A newer draft may be under way, and a newer .bad has no intact successor yet.
         if ours and number.isdigit() and int(number) <= saved[-1]:
             shutil.rmtree(entry, ignore_errors=True)
 
@@ -221,13 +223,13 @@ def _validation_error(workdir: Path, step: int) -> float:
         ]
     except (OSError, ValueError, TypeError, KeyError):
         return math.inf  # a damaged step is not the best
-    return math.inf if error is None else error
+    return math.inf if error is None else error  # None: saved without a validation
 
 
 def read_config(path: Path) -> ConfigDict:
     """Reads the resolved config of the run that a checkpoint belongs to; lists become tuples.
 
-    Settings that were added after the run began have the values that it ran with.
+    Settings that did not exist when the run began get the value that leaves it unchanged.
 
     Raises:
       UserError: it cannot be read.
@@ -239,7 +241,7 @@ def read_config(path: Path) -> ConfigDict:
             raise ValueError("it has no data and no model")
         # JSON has no tuples, and a list would differ from the config's tuple.
         return ConfigDict(_tuples(with_added(values)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # the last: nested too deeply
         raise UserError(
             f"{file} cannot be read ({error}); bring it back, or train in another --workdir"
         ) from error

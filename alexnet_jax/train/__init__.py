@@ -1,1 +1,1 @@
-"""Training: a run's parts assembled once, the step and its loss, and the loop."""
+"""Training: the session with the parts of a run, the step and its loss, and the loop."""

@@ -1,4 +1,4 @@
-"""The training loop, its preparation, and the work between two steps."""
+"""The training loop: its preparation, its order of work, and the saving of its state."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.parallel import is_lead_process, reporting_folder
-from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.finite import check_state
@@ -19,18 +18,24 @@ from alexnet_jax.runs.record import RunRecord, check_agreement, facts_of
 from alexnet_jax.runs.signals import Stop, Stopped
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.train.session import Session, open_session
-from alexnet_jax.train.start import restore_or_init
+from alexnet_jax.train.start import print_start, restore_or_init
 from alexnet_jax.train.step import TrainState, swap_average
 from alexnet_jax.train.validate import is_validated, make_validate, make_validation
 
 
 def epoch_error(state: TrainState) -> float:
-    """Returns the top-1 training error of the epoch so far; 0 before its first step."""
+    """Returns the top-1 training error, a fraction, of the epoch so far; 0 before its first step.
+
+    It waits for the step that computes the state.
+    """
     return float(state.sums["errors"]) / max(1.0, float(state.sums["examples"]))
 
 
 def is_finished(config: ConfigDict, calendar: Calendar, state: TrainState) -> bool:
-    """True if a restored state is the end of the training that the config describes."""
+    """True if a restored state is the end of the training that the config describes.
+
+    The end is the last step, or the end of an epoch at the training error to stop at.
+    """
     step = int(state.step)
     reached = calendar.is_epoch_end(step) and epoch_error(state) <= config.train.stop_at_train_error
     return step >= calendar.total_steps or (config.train.stop_at_train_error > 0 and reached)
@@ -44,19 +49,32 @@ def save(
     record: RunRecord,
     error: float | None,
 ) -> None:
-    """Saves a finite state once metrics.jsonl is on the disk up to its step."""
-    # A step's loss is that of the parameters before it: its own update may still not be finite.
+    """Saves a finite state once metrics.jsonl is on the disk up to its step.
+
+    Args:
+      session: of the run; its mean image is saved with the state.
+      checkpoints, reporter: of the run.
+      state: to save; its parameters are swapped with their average (`swap_average`).
+      record: of the run so far.
+      error: top-1 validation error at this step; None if it was not validated.
+
+    Raises:
+      UserError: the state is not finite, or the disk is full.
+    """
+    # A step's loss is that of the parameters before the step: a finite loss does not show that the
+    # update was finite.
     check_state(int(state.step), (state.params, state.opt_state))
     record = replace(record, seconds=reporter.sync())
-    # Otherwise a run resumed from this step would lack the held lines for good.
+    # On a full disk, lines of metrics.jsonl wait in memory. If this step were saved and the run
+    # resumed from it, those lines would never be written.
     if not reporter.behind:
-        # The mean belongs to the parameters: without it they see other inputs.
+        # The mean belongs to the parameters: with another mean, the net sees other inputs.
         mean = np.asarray(session.stats.mean)
         checkpoints.save(int(state.step), swap_average(state), mean, record, error)
 
 
 def make_calendar(session: Session) -> Calendar:
-    """Returns the run's calendar."""
+    """Returns the calendar of the run: its length, and the steps that are validated and saved."""
     config = session.config
     return Calendar(
         steps_per_epoch=session.steps_per_epoch,
@@ -80,30 +98,25 @@ def open_reporter(
         seconds=record.seconds,
         steps_per_epoch=session.steps_per_epoch,
         total_steps=session.total_steps,
+        # A GPU computes a step while the host reports the one before. A CPU has no such overlap.
         lag=0 if session.devices.is_cpu else 1,
     )
 
 
-def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
-    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
-    net, step = session.model.net, int(state.step)
-    lines = [
-        *device_lines(session.devices),
-        net_line(session.config.model.name, net, state.params),
-        data_line(dataset),
-    ]
-    if step:
-        lines.append(f"resumed from step {step} of {session.total_steps}")
-    if step < session.total_steps:
-        lines.append("compiling the training step")
-    print(*lines, sep="\n", flush=True)
-
-
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
-    """Trains until the end, or until a signal; saves that state and returns its step.
+    """Trains until the end, or until a signal; saves the last state and returns its step.
 
-    A checkpoint is saved before the next batch is taken, so that its step is the place in the data.
-    Nothing is written before the state is restored or made.
+    A checkpoint is saved before the next batch is taken, so that its step is also the number of the
+    batch to go on with. Nothing is written before the state is restored or made.
+
+    Args:
+      config: resolved and checked.
+      dataset: with its splits 'train' and, unless data.val_fraction is 0, 'val'.
+      workdir: of the run.
+      stop: has noted the signals that arrived.
+
+    Raises:
+      UserError: a checkpoint does not fit, the state is no longer finite, or the disk is full.
     """
     session = open_session(config, dataset)
     check_agreement(session.devices, config, facts_of(dataset))
@@ -124,6 +137,8 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
         with open_reporter(session, workdir, state, record) as reporter:
             validate = make_validate(config, calendar, validation, reporter)
             signal = session.devices.max_over_processes(stop.signal_number)
+            # Metrics, validation, checkpoint, end, next step. So a checkpoint has the metrics up to
+            # its step and its validation, and the last state is saved before the run ends.
             while True:
                 # A background save that failed ends the run at the next step, not at the next save.
                 checkpoints.poll()
@@ -147,6 +162,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
                 if due.end:
                     return step
                 batch = next(batches)
+                # Dispatched before the step, so that reading it does not wait for the step.
                 signal = session.devices.max_over_processes(stop.signal_number)
                 state, scalars = train_step(state, batch)
                 step += 1

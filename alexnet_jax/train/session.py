@@ -1,6 +1,6 @@
-"""A run's parts, assembled once: net, devices, compiled step, initial state, input statistics.
+"""The parts of a run, assembled once: net, devices, step, initial state, input statistics.
 
-Training, the benchmark, the plan and the tests all take them from a Session.
+Training, the benchmark, the plan and the tests all take these parts from a `Session`.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,8 +32,8 @@ class Session:
 
     Attributes:
       config: resolved.
-      model: the net, as on a single device.
-      devices: its devices and the layout on them.
+      model: the net on a single device.
+      devices: the run's devices, with the layout of the work.
       stats: the input statistics, replicated on the devices.
       steps_per_epoch, total_steps: numbers of batches.
       initial_state: makes the state at step 0; `.eval_shape()` gives its shapes and shardings.
@@ -53,17 +53,20 @@ class Session:
         """Returns the session with another mean to subtract from the pixels.
 
         Args:
-          mean: float32 [crop, crop, 3] or [3], 0–255. If it is of another crop, its mean over all
-            places is taken.
+          mean: float32 [crop, crop, 3] or [3], 0–255. A mean image of another crop is replaced by
+            its mean colour.
         """
         if mean.ndim == 3 and mean.shape != self.stats.mean.shape:
             mean = mean.mean(axis=(0, 1))  # one colour fits every crop
         return replace(self, stats=self.stats._replace(mean=self.devices.replicate(mean)))
 
     def make_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
-        """Returns the step with these statistics. It donates the memory of its argument state."""
-        # The statistics are an argument: as constants they would be in the compiled program, and
-        # every data set would compile, and cache, its own.
+        """Returns the function (state, batch) → (state, scalars).
+
+        The old state's memory is donated to the new one, so the old state cannot be used again.
+        """
+        # The statistics are an argument of the compiled step. As constants they would be part of
+        # the program, and each data set would compile, and cache, a program of its own.
         run = self.devices.one_at_a_time(self.compiled_step)
         return lambda state, batch: run(state, batch, self.stats)
 
@@ -93,21 +96,19 @@ class Session:
 def open_session(config: ConfigDict, dataset: Dataset) -> Session:
     """Assembles the run that the config describes on this data set."""
     devices = make_devices(layout_of(config.parallel))
-    # On the devices once: a step would otherwise send the mean image again.
+    # Placed on the devices once: otherwise every step would send the mean image to them again.
     stats = devices.replicate(input_stats(config.data, dataset))
     return _assemble(config, devices, stats, *lengths(config, len(dataset.splits["train"])))
 
 
 def abstract_session(config: ConfigDict) -> Session:
-    """Assembles a run that is only lowered: no data is read, and its statistics are shapes.
-
-    The lengths of the schedule are arbitrary; they change no shape.
-    """
+    """Assembles a run for `Session.lower` only: no data is read, and the statistics are shapes."""
     devices = make_devices(layout_of(config.parallel))
     crop = config.data.crop_size
     mean = (crop, crop, 3) if config.data.input_mean is None else (3,)  # as in input_stats
     shapes = (mean, (3,), (3, 3))
     stats = InputStats(*(_abstract(devices, shape, "float32", REPLICATED) for shape in shapes))
+    # Arbitrary lengths: they are constants of the learning-rate schedule, and change no shape.
     return _assemble(config, devices, stats, steps_per_epoch=1000, total_steps=10_000)
 
 
@@ -133,9 +134,9 @@ def _assemble(
 
 
 def lengths(config: ConfigDict, images: int) -> tuple[int, int]:
-    """Returns the numbers of steps in an epoch of this many images and in the whole training."""
+    """Returns the numbers of steps in an epoch of `images` images and in the whole training."""
     epoch = steps_per_epoch(images, config.data.batch_size)
-    # At least one step: a small fraction of an epoch is rounded to none.
+    # At least one step: a small fraction of an epoch would round to none.
     return epoch, config.train.steps or max(1, round(config.train.epochs * epoch))
 
 

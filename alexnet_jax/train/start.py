@@ -1,4 +1,4 @@
-"""The state that a training starts from: a checkpoint, the parameters of another run, or random."""
+"""The state that a training starts from: a checkpoint, other parameters, or random ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.model import build_model
+from alexnet_jax.runs.announce import data_line, device_lines, net_line
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.record import (
     DataFacts,
@@ -35,8 +36,9 @@ def restore_or_init(
     2. the parameters of config.init_from, with a fresh optimizer,
     3. random parameters from config.seed.
 
-    The session is returned with the mean of that checkpoint, which its parameters are made for;
-    without one, as it is, with the mean of the data set.
+    In the first two cases the session is returned with the mean image of that checkpoint, because
+    the parameters were trained with it. In the third case it is returned unchanged, with the mean
+    image of the data set.
 
     Raises:
       UserError: a checkpoint does not fit the net, or the data set is not the run's.
@@ -46,7 +48,8 @@ def restore_or_init(
     if restored is not None:
         check_resumable(restored.record, facts)
         record = replace(restored.record, data=facts)
-        # A run that began with init_from has that checkpoint's mean, not its own data set's.
+        # A run that began with init_from has that checkpoint's mean, not that of its own data set.
+        # A checkpoint holds the average in the place of the parameters: swapped back to train on.
         return session.with_mean(restored.mean), swap_average(restored.state), record
     state, record = session.initial_state(), RunRecord(0.0, random_generator(), facts)
     if session.config.init_from:
@@ -56,9 +59,10 @@ def restore_or_init(
 
 
 def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tuple[Any, np.ndarray]:
-    """Returns the parameters and the mean of the checkpoint that config.init_from names.
+    """Returns the parameters and the mean image of the checkpoint that config.init_from names.
 
-    If it has another number of classes than the data, the classifier is that of `drawn`.
+    If the checkpoint has another number of classes than the data, the classifier is that of
+    `drawn`.
 
     Args:
       session: of the run.
@@ -68,13 +72,14 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     Raises:
       UserError: the checkpoint is of another net.
     """
+    # Restored with the checkpoint's own number of classes, so that the shapes of fc8 fit.
     path, config = Path(session.config.init_from), ConfigDict(session.config)
     config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
     abstract = abstract_params(build_model(config), session.devices)
     restored = restore_params(path, abstract)
     print(f"starting from the parameters of {path}, step {restored.step}, and its input mean")
     trained_on = restored.record.data
-    # Only printed: other classes are what fine-tuning is for, but a mix-up should be seen.
+    # Printed, not refused: fine-tuning is for other classes, but a mix-up should be noticed.
     difference = trained_on and data_difference(trained_on, facts, "class_names")
     if difference:
         print(
@@ -86,3 +91,18 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
     classifier = session.model.net.layers[-1].name
     print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")
     return {**restored.params, classifier: drawn[classifier]}, restored.mean
+
+
+def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
+    """Prints what the training starts with: devices, net, data, and the step if it is resumed."""
+    net, step = session.model.net, int(state.step)
+    lines = [
+        *device_lines(session.devices),
+        net_line(session.config.model.name, net, state.params),
+        data_line(dataset),
+    ]
+    if step:
+        lines.append(f"resumed from step {step} of {session.total_steps}")
+    if step < session.total_steps:
+        lines.append("compiling the training step")
+    print(*lines, sep="\n", flush=True)

@@ -1,4 +1,4 @@
-"""The training state and the training step, a pure function from one state to the next."""
+"""The training state, and the training step: a pure function from one state to the next."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,9 +33,9 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: int32, batches trained on.
-      params: float32, {layer: {"kernel", "bias"}}, with the running averages of BatchNorm.
+      params: float32, {layer: {"kernel", "bias"}}; of BatchNorm also the running averages.
       average: moving average of the parameters, used in evaluation; None if train.ema_decay is 0.
-      opt_state: the optimizer's, of the parameters' shapes.
+      opt_state: `MomentumState`, with a velocity for each parameter that gradients move.
       plateau: state of the plateau schedule.
       sums: float32 sums over this epoch's images so far: loss, errors, examples.
       validated_step: int32, the step last validated; −1 before the first time.
@@ -55,7 +55,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
     net, optimizer = model.net, make_optimizer(config.optim, model.net, model.layout)
 
     def initial_state() -> TrainState:
-        # Only shapes of parameters depend on it, and XLA removes the forward pass.
+        # Only the parameters are used, so XLA removes the forward pass on these images.
         images = jnp.zeros((1, net.crop, net.crop, 3))
         params = model.init(jax.random.key(config.seed), images)["params"]
         return TrainState(
@@ -64,7 +64,7 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
             # A copy: the step donates its state, and no buffer can be donated twice.
             average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
             opt_state=optimizer.init(without_statistics(params)),
-            # optax wants parameters, of which this transform reads nothing but a dtype.
+            # `init` takes parameters, but this transform reads only their dtype.
             plateau=plateau(config.optim).init(jnp.float32(0)),
             # float32 counts exactly up to 2²⁴ images, thirteen times an epoch of ImageNet.
             sums={name: jnp.float32(0) for name in ("loss", "errors", "examples")},
@@ -75,21 +75,22 @@ def make_initial_state(config: ConfigDict, model: AlexNet) -> Callable[[], Train
 
 
 def evaluated_params(state: TrainState) -> Any:
-    """Returns the parameters to evaluate: the moving average, or without one the last ones."""
+    """Returns the parameters to evaluate: the moving average, or without one the newest."""
     return state.params if state.average is None else state.average
 
 
 def with_params(state: TrainState, params: Any) -> TrainState:
-    """Returns the state with other parameters, which are also the average so far."""
-    average = None if state.average is None else jax.tree.map(jnp.copy, params)  # donated too
+    """Returns the state with other parameters, from which the moving average starts too."""
+    # A copy: both are donated, and no buffer can be donated twice.
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, average=average)
 
 
 def swap_average(state: TrainState) -> TrainState:
-    """Exchanges the parameters and their moving average; without one the state stays as it is.
+    """Returns the state with parameters and moving average exchanged; unchanged without average.
 
-    A checkpoint holds the exchanged state, so that whoever reads only its `params` gets those that
-    were evaluated.
+    Checkpoints hold the exchanged state: a program that reads only their `params` then gets the
+    parameters that were evaluated.
     """
     return state.replace(
         params=evaluated_params(state), average=None if state.average is None else state.params
@@ -99,9 +100,10 @@ def swap_average(state: TrainState) -> TrainState:
 def computed_after(known: Any, x: jax.Array) -> jax.Array:
     """Returns x unchanged, but makes XLA compute the float arrays `known` first.
 
-    A NaN in them becomes a NaN in x. An optimization_barrier would be plainer, but XLA drops it on
-    a CPU before it orders the work.
+    A NaN in the first elements of `known` becomes a NaN in x.
     """
+    # A data dependency that XLA cannot simplify away. An optimization_barrier would be plainer, but
+    # on a CPU XLA drops it before it orders the work.
     first = sum(leaf.ravel()[0] for leaf in jax.tree.leaves(known))
     return jnp.where(jnp.isnan(first), first, x)
 
@@ -109,12 +111,18 @@ def computed_after(known: Any, x: jax.Array) -> jax.Array:
 def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[Any, Any, Any]]:
     """Returns the function (params, images, batch, key) → (sums, moments, gradients).
 
-    `sums` are (loss, errors, examples): the mean loss over the batch's real images, and the numbers
-    of misclassified and of all real images. They, the gradients and the moments (see `make_loss`)
-    are of the whole batch, on every device. `params` and gradients are without running averages.
+    params: this device's, without running averages.
+    images: float32 [n, crop, crop, 3], this device's, augmented.
+    batch: this device's rows of the labels and of the mask.
+    key: decides which units are dropped.
 
-    The batch is worked through in train.accumulate_steps parts, one after the other. They are
-    unrolled: on a CPU, XLA's convolutions are eight times slower in a loop (jax issue 12868).
+    sums: (loss, errors, examples), each float32 []: the mean loss over the real images, the number
+      of misclassified ones, and the number of all of them.
+    moments: as in `make_loss`.
+    gradients: float32, of the shapes of params.
+
+    The results are those of the whole batch, on every device. The batch is computed in
+    train.accumulate_steps parts, one after the other.
     """
     parts, layout = config.train.accumulate_steps, model.layout
     own_params = partial(per_device_params, net=model.net, layout=layout)
@@ -128,16 +136,18 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
         count = parallel.psum_batch(real.sum(), layout)
         indices = parallel.example_indices(len(images), layout)
 
-        def part_of(images: jax.Array, part: parallel.Part) -> Part:
-            own = (parallel.part_rows(x, part) for x in (images, indices, batch["mask"]))
-            rows = (parallel.part_rows(x, part, shares) for x in (labels, real))
+        def part_of(images: jax.Array, index: parallel.PartIndex) -> Part:
+            own = (parallel.part_rows(x, index) for x in (images, indices, batch["mask"]))
+            rows = (parallel.part_rows(x, index, shares) for x in (labels, real))
             return Part(*own, *rows)
 
         # The gradients of all parts are summed on the device first, then over the devices once.
         copies, sum_over_devices = jax.vjp(own_params, params)
         sums = gradients_of(copies, part_of(images, (0, parts)), count, key)
+        # Unrolled: in a loop of XLA its convolutions are eight times slower on a CPU (jax issue
+        # 12868).
         for i in range(1, parts):
-            # One part after the other: otherwise XLA holds the activations of several at once.
+            # The parts have to wait for each other: XLA would hold the activations of several.
             part = part_of(computed_after(sums, images), (i, parts))
             sums = jax.tree.map(jnp.add, sums, gradients_of(copies, part, count, key))
         (loss, (errors, moments)), grads = sums
@@ -148,11 +158,13 @@ def make_gradients(config: ConfigDict, model: AlexNet) -> Callable[..., tuple[An
 
 
 def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
-    """Returns the learned parameters and the running averages of batch normalisation.
+    """Returns the learned parameters with the new running averages of batch normalisation.
+
+    An average a becomes decay · a + (1 − decay) · moment.
 
     Args:
-      learned: new parameters, without averages.
-      params: the old ones with the averages so far, a ← decay · a + (1 − decay) · moment.
+      learned: the new parameters, without running averages.
+      params: the old parameters, with the old running averages.
       moments: {layer: {"mean", "variance"}} of the batch.
       net: its layers hold the decays.
     """
@@ -165,8 +177,14 @@ def with_statistics(learned: Any, params: Any, moments: Any, net: Net) -> Any:
 
 
 def epoch_sums(state: TrainState, new: Scalars, steps_per_epoch: int) -> Scalars:
-    """Returns the sums over the images of the epoch so far, those of this step included."""
-    # Reset in the step itself: no host has to interfere at the end of an epoch.
+    """Returns the sums over the images of the epoch so far, including those of this step.
+
+    Args:
+      state: before the step.
+      new: the sums over this step's images, float32 [].
+      steps_per_epoch: number of batches in an epoch.
+    """
+    # Reset inside the step, so that the host does not have to change the state between epochs.
     first = state.step % steps_per_epoch == 0
     return {name: jnp.where(first, 0, state.sums[name]) + new[name] for name in new}
 
@@ -174,12 +192,17 @@ def epoch_sums(state: TrainState, new: Scalars, steps_per_epoch: int) -> Scalars
 def make_train_step(
     config: ConfigDict, model: AlexNet, steps_per_epoch: int, total_steps: int
 ) -> Step:
-    """Returns one step: augment, forward, backward, update. Pure; jit it and donate the state.
+    """Returns the training step, a pure function: augment, forward, backward, update.
 
-    A batch holds uint8 images [B, S, S, 3], int32 labels [B] and a float32 mask [B], 0 for
-    padding. All randomness is a function of (config.seed, step, layer, place in the batch). With a
-    model on several devices (`on_devices`) the step is what one of them computes, with its part of
-    the state and of the batch.
+    A batch holds `image` uint8 [B, S, S, 3], `label` int32 [B] and `mask` float32 [B], 0 for
+    padding. All randomness is a function of (config.seed, step, layer, position in the batch).
+    With a model on several devices (`on_devices`) the step is that of one device, with its shards
+    of the state and of the batch.
+
+    Args:
+      config: resolved.
+      model: the net on one device of the layout.
+      steps_per_epoch, total_steps: numbers of batches, for the schedules.
     """
     layout = model.layout
     optimizer = make_optimizer(config.optim, model.net, layout)
@@ -189,15 +212,15 @@ def make_train_step(
     colour_at = colour_scale(config.data, steps_per_epoch)
 
     def step(state: TrainState, batch: Batch, stats: InputStats) -> tuple[TrainState, Scalars]:
-        # No key is kept in the state: a resumed run draws what the uninterrupted one would have.
+        # The key follows from the step, so a resumed run draws what an uninterrupted one would.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = parallel.example_indices(len(batch["image"]), layout)
-        # Outside of the gradient: it is the same for every part, and nothing in it is learned.
+        # Outside of the gradients and of the parts, because nothing in it is learned.
         images = augment_batch(
             batch["image"], augment_key, examples, config.data, stats, colour_at(state.step)
         )
-        # Running averages have no gradient, so the optimizer has no velocity and no decay for them.
+        # The optimizer sees no running averages: they have no gradient, velocity or decay.
         learned = without_statistics(state.params)
         (loss, errors, count), moments, grads = gradients(learned, images, batch, dropout_key)
         rates = rates_at(state.step, state.plateau.scale)
@@ -207,7 +230,7 @@ def make_train_step(
         scalars = {
             "loss": loss,
             "top1_error": errors / count,
-            # The common rate of the weights: layers with rates of their own would need a line each.
+            # The weights' common rate: layers with rates of their own are not reported.
             "learning_rate": rate_at(state.step) * state.plateau.scale,
             "grad_norm": global_norm(grads, model.net, layout),
             "examples": count,
@@ -216,7 +239,7 @@ def make_train_step(
         }
         learned = optax.apply_updates(learned, updates)
         params = with_statistics(learned, state.params, moments, model.net)
-        # Of the running averages too, because what is evaluated has to belong together.
+        # With the running averages of BatchNorm, so that averaged weights have matching moments.
         average = moving_average(config.train.ema_decay, params, state.average, state.step)
         state = state.replace(step=state.step + 1, params=params, average=average)
         return state.replace(opt_state=opt_state, sums=sums), scalars
@@ -227,7 +250,7 @@ def make_train_step(
 def state_specs(config: ConfigDict, model: AlexNet, layout: Layout) -> TrainState:
     """Returns the partition specs of the state.
 
-    Velocities and averages lie as their parameters, all else is replicated.
+    Velocities and averages have the specs of their parameters. Everything else is replicated.
     """
     params = param_specs(model.net, layout)
     return TrainState(
@@ -244,7 +267,10 @@ def state_specs(config: ConfigDict, model: AlexNet, layout: Layout) -> TrainStat
 def compile_step(
     config: ConfigDict, model: AlexNet, devices: Devices, steps_per_epoch: int, total_steps: int
 ) -> Step:
-    """Returns the step on all devices, jitted; it donates the old state's memory to the new one."""
+    """Returns the step on all devices, jitted: (state, batch, stats) → (state, scalars).
+
+    The old state's memory is donated to the new one.
+    """
     per_device = on_devices(model, devices.layout)
     step = make_train_step(config, per_device, steps_per_epoch, total_steps)
     state, batch = state_specs(config, model, devices.layout), parallel.batch_spec(devices.layout)

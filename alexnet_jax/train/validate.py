@@ -1,4 +1,4 @@
-"""Validation while training: the held-out pictures, and what the schedule learns from them."""
+"""Validation during training: the error on held-out images, and its effect on the schedule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +26,9 @@ from alexnet_jax.train.step import TrainState, evaluated_params
 def make_validation(
     session: Session, dataset: Dataset, stop: Stop
 ) -> Callable[[Any], Evaluation] | None:
-    """Returns a function that evaluates parameters on the validation split; None without one.
+    """Returns a function that evaluates parameters on the split 'val'; None if there is no 'val'.
 
-    It raises Stopped if a signal asks the run to stop.
+    The function raises Stopped if a signal asks the run to stop.
     """
     if "val" not in dataset.splits:  # as with data.val_fraction=0
         return None
@@ -39,7 +39,9 @@ def make_validation(
         predict = make_predict(view_probabilities, params, session.stats, config.eval.views)
         batches = batches_on_devices(config, split, session.devices)
         batches = with_progress(batches, len(split), config.eval.batch_size, "validation")
-        if not is_distributed():  # several processes have to stop at the same place
+        # One process can stop between two batches. Several would have to agree on the batch, so
+        # they validate to the end.
+        if not is_distributed():
             batches = stop.until(batches)
         return evaluate([predict], batches, len(split), config.eval.views)
 
@@ -49,9 +51,10 @@ def make_validation(
 def make_after_validation(config: ConfigDict) -> Callable[[TrainState, float, bool], TrainState]:
     """Returns a function that records a validation in the state: (state, error, regular) → state.
 
-    A validation is regular if a training of any length makes it at this step. Only then does the
-    plateau schedule count the error, and perhaps lower the rate. The validation at the end of a
-    training does not count: a run that is continued later then equals an uninterrupted one.
+    A validation is regular if it is due at this step whatever the length of the training. Only the
+    error of a regular validation is passed to the plateau schedule, which may lower the rate. An
+    extra validation at the end of a training is not: so a run that is continued later equals an
+    uninterrupted one.
     """
     # Jitted: otherwise optax's lax.cond is recompiled, and cached, at every validation.
     update = jax.jit(plateau(config.optim).update)
@@ -72,10 +75,10 @@ def make_validate(
     validation: Callable[[Any], Evaluation] | None,
     reporter: Reporter,
 ) -> Callable[[TrainState], tuple[TrainState, float | None]]:
-    """Returns a function that validates a state, unless it is validated already.
+    """Returns a function that validates a state, unless the state is validated already.
 
     The function reports the result. It returns the state, marked as validated, and the top-1
-    error, or None if nothing was evaluated. It raises Stopped as `validation` does.
+    error as a fraction, or None if nothing was evaluated. It raises Stopped as `validation` does.
     """
     after_validation = make_after_validation(config)
 

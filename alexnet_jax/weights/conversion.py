@@ -1,4 +1,4 @@
-"""The config and the report of a conversion: how the net reads the file, and what differs."""
+"""The config and the report of a conversion from another program's weight file."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -22,12 +22,13 @@ def fill_config(
     model: str,
     arrays: Arrays,
 ) -> Net:
-    """Sets the net and the input of the file in a config, and returns the net it then describes.
+    """Sets the net and the input of the file in a config, and returns the net of that config.
 
     Args:
       config: of any run; changed in place.
       overrides: keys such as data.crop_size that stay as they are.
-      layout, model: of the file.
+      layout: of the file.
+      model: name of the net in NETS.
       arrays: of the file, under the layout's names; they give the width and the classes.
 
     Raises:
@@ -35,6 +36,7 @@ def fill_config(
     """
     published = NETS[model]
     *_, classifier = weighted_layers(published)
+    # A file without a classifier is a start for fine-tuning: the config has the number of classes.
     classes = matching.units(layout, classifier, arrays) or config.model.num_classes
     settings = {
         "data.crop_size": published.crop,
@@ -67,13 +69,23 @@ def fitting_width(config: ConfigDict, widths: Sequence[float]) -> float:
             return width
         except UserError:
             continue
-    return 1.0
+    return 1.0  # `match` then names the layers that do not fit
 
 
 def report(
     config: ConfigDict, layout: WeightLayout, found: matching.Match, params: Params
 ) -> Iterator[str]:
-    """Yields lines on the net's input, on what is not as in the file, and on untrained weights."""
+    """Yields lines for the user on a conversion.
+
+    They say how pixels become the net's input, in which settings the net departs from the file's
+    own, which layers are drawn at random, which arrays are unused, and if weights look untrained.
+
+    Args:
+      config: as `fill_config` leaves it.
+      layout: of the file.
+      found: arrays that the net takes from the file.
+      params: made of these arrays.
+    """
     data, native = config.data, layout.nets[0]
     mean, scale = (
         ", ".join(f"{x:.6g}" for x in values) for values in (data.input_mean, data.input_scale)

@@ -4,12 +4,12 @@ from dataclasses import fields
 
 from alexnet_jax.nets.spec import Exchange, Layer, Net
 
-# Fields that decide how a layer starts or learns, or that its weights' shapes show.
+# Fields that only decide how a layer starts or learns, or that the shapes of its weights fix.
 NOT_COMPUTED = ("name", "features", "std", "bias", "rate", "weight_decay")
 
 
 def differences(net: Net, other: Net) -> list[str]:
-    """Returns the settings in which `net` departs from `other`, for a person.
+    """Returns the settings in which `net` departs from `other`, each as a phrase for the user.
 
     Layers are compared by name; layers with the same departures share an entry.
     """
@@ -18,6 +18,7 @@ def differences(net: Net, other: Net) -> list[str]:
     grouped: dict[str, list[str]] = {}
     for name in common:
         grouped.setdefault(", ".join(_changes(ours[name], theirs[name])), []).append(name)
+    # Layers without departures share the empty text.
     found = [f"{', '.join(names)}: {text}" for text, names in grouped.items() if text]
     if net.crop != other.crop:
         found.insert(0, f"crop={net.crop} instead of {other.crop}")

@@ -35,7 +35,7 @@ def hub_files(
 
     Args:
       trained: the net.
-      evaluation: the content of eval.json for this checkpoint; empty without.
+      evaluation: the content of eval.json for this checkpoint; {} if it was not evaluated.
       license_name: of the weights, an identifier that the hub knows, such as mit.
     """
     config: dict[str, Any] = {"library_name": "alexnet_jax", "model_type": "alexnet_jax"}
@@ -70,7 +70,7 @@ def load_hub(directory: Path) -> TrainedNet:
 
     config = read_config(directory)
     names = label_names(config)
-    for key in HUB_KEYS:  # of the hub, and no settings of the run
+    for key in HUB_KEYS:  # the hub reads these keys; they are no settings of the run
         if key in config:
             del config[key]
     net = resolve(config.model, config.data.crop_size)
@@ -90,6 +90,7 @@ def load_hub(directory: Path) -> TrainedNet:
 def label_names(config: ConfigDict) -> tuple[str, ...]:
     """Returns the class names in a hub's config.json, in the order of the outputs."""
     labels = config.id2label if "id2label" in config else {}
+    # The keys of JSON are strings and may stand in any order.
     return tuple(str(labels[str(i)]) for i in range(len(labels)) if str(i) in labels)
 
 

@@ -1,4 +1,4 @@
-"""Other programs' layouts of AlexNet's weights, and the way from them to ours and back.
+"""Other programs' layouts of AlexNet's weights, and the conversion between them and ours.
 
 Caffe and PyTorch keep a convolution's kernel as [out, in ÷ groups, rows, columns], a dense kernel
 as [out, in] and biases as [out]. Ours have a leading axis over the towers:
@@ -30,7 +30,7 @@ TORCHVISION_LAYERS = {
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Another program's array names, order of channels and input of its net.
+    """The names, order of channels and input normalisation of another program's weight files.
 
     Attributes:
       nets: names of our nets that compute what the program's own do; the first is the default.
@@ -69,7 +69,8 @@ LAYOUTS = {
         nets=("one_weird_trick",),
         kernel="{layer}.weight",
         bias="{layer}.bias",
-        # torchvision's documentation: pixels of 0–1, less a mean, divided by a deviation.
+        # torchvision's documentation states them for pixels of 0–1, so they are scaled to 0–255:
+        # (x ÷ 255 − mean) ÷ std = (x − 255 mean) ÷ (255 std).
         mean=(255 * 0.485, 255 * 0.456, 255 * 0.406),
         scale=(1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)),
         layers=TORCHVISION_LAYERS,
@@ -83,7 +84,7 @@ def weighted_shapes(net: Net) -> Iterator[LayerShape]:
 
 
 def unnamed_layers(layout: WeightLayout, net: Net) -> list[str]:
-    """Returns the layers that a file in this layout cannot hold; empty = it can hold the net.
+    """Returns the names of the layers that a file in this layout cannot hold; [] if it holds all.
 
     Neither program's net has batch normalisation, unshared convolutions, or dense layers that are
     divided into groups.
@@ -96,7 +97,7 @@ def unnamed_layers(layout: WeightLayout, net: Net) -> list[str]:
             or (divided and not isinstance(previous, Exchange))
             or (
                 isinstance(layer, Weighted)
-                and bool(layout.layers)
+                and bool(layout.layers)  # Caffe's file can hold a layer of any name
                 and layer.name not in layout.layers
             )
         )
@@ -109,6 +110,7 @@ def expected_shapes(layout: WeightLayout, net: Net) -> dict[str, tuple[int, ...]
     shapes = {}
     for shape in weighted_shapes(net):
         kernel, bias = layout.names(shape.layer.name)
+        # Ours is [towers, …window, in, out ÷ towers], theirs [out, in, …window].
         *window, maps, _ = shape.kernel[1:]
         shapes[kernel] = (shape.out[-1], maps, *window)
         shapes[bias] = (shape.out[-1],)
@@ -116,7 +118,13 @@ def expected_shapes(layout: WeightLayout, net: Net) -> dict[str, tuple[int, ...]
 
 
 def to_params(layout: WeightLayout, net: Net, arrays: Arrays) -> Params:
-    """Returns our parameters of every layer whose two arrays are given, in the expected shapes."""
+    """Returns our parameters of every layer whose kernel and bias are given.
+
+    Args:
+      layout: of the arrays.
+      net: resolved.
+      arrays: by the layout's names, in the shapes of `expected_shapes`.
+    """
     params, first = {}, next(weighted_shapes(net)).layer.name
     for shape in weighted_shapes(net):
         kernel_name, bias_name = layout.names(shape.layer.name)
@@ -124,7 +132,7 @@ def to_params(layout: WeightLayout, net: Net, arrays: Arrays) -> Params:
             continue
         kernel = arrays[kernel_name]
         if layout.bgr and shape.layer.name == first:
-            kernel = kernel[:, ::-1]
+            kernel = kernel[:, ::-1]  # only the first layer reads colours
         params[shape.layer.name] = {
             "kernel": _our_kernel(kernel, shape),
             "bias": np.ascontiguousarray(arrays[bias_name].reshape(shape.bias)),
@@ -161,7 +169,7 @@ def _our_kernel(kernel: np.ndarray, shape: LayerShape) -> np.ndarray:
 
 
 def channels_first(kernel: np.ndarray, shape: LayerShape) -> np.ndarray:
-    """Turns a kernel [towers, …, in, out ÷ towers] into [out, in, …]: the inverse of the above.
+    """Turns a kernel [towers, …, in, out ÷ towers] into [out, in, …]; inverse of `_our_kernel`.
 
     A dense kernel's inputs are then in the order (channel, row, column).
     """

@@ -1,4 +1,4 @@
-"""Loads a trained net from a run's checkpoint or from a folder in the hub's layout."""
+"""The loading of a trained net from a run's checkpoint or a folder in the hub's layout."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ def load(directory: str | Path) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
 
 
 def load_onto(path: Path, devices: Devices) -> tuple[AlexNet, dict[str, Any], ConfigDict]:
-    """Loads a trained net as `load` does, onto the first of these devices."""
+    """Loads a trained net as `load` does, onto `devices`, which have to be a single one."""
     model, variables, config = _from_hub(path) if is_hub(path) else load_on(path, devices)
     warning = untrained_warning(jax.device_get(variables["params"]))
     if warning:
@@ -47,8 +47,8 @@ def load_onto(path: Path, devices: Devices) -> tuple[AlexNet, dict[str, Any], Co
 def class_names(path: Path) -> tuple[str, ...]:
     """Returns the class names of a trained net in the order of its outputs.
 
-    They are those of the data set that it was trained on; () if they are not known, as for
-    converted weights.
+    They are the names of the data set that it was trained on. Converted weights have none: the
+    result is ().
     """
     if is_hub(path):
         return label_names(read_config(path))

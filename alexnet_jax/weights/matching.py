@@ -1,4 +1,4 @@
-"""Fits the arrays of a real file to a net: names, width, classes, and what does not fit.
+"""The matching of a file's arrays to a net: names, width, classes, and layers that do not fit.
 
 Files from training scripts name the same arrays differently: `module.features.0.weight`
 (DataParallel), `features.module.0.weight` (PyTorch's ImageNet trainer), `_orig_mod.…`
@@ -21,7 +21,7 @@ from alexnet_jax.weights.readers.arrays import quoted
 
 Shapes = dict[str, tuple[int, ...]]
 
-LARGEST_CROP = 512  # pixels, of a net of another crop that an error line suggests
+LARGEST_CROP = 512  # pixels, up to which an error line looks for a crop that fits
 WRAPPERS = ("module", "_orig_mod")  # components that PyTorch's wrappers add anywhere in a name
 
 
@@ -31,7 +31,7 @@ class Match:
 
     Attributes:
       arrays: kernel and bias of every layer that fits, under the layout's names.
-      drawn: why the file does not fill the other layers, by their names.
+      drawn: the other layers by name, which are drawn at random, each with the reason.
       unused: the file's arrays that belong to no layer of the net.
     """
 
@@ -43,7 +43,7 @@ class Match:
 def renamed(layout: WeightLayout, net: Net, arrays: Arrays) -> tuple[Arrays, list[str]]:
     """Returns a file's arrays under the layout's names, and a line for each kind of renaming.
 
-    Integers that no layer needs, such as a counter of batches, are dropped.
+    Integers that no layer needs, such as a count of batches, are dropped.
 
     Raises:
       UserError: two arrays get the same name.
@@ -62,6 +62,7 @@ def renamed(layout: WeightLayout, net: Net, arrays: Arrays) -> tuple[Arrays, lis
     changed = [f"{quoted(name)} is read as {quoted(x)}" for name, x in short.items() if name != x]
     notes = changed[:1]  # an example of what is done to all
     theirs, ours = _other_classifier(layout, wanted, found), layout.names(layers[-1])
+    # A classifier under its usual name is taken; another dense layer is then an unused one.
     if theirs and not any(name in found for name in ours):
         found |= {name: found.pop(other) for name, other in zip(ours, theirs, strict=True)}
         notes.append(f"{quoted(theirs[0])} is read as the classifier {quoted(ours[0])}")
@@ -75,7 +76,8 @@ def _without_wrappers(name: str) -> str:
 def _prefix(first: str, names: Iterable[str]) -> str:
     """Returns the prefix that the file gives the name of conv1's kernel, such as "model.".
 
-    Raises UserError if it has several: they are of several nets.
+    Raises:
+      UserError: there are several prefixes, because the file holds several nets.
     """
     prefixes = sorted({name.removesuffix(first) for name in names if name.endswith(f".{first}")})
     if len(prefixes) > 1:
@@ -100,7 +102,10 @@ def _check_distinct(short: dict[str, str]) -> None:
 def _other_classifier(
     layout: WeightLayout, wanted: list[str], arrays: Arrays
 ) -> tuple[str, str] | None:
-    """Returns the names of the only dense layer unknown to the layout; None if there is none."""
+    """Returns the kernel's and bias' names of the one dense layer that the layout does not know.
+
+    Returns None unless there is exactly one such layer.
+    """
     kernel, bias = (template.replace("{layer}", "") for template in (layout.kernel, layout.bias))
     pairs = [
         (name, name.removesuffix(kernel) + bias)
@@ -112,7 +117,10 @@ def _other_classifier(
 
 
 def units(layout: WeightLayout, layer: str, arrays: Arrays) -> int | None:
-    """Returns the number of a layer's units in the file, by its bias or else its kernel."""
+    """Returns the number of a layer's units in the file: the length of its bias or else its kernel.
+
+    Returns None if the file has neither.
+    """
     for name in reversed(layout.names(layer)):
         if name in arrays and arrays[name].ndim:
             return len(arrays[name])
@@ -121,6 +129,7 @@ def units(layout: WeightLayout, layer: str, arrays: Arrays) -> int | None:
 
 def widths(layout: WeightLayout, published: Net, arrays: Arrays) -> list[float]:
     """Returns the widths (units ÷ published units) of the file's layers, most common first."""
+    # The classifier has no published number of units: it has one a class.
     layers = [layer for layer in weighted_layers(published).values() if layer.features]
     found = [(units(layout, layer.name, arrays), layer.features) for layer in layers]
     ratios = Counter(number / features for number, features in found if number)
@@ -142,7 +151,14 @@ def _faults(arrays: Arrays, expected: Shapes) -> Iterator[str]:
 
 
 def match(layout: WeightLayout, net: Net, arrays: Arrays, file: Path, *, partial: bool) -> Match:
-    """Returns what the net takes from the arrays of a file, under the layout's names.
+    """Returns the arrays of a file that the net takes, under the layout's names.
+
+    Args:
+      layout: of the file.
+      net: resolved.
+      arrays: of the file, as `renamed` returns them.
+      file: path for the error messages.
+      partial: layers that do not fit the file are left to be drawn at random.
 
     Raises:
       UserError: the arrays are not exactly the expected ones (with `partial`: no layer fits), or
@@ -173,7 +189,10 @@ def _check_all(layout: WeightLayout, net: Net, arrays: Arrays, file: Path) -> No
 
 
 def _crop_hint(layout: WeightLayout, net: Net, arrays: Arrays) -> str:
-    """Suggests crops at which the first dense layer fits the file; empty if this or none does."""
+    """Suggests crops at which the first dense layer fits the file.
+
+    Returns "" if the net's own crop fits or none does.
+    """
     first = next(shape for shape in weighted_shapes(net) if isinstance(shape.layer, Dense))
     kernel = layout.names(first.layer.name)[0]
     if kernel not in arrays or arrays[kernel].ndim != 2:

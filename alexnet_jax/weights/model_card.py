@@ -44,11 +44,18 @@ and `variance` too; `config.json` every setting of the run.
 def model_card(
     config: ConfigDict, params: Params, evaluation: Mapping[str, Any], license_name: str
 ) -> str:
-    """Returns the card's Markdown. `evaluation` is the content of eval.json, or empty."""
+    """Returns the card's Markdown.
+
+    Args:
+      config: of the run, resolved.
+      params: of the net.
+      evaluation: the content of eval.json; {} if the net was not evaluated.
+      license_name: of the weights.
+    """
     net, learned = NETS[config.model.name], without_statistics(params)
     return CARD.format(
         metadata="\n".join(
-            # JSON is YAML, too.
+            # The head is YAML, of which JSON is a part; json.dumps quotes what needs quotes.
             f"{key}: {json.dumps(value, ensure_ascii=False)}"
             for key, value in _metadata(config.model.name, evaluation, license_name).items()
         ),
@@ -66,13 +73,14 @@ def model_card(
 
 
 def _metadata(net: str, evaluation: Mapping[str, Any], license_name: str) -> dict[str, Any]:
-    """Returns the fields that the hub reads; the measured accuracies among them."""
+    """Returns the fields that the hub reads, with the measured accuracies if there are any."""
     fields: dict[str, Any] = {
         "library_name": "alexnet_jax",
         "license": license_name,
         "pipeline_tag": "image-classification",
         "tags": list(TAGS),
     }
+    # The hub's metric is the accuracy, ours the error.
     metrics = [
         {"type": "accuracy", "name": f"{name} accuracy", "value": 1 - error}
         for name, error in _errors(evaluation).items()
@@ -99,7 +107,7 @@ def _errors(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _results(evaluation: Mapping[str, Any]) -> str:
-    """Returns the errors in a sentence, or that there are none."""
+    """Returns a sentence with the measured errors, or one that says that there are none."""
     if not evaluation:
         return "It has not been evaluated."
     split = split_of(evaluation)

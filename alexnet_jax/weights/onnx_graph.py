@@ -1,8 +1,8 @@
 """A net as an ONNX graph of standard operators, built from its tuple of layers.
 
-The graph takes pixels as they are in an image file and applies the mean and the scale itself, so
-that nobody who runs it has to know them. Maps are channels first, as ONNX has them, the towers'
-maps side by side. The output of each of our layers has the layer's name in the graph.
+The graph takes pixels of 0–255 and applies the mean and the scale itself, so that nobody who runs
+it has to know them. Outputs of convolutions are [N, maps, H, W], as ONNX has them, with the maps of
+one tower after those of the other. The output of each layer has the layer's name in the graph.
 """
 
 import math
@@ -32,7 +32,7 @@ from alexnet_jax.nets.spec import (
 )
 from alexnet_jax.weights.layouts import Params, channels_first
 
-OPSET, IR_VERSION = 17, 8  # of 2022, so that older runtimes and those in browsers run them
+OPSET, IR_VERSION = 17, 8  # of 2022: older runtimes and those in browsers run them too
 OPERATORS = {"relu": "Relu", "tanh": "Tanh"}
 Weights = dict[str, np.ndarray]
 
@@ -76,7 +76,8 @@ def onnx_model(
     Args:
       net: resolved.
       params: {layer: {"kernel", "bias"}} of the net.
-      mean: float32 [crop, crop, 3] or [3], RGB of 0–255. scale: float32 [3].
+      mean: float32 [crop, crop, 3] or [3], RGB of 0–255.
+      scale: float32 [3]; the net's input is (pixels − mean) × scale.
       facts: metadata to be kept in the file.
 
     Raises:
@@ -119,7 +120,18 @@ def _model(graph: Graph, net: Net, classes: int) -> onnx.ModelProto:
 
 
 def _layer(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
-    """Adds one layer and its activation; returns the name of its output."""
+    """Adds one layer and its activation; returns the name of its output.
+
+    Args:
+      graph: changed in place.
+      net: resolved.
+      shape: of the layer.
+      x: name of the layer's input in the graph.
+      weights: of the layer; {} if it has none.
+
+    Raises:
+      UserError: the layer cannot be written as ONNX.
+    """
     layer = shape.layer
     if type(layer) not in LAYERS:
         raise UserError(
@@ -163,6 +175,7 @@ def _dense(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
     outputs = []
     for i, part in enumerate(_groups(graph, x, groups)):
         tower = name if groups == 1 else f"{name}.tower{i + 1}"
+        # The order (channel, row, column), in which channels_first has the kernel's inputs.
         part = graph.add("Flatten", part) if len(shape.reads) == 3 else part
         kernel = graph.constant(f"{tower}.weight", kernels[i])
         bias = graph.constant(f"{tower}.bias", biases[i])
@@ -181,7 +194,10 @@ def _joined(graph: Graph, parts: list[str]) -> str:
 
 
 def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
-    """Adds an unshared convolution: at each place the patch under the window times a matrix."""
+    """Adds an unshared convolution, which multiplies each place's patch by its own matrix.
+
+    ONNX has no operator for it.
+    """
     layer = shape.layer
     reads_all = net.towers == 1 or shape.exchanged
     parts = [x] * net.towers if reads_all else _groups(graph, x, net.towers)
@@ -191,7 +207,7 @@ def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
         kernel = graph.constant(f"{tower}.weight", weights["kernel"][i])  # [H, W, size²·maps, F]
         bias = graph.constant(f"{tower}.bias", np.moveaxis(weights["bias"][i], -1, 0))
         patches = _patches(graph, part, layer, shape.out[0])  # [N, size²·maps, H, W]
-        # MatMul multiplies the last two axes, and takes the places in front as a batch.
+        # MatMul multiplies the last two axes and takes [H, W] in front of them as a batch.
         patches = graph.add("Transpose", patches, perm=[2, 3, 0, 1])
         y = graph.add("Transpose", graph.add("MatMul", patches, kernel), perm=[2, 3, 0, 1])
         outputs.append(graph.add("Add", y, bias))
@@ -199,14 +215,16 @@ def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
 
 
 def _patches(graph: Graph, x: str, layer: Local, side: int) -> str:
-    """Adds the patch of every place, in the order (row, column, map)."""
+    """Adds the patch of every place, [N, size²·maps, side, side], ordered (row, column, map)."""
     if layer.padding:
+        # ONNX's order: first the padding before each of the four axes, then that behind them.
         edges = [0, 0, layer.padding, layer.padding] * 2
         x = graph.add("Pad", x, graph.constant(f"{layer.name}.pads", edges, np.int64))
     axes = graph.constant("height_and_width", [2, 3], np.int64)
     slices = []
     for row in range(layer.size):
         for column in range(layer.size):
+            # Named by their values, so that places that are equal are stored once.
             begin = graph.constant(f"place_{row}_{column}", [row, column], np.int64)
             end = [row + side, column + side]
             end = graph.constant(f"place_{end[0]}_{end[1]}", end, np.int64)
@@ -215,8 +233,9 @@ def _patches(graph: Graph, x: str, layer: Local, side: int) -> str:
 
 
 def _lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
-    """Adds response normalisation. ONNX divides alpha by the size of the window, we do not."""
+    """Adds response normalisation over neighbouring maps, of a tower or of all towers."""
     layer, (side, _, maps) = shape.layer, shape.reads
+    # ONNX divides alpha by the size of the window, our net does not.
     numbers = {"alpha": layer.alpha * layer.size, "beta": layer.beta, "bias": layer.k}
     by_tower = net.towers > 1 and not layer.across_towers
     if by_tower:  # each tower becomes an image of its own
@@ -230,14 +249,17 @@ def _lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
 
 
 def _map_lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
-    """Adds normalisation over places of one map: its sum of squares is a mean times size²."""
+    """Adds normalisation over neighbouring places of one map.
+
+    The sum of squares in a window is the window's mean square times size².
+    """
     layer, half = shape.layer, shape.layer.size // 2
     mean = graph.add(
         "AveragePool",
         graph.add("Mul", x, x),
         kernel_shape=[layer.size] * 2,
-        pads=_pads(half, 0),
-        count_include_pad=1,  # divides by size² at the edges too
+        pads=_pads(half, 0),  # zeros: what lies beyond the edge adds nothing to the sum
+        count_include_pad=1,  # divides by size² at the edges too, so that times size² is the sum
     )
     factor = graph.constant(f"{layer.name}.alpha", layer.alpha * layer.size**2)
     scaled = graph.add("Mul", mean, factor)
@@ -247,14 +269,17 @@ def _map_lrn(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> s
 
 
 def _batch_norm(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) -> str:
-    """Adds batch normalisation by the running averages."""
+    """Adds batch normalisation with the running averages, as in evaluation."""
     layer, names = shape.layer, ("scale", "bias", "mean", "variance")  # in ONNX's order
     arrays = (graph.constant(f"{layer.name}.{name}", np.ravel(weights[name])) for name in names)
     return graph.add("BatchNormalization", x, *arrays, epsilon=layer.epsilon)
 
 
 def _pool(operator: str, **attributes: int) -> Callable[..., str]:
-    """Returns the function that adds a kind of pooling; what hangs over does not count."""
+    """Returns the function that adds a kind of pooling.
+
+    The part of a window that hangs over the edge does not count.
+    """
 
     def pool(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
         layer = shape.layer
@@ -271,7 +296,7 @@ def _pool(operator: str, **attributes: int) -> Callable[..., str]:
 
 
 def _dropout(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
-    """Adds the factor 1 − rate of a test, which dropout has unless it is inverted."""
+    """Adds dropout as in evaluation: a factor of 1 − rate, or nothing if it is inverted."""
     layer = shape.layer
     if layer.inverted:
         return x
@@ -279,7 +304,7 @@ def _dropout(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> s
 
 
 def _activation(graph: Graph, net: Net, shape: LayerShape, x: str, _: Weights) -> str:
-    return x
+    return x  # `_layer` adds the activation of every layer
 
 
 LAYERS: dict[type, Callable[..., str]] = {

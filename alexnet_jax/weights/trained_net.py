@@ -1,4 +1,4 @@
-"""A trained net outside of a run: what exporting takes and reading an exported folder gives."""
+"""A trained net outside of a run, as `export` takes it and `hub.load_hub` returns it."""
 
 from dataclasses import dataclass
 

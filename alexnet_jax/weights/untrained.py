@@ -1,4 +1,4 @@
-"""Recognises weights that were drawn at random and not trained, without running the net."""
+"""The recognition of weights that were drawn at random and not trained, without running the net."""
 
 import textwrap
 
@@ -43,7 +43,7 @@ def untrained_warning(params: Params) -> str:
 
 def _looks_random(kernel: np.ndarray) -> bool:
     kernel = kernel[..., :UNITS].astype(np.float32)
-    if kernel.std() == 0:
+    if kernel.std() == 0:  # a constant kernel, by whose deviation the measures below would divide
         return True
     return max(_neighbours(kernel), _mean(kernel), _between(kernel, -1), _between(kernel, -2)) < (
         DEVIATIONS
@@ -73,6 +73,7 @@ def _between(kernel: np.ndarray, axis: int) -> float:
     standard deviations of chance.
     """
     table = np.moveaxis(kernel, (0, axis), (0, 1))
+    # A row for each unit or input of each tower: the towers are independent draws.
     table = table.reshape(table.shape[0] * table.shape[1], -1)
     groups, size = table.shape
     energy = table * table

@@ -1,4 +1,4 @@
-"""Writes a trained net for other programs: .safetensors, .npz and .onnx."""
+"""Writers of a trained net for other programs: .safetensors, .npz and .onnx."""
 
 import io
 import json
@@ -17,6 +17,11 @@ from alexnet_jax.weights.trained_net import TrainedNet
 def array_file(trained: TrainedNet, layout_name: str, kind: str) -> bytes:
     """Returns the content of a .safetensors or .npz in the layout of another program.
 
+    Args:
+      trained: the net.
+      layout_name: key of LAYOUTS.
+      kind: ".npz" or ".safetensors".
+
     Raises:
       UserError: a layer that the layout cannot hold.
     """
@@ -29,6 +34,7 @@ def array_file(trained: TrainedNet, layout_name: str, kind: str) -> bytes:
         )
     arrays = to_arrays(layout, trained.net, trained.params)
     if kind == ".npz":
+        # Without metadata: readers would take a further array for a weight.
         file = io.BytesIO()
         np.savez(file, **arrays)
         return file.getvalue()
@@ -46,7 +52,7 @@ def onnx_file(trained: TrainedNet) -> bytes:
 
 
 def facts(trained: TrainedNet, input_text: str) -> dict[str, str]:
-    """Returns the metadata that a file carries."""
+    """Returns the metadata of a file: net, input, class names and config, each as a string."""
     return {
         "net": trained.config.model.name,
         "input": input_text,
@@ -94,5 +100,5 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             (draft / name).write_bytes(content)
         draft.rename(path)
-    finally:
+    finally:  # after the rename nothing is left to remove
         shutil.rmtree(draft, ignore_errors=True)

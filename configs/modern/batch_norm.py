@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with another net."""
+    """Returns the settings of base.py with another net."""
     config = base.get_config()
     config.model.name = "alexnet_batch_norm"
     return config

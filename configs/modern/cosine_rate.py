@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with another schedule."""
+    """Returns the settings of base.py with another schedule."""
     config = base.get_config()
     config.optim.schedule = "cosine"
     return config

@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with an average over about the last hundred steps."""
+    """Returns the settings of base.py with an average over about the last hundred steps."""
     config = base.get_config()
     config.train.ema_decay = 0.99
     return config

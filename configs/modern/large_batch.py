@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """base.py with eight times the batch and LARS."""
+    """Returns the settings of base.py with eight times the batch and LARS."""
     config = base.get_config()
     config.data.batch_size = 256
     per_image = config.optim.learning_rate / 32  # base.py's rate is for batches of 32

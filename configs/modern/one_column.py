@@ -11,7 +11,7 @@ from configs.modern import batch_norm
 
 
 def get_config() -> ConfigDict:
-    """batch_norm.py with all maps in one column, so that each layer reads all maps below."""
+    """Returns the settings of batch_norm.py with one column: each layer reads all maps below."""
     config = batch_norm.get_config()
     config.model.towers = 1
     return config

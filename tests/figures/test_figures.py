@@ -11,6 +11,7 @@ from PIL import Image
 
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures.__main__ import figures_of_run
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import rate_drops, series
@@ -23,9 +24,12 @@ from alexnet_jax.figures.kernels import (
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.predictions import chosen, draw_predictions
 from alexnet_jax.figures.scaling import draw_scaling, read_scaling
-from alexnet_jax.nets.variants import published
+from alexnet_jax.nets.shapes import array_shapes
+from alexnet_jax.nets.variants import published, resolve
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs.predictions import Predictions, read_predictions, write_predictions
+from alexnet_jax.weights.hub import hub_files
+from alexnet_jax.weights.trained_net import TrainedNet
 from configs import base
 
 
@@ -204,11 +208,26 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
         assert min(picture.size) > 300
 
 
+def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path):
+    config = base.get_config()
+    config.model.update(width=1 / 16, num_classes=10, without=("conv1", "conv4", "fc7"))
+    config.data.crop_size = 32
+    net, rng, params = resolve(config.model, 32), np.random.default_rng(0), {}
+    for (layer, name), sides in array_shapes(net).items():
+        params.setdefault(layer, {})[name] = rng.normal(size=sides)
+    trained = TrainedNet(net, params, config, np.zeros(3), ())
+    for name, content in hub_files(trained, {}, "mit").items():
+        (tmp_path / name).write_bytes(content)
+    line = {"step": 1, "epoch": 1.0, "time": 1.0, "train/loss": 2.3}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    names = {path.name for path in figures_of_run(tmp_path)}
+    assert names == {f"{x}.{y}" for x in ("curves", "kernels", "net") for y in ("png", "svg")}
+
+
 @pytest.mark.slow
 def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
-    """Of a net without conv1, too; without the pictures that were evaluated, all but the last."""
-    without = "--config.model.without=('conv1',)"
-    run("main", *SMALL, without, "--config.train.steps=9", f"--workdir={tmp_path}")
+    """Without the pictures that were evaluated, all but the last."""
+    run("main", *SMALL, "--config.train.steps=9", f"--workdir={tmp_path}")
     run("main", f"--workdir={tmp_path}", "--mode=eval")
     run("figures", f"--workdir={tmp_path}")
     names = ["curves", "kernels", "net", "predictions"]

@@ -16,9 +16,9 @@ from alexnet_jax.train.session import abstract_batch, abstract_session
 STEPS = 20
 LAYOUTS = [
     {"tower": 2},
-    pytest.param({"data": 2, "tower": 2}, marks=pytest.mark.slow),
+    pytest.param({"data": 2, "tower": 2}, marks=pytest.mark.soak),
     pytest.param({"data": 4, "scheme": "hybrid"}, marks=pytest.mark.slow),
-    pytest.param({"data": 2}, marks=pytest.mark.slow),
+    pytest.param({"data": 2}, marks=pytest.mark.soak),
     pytest.param({"data": 4, "tower": 2}, marks=pytest.mark.slow),
     pytest.param({"data": 2, "tower": 2, "scheme": "hybrid"}, marks=pytest.mark.slow),
 ]
@@ -39,11 +39,13 @@ def test_any_layout_trains_the_same_net(layout, alone):
 
 
 @pytest.mark.slow
-def test_the_order_of_random_numbers_matters(alone):
-    """The comparison above can fail: another seed gives another net."""
-    config = small()
-    config.seed = 1
-    assert abs(trained(config, 1)[1][0] - alone[1][0]) > 1e-3
+def test_other_kernels_or_losses_are_not_taken_for_the_same_run(alone):
+    """The comparison above fails for towers in each other's place and for losses 0.01 % off."""
+    exchanged = {name: leaf[::-1] if "conv" in name else leaf for name, leaf in alone[0].items()}
+    with pytest.raises(AssertionError):
+        assert_same((exchanged, alone[1]), alone)
+    with pytest.raises(AssertionError):
+        assert_same((alone[0], np.multiply(alone[1], 1 + 1e-4)), alone)
 
 
 @cache
@@ -55,7 +57,7 @@ def four_towers(**layout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [{"tower": 2}, {"tower": 4}, {"data": 2, "tower": 4}], ids=str)
+@pytest.mark.parametrize("layout", [{"tower": 2}, {"data": 2, "tower": 4}], ids=str)
 def test_four_towers_on_one_two_or_four_devices(layout):
     assert_same(four_towers(**layout), four_towers())
 
@@ -64,7 +66,7 @@ def test_four_towers_on_one_two_or_four_devices(layout):
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
-        ("alexnet_conv6", {"tower": 2}),
+        pytest.param("alexnet_conv6", {"tower": 2}, marks=pytest.mark.soak),
         ("alexnet_original", {"tower": 2}),
         ("one_weird_trick", {"data": 4, "scheme": "hybrid"}),
     ],

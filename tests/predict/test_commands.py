@@ -1,6 +1,7 @@
 """The commands predict and explain on a folder of pictures, a trained net and its evaluation."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,6 +205,24 @@ def test_the_nearest_picture_of_a_copy_is_its_original(trained, tmp_path):
     assert rows[0]["distances"][0] < 1e-3 < rows[0]["distances"][1]
     assert str(held_out / "red" / "0.png") not in rows[1]["neighbours"]
     assert_drawn(tmp_path / "near.png")
+
+
+@pytest.mark.slow
+def test_a_picture_whose_name_is_not_utf_8_is_drawn_and_named(trained, tmp_path):
+    folder, other = tmp_path / "pictures", trained.pictures / "test" / "red" / "0.png"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(other.read_bytes())
+    outputs = (f"--output={tmp_path / 'out.jsonl'}", f"--sheet={tmp_path / 'sheet.png'}")
+    in_process(predict, f"--checkpoint={trained.workdir}", f"--images={folder}", *outputs)
+    assert json.loads((tmp_path / "out.jsonl").read_text())["path"] == str(folder / "café.png")
+    assert_drawn(tmp_path / "sheet.png")
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={other}", f"--gallery={folder}",
+        "--neighbours=1", *outputs,
+    )  # fmt: skip
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert row["neighbours"] == [str(folder / "café.png")]
+    assert_drawn(tmp_path / "sheet.png")
 
 
 # --- explanations ----------------------------------------------------------------------------

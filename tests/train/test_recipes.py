@@ -71,7 +71,11 @@ def alone():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "layout",
-    [{"tower": 2}, {"data": 4}, {"data": 2, "tower": 2, "scheme": "hybrid"}],
+    [
+        {"tower": 2},
+        pytest.param({"data": 4}, marks=pytest.mark.soak),
+        {"data": 2, "tower": 2, "scheme": "hybrid"},
+    ],
     ids=str,
 )
 def test_any_layout_trains_the_same_net(layout, alone):

@@ -30,6 +30,7 @@ class Files(Dataset):
         pixels = pixels[row : row + self.crop, column : column + self.crop]
         if torch.rand(()) < 0.5:
             pixels = pixels[:, ::-1]
+        # A copy, because from_numpy refuses the negative strides of a mirrored view.
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -45,7 +46,7 @@ def loader_rate(paths: Sequence[Path], crop: int, batch_size: int) -> Callable[[
         shuffle=True,
         num_workers=WORKERS,
         persistent_workers=True,
-        multiprocessing_context="spawn",
+        multiprocessing_context="spawn",  # a fork would inherit XLA's threads and their locks
     )
 
     def measure() -> float:
@@ -53,5 +54,5 @@ def loader_rate(paths: Sequence[Path], crop: int, batch_size: int) -> Callable[[
         count = sum(len(batch) for batch in loader)
         return count / (time.perf_counter() - start)
 
-    measure()
+    measure()  # starts the workers
     return measure

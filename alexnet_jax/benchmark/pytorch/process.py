@@ -1,4 +1,4 @@
-"""The PyTorch twin in a process of its own, without the settings of ours."""
+"""The PyTorch twin in a process of its own, which does not inherit our memory settings."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +33,7 @@ def step_rate(
     """
     # spawn, because a fork would inherit this process's settings of memory and its XLA threads.
     pool = ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if keep else None)
-    pool.submit(_prepare, config, params, threads, on_gpu).result()
+    pool.submit(_prepare, config, params, threads, on_gpu).result()  # not timed
     return lambda seconds: pool.submit(_measure, seconds).result()
 
 

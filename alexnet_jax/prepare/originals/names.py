@@ -2,7 +2,7 @@
 
 import os
 
-# Folders of file managers, network drives and archives, besides names that start with a dot.
+# Folders that file managers, network drives and archives leave behind.
 HIDDEN = frozenset(("@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"))
 
 

@@ -18,20 +18,23 @@ from alexnet_jax.prepare.originals.base import Original, OriginalImage
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
+# Our name of each split: TFDS's names, the first that exists.
 SPLITS = {"train": ("train",), "val": ("validation", "val", "dev"), "test": ("test",)}
 OPEN_FILES = 65536  # TFDS opens about a thousand when it shuffles ImageNet
-PATIENCE = 10  # seconds, for a server's first answer
+PATIENCE = 10  # seconds to wait for a server's first answer
 
 
 def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
     """Returns TFDS's builder of a data set, with its files in this folder.
 
-    Does not import TensorFlow. Raises UserError for a data set that has no image or no label.
+    Does not import TensorFlow. Raises UserError for a name that TFDS does not know, and for a data
+    set that has no image or no label.
     """
     import tensorflow_datasets as tfds
 
-    absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS warns of things that are usual
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # and its downloads of every new try
+    # TFDS warns of usual things, and urllib3 of every new try of a download.
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         builder = tfds.builder(name, data_dir=str(directory))
     except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
@@ -47,12 +50,14 @@ def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
 def check_reachable(builder: "tfds.core.DatasetBuilder") -> None:
     """Raises UserError if the server that the data set is downloaded from cannot be reached.
 
-    TFDS itself would try for minutes. Proxies and certificates are those that TFDS will use.
+    TFDS itself would try for minutes.
     """
+    # `requests`, because TFDS downloads with it too: by the same proxies and certificates.
     import requests
 
     urls = [url for url in builder.url_infos or () if url.startswith("http")]
     try:
+        # One url is enough, and a data set without urls needs no network.
         for url in urls[:1]:
             requests.head(url, timeout=PATIENCE)
     except (requests.ConnectionError, requests.Timeout) as error:
@@ -65,12 +70,13 @@ def check_reachable(builder: "tfds.core.DatasetBuilder") -> None:
 def prepare_builder(builder: "tfds.core.DatasetBuilder", manual: Path | None) -> None:
     """Lets TFDS download the data set, or read it from the folder `manual`, once.
 
-    Remains of an earlier attempt are removed. Raises UserError if TFDS cannot do it.
+    Raises UserError if TFDS cannot prepare the data set.
     """
     import tensorflow_datasets as tfds
 
-    tensorflow()
+    tensorflow()  # before TFDS imports it, so that no GPU is taken
     raise_open_files()
+    # TFDS leaves the folders of stopped attempts, which can be as large as the data set.
     for leftover in Path(builder.data_path).parent.glob("*incomplete*"):
         shutil.rmtree(leftover)
     config = tfds.download.DownloadConfig(manual_dir=str(manual) if manual else None)
@@ -94,14 +100,19 @@ def raise_open_files() -> None:
 
 
 def describe_builder(builder: "tfds.core.DatasetBuilder") -> str:
-    """Returns name and version of TFDS's data set, for a person."""
+    """Returns name and version of TFDS's data set, for people."""
     return f"TensorFlow Datasets {builder.info.full_name}"
 
 
 def original_of_builder(builder: "tfds.core.DatasetBuilder", fingerprint: str) -> Original:
     """Opens the labelled splits train, validation and test of a data set that TFDS has prepared.
 
-    fingerprint: of the files that TFDS was given by hand; empty if it downloaded them.
+    Args:
+      builder: prepared.
+      fingerprint: of the files that the user gave to TFDS; empty if TFDS downloaded them.
+
+    Raises:
+      UserError: there are no labelled training images.
     """
     names = {}
     for ours, theirs in SPLITS.items():
@@ -132,13 +143,17 @@ def original_of_builder(builder: "tfds.core.DatasetBuilder", fingerprint: str) -
 def examples(
     builder: "tfds.core.DatasetBuilder", split: str, *, decoded: bool = False
 ) -> Iterator[dict]:
-    """Yields the examples of a split in TFDS's fixed order; images as encoded files or pixels.
+    """Yields the examples of a split in TFDS's fixed order, as dicts of NumPy values.
 
-    Features besides image, label, file_name and id are left out.
+    Args:
+      builder: prepared.
+      split: TFDS's name of the split.
+      decoded: True gives images as pixels, False as encoded files.
     """
     import tensorflow_datasets as tfds
 
-    tensorflow()
+    tensorflow()  # before TFDS imports it, so that no GPU is taken
+    # Other features, such as bounding boxes, are not decoded.
     wanted = {"image", "label", "file_name", "id"} & set(builder.info.features)
     dataset = builder.as_dataset(
         split=split,

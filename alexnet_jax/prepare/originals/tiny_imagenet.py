@@ -1,9 +1,9 @@
-"""Tiny-ImageNet's validation images, as its makers pack them.
+"""The validation images of Tiny-ImageNet, as its makers pack them.
 
 val/images/val_0.JPEG, …         all images in one folder
-val/val_annotations.txt          a line an image: its name, its class, and its bounding box
+val/val_annotations.txt          a line per image: its name, its class, and its bounding box
 test/images/test_0.JPEG, …       without labels
-train/WNID/images/*.JPEG         class folders, which need nothing from this file
+train/WNID/images/*.JPEG         class folders, which `class_folders` reads
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ ANNOTATIONS, IMAGES = "val_annotations.txt", "images"
 
 
 def is_annotated(folder: Path) -> bool:
-    """True if a validation folder is laid out in this way."""
+    """True if a validation folder has Tiny-ImageNet's layout."""
     return (folder / ANNOTATIONS).is_file() and (folder / IMAGES).is_dir()
 
 
@@ -31,6 +31,7 @@ def read_annotated(folder: Path) -> ClassFolders:
         raise UserError(f"{annotations} has a line without a class: extract it again")
     labels = dict(rows)
     images = {path.name: path for path in (folder / IMAGES).iterdir() if path.is_file()}
+    # The names that are in one of the two only.
     different = sorted(labels.keys() ^ images.keys())
     if different:
         raise UserError(

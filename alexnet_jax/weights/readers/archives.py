@@ -12,7 +12,8 @@ from alexnet_jax.weights.readers.arrays import Broken, quoted
 EXPANDS = 20  # weights barely shrink in a zip archive; a larger ratio is a decompression bomb
 SLACK = 2**20  # bytes, for small archives that hold many zeros
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-ENCRYPTED = 0x1
+ENCRYPTED = 0x1  # bit of a member's flags, by the specification of zip
+# zipfile documents BadZipFile only, but reading a damaged archive raises the others too.
 FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, OSError, EOFError)
 
 

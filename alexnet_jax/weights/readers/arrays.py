@@ -1,12 +1,13 @@
-"""From bytes in a file to NumPy arrays, with every size checked first."""
+"""The step from bytes in a file to NumPy arrays, with every size checked first."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-MOST_AXES = 8
-# The kinds of numbers that the readers know, and how NumPy reads their little-endian bytes.
+MOST_AXES = 8  # of an array; a kernel of a convolution has four
+# The kinds of numbers that the readers know, and how NumPy reads their little-endian bytes. NumPy
+# has no bfloat16: its 16 bits are read as an integer first.
 KINDS = {
     "float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2",
     "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "i1", "uint8": "u1", "bool": "?",
@@ -14,7 +15,7 @@ KINDS = {
 
 
 class Broken(Exception):
-    """A fault in a file and its mend, in words for a person; `read` adds the file's name."""
+    """A fault in a file and the advice how to mend it; `read` adds the file's name."""
 
     def __init__(self, fault: str, mend: str = "download or save it again") -> None:
         super().__init__(f"{fault}; {mend}")
@@ -49,9 +50,10 @@ def numbers(raw: bytes | bytearray | memoryview, kind: str) -> np.ndarray:
 
 
 def check_shape(shape: Any, name: str) -> tuple[int, ...]:
-    """Returns a shape from a file; raises Broken unless it is up to 8 integers from 1 up."""
+    """Returns a shape from a file as a tuple; raises Broken unless it is up to 8 integers ≥ 1."""
     if not isinstance(shape, list | tuple) or len(shape) > MOST_AXES:
         raise Broken(f"{quoted(name)} has no shape that an array can have")
+    # `type is`, because True is an int to isinstance.
     if not all(type(side) is int and side > 0 for side in shape):
         raise Broken(f"{quoted(name)} has no shape that an array can have")
     return tuple(shape)
@@ -66,4 +68,5 @@ def shaped(flat: np.ndarray, shape: Any, name: str) -> np.ndarray:
 
 
 def _short(sides: tuple[int, ...]) -> str:
+    # A hostile file can state a side of thousands of digits.
     return "×".join(str(side) if side < 10**12 else f"2^{side.bit_length()}" for side in sides)

@@ -11,7 +11,7 @@ import numpy as np
 from alexnet_jax.weights.readers.arrays import Broken, numbers, quoted, shaped
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types
-LONGEST_VARINT = 10  # bytes
+LONGEST_VARINT = 10  # bytes: 64 bits, 7 in a byte
 MOST_FIELDS = 2000  # in one message; bounds the work for a file of empty fields
 MOST_BLOBS = 4  # in one layer
 # The field of a layer in NetParameter: the fields of the layer's name and of its blobs.
@@ -38,6 +38,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
 def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
     """Reads the number that begins at this offset; returns it and the offset behind it."""
     value = 0
+    # Seven bits a byte, the lowest first; the eighth says that another byte follows.
     for i, byte in enumerate(buffer[at : at + LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
@@ -54,6 +55,7 @@ def _message(buffer: memoryview) -> Message:
         key, at = _varint(buffer, at)
         if key < 8:
             raise Broken("a field in it has the number 0")
+        # A key is the field number, then three bits of the wire type.
         value, at = _value(buffer, at, key & 7)
         fields.append((key >> 3, value))
     return fields

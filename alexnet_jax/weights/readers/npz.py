@@ -15,7 +15,10 @@ HEADER_READERS = {
 
 
 def read(content: bytes) -> dict[str, np.ndarray]:
-    """Reads the arrays of an .npz; raises Broken, also for arrays of Python objects."""
+    """Reads the arrays of an .npz by name.
+
+    Raises Broken if it is damaged or holds an array of Python objects, which only pickle can read.
+    """
     with archives.opened(content) as archive:
         names = archive.namelist()
         return {
@@ -31,6 +34,7 @@ def _array(content: bytes, name: str) -> np.ndarray:
     if version not in HEADER_READERS:
         raise Broken(f"{quoted(name)} in it has the version {version}")
     try:
+        # Limited, because NumPy parses the header by ast.literal_eval, which a long text can crash.
         shape, columns_first, dtype = HEADER_READERS[version](file, max_header_size=HEADER)
     except Exception as fault:  # NumPy does not document what its parser raises
         raise Broken(f"{quoted(name)} in it has a damaged header") from fault

@@ -1,10 +1,10 @@
-"""Reads pickled state_dicts without executing them.
+"""An interpreter of pickled state_dicts that executes nothing in them.
 
 `pickle.Unpickler` is not safe enough, even with a find_class that refuses everything: seven bytes
 make it allocate gigabytes (a large memo index), and nested tuples as a dict's key keep it busy
-forever. The interpreter here knows the few opcodes that checkpoints need and calls nothing. For a
-function in KNOWN it notes down a tensor or makes a dict. Objects of the libraries in INERT, such as
-a training script's arguments, become placeholders without content. Everything else is refused.
+forever. The interpreter in this file knows the few opcodes that checkpoints need and calls nothing.
+For a function in KNOWN it records a tensor or makes a dict. Objects of the libraries in INERT, such
+as a training script's arguments, become placeholders without content. Everything else is refused.
 """
 
 import io
@@ -18,7 +18,7 @@ from alexnet_jax.weights.readers.arrays import Broken, quoted
 
 LONGEST = 2**18  # bytes of a pickle; AlexNet's state_dict has 3,000, with an optimizer 10,000
 LARGEST_KEY = 2**32  # of an integer key of a dict; larger ones can be made to collide
-PLACE_FIELDS = 6  # of a storage: "storage", type, key, device, size, and (before 1.6) a view
+PLACE_FIELDS = 6  # of a storage: "storage", type, key, device, size, before PyTorch 1.6 a view
 ORDERED_DICT = "collections OrderedDict"
 PARAMETER = "torch._utils _rebuild_parameter"
 TENSORS = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
@@ -42,6 +42,7 @@ INERT = (  # top-level packages whose objects checkpoints of training scripts co
 )  # fmt: skip
 BUILTINS = ("dict", "frozenset", "list", "set")  # inert as well; Python 2's name is __builtin__
 
+# The opcodes by their effect, under the names of pickletools.
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = (
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
@@ -49,7 +50,7 @@ VALUES = (
 )  # fmt: skip
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-NOTHING = ("PROTO", "FRAME", "STOP")
+NOTHING = ("PROTO", "FRAME", "STOP")  # they change neither the stack nor the memo
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Tensor:
 
 
 class Interpreter:
-    """A pickle's stack and memo, and by key the storages that it refers to.
+    """The stack and the memo of a pickle, and the storages that it refers to, by key.
 
     The work is bounded by the pickle's length: an opcode handles items that it takes off the stack,
     a bounded number of others, or (OrderedDict) items that are counted.
@@ -156,7 +157,7 @@ class Interpreter:
 
     def _extend(self, items: list[Any]) -> None:
         if isinstance(self.stack[-1], Inert):
-            return
+            return  # a placeholder keeps no content
         if not isinstance(self.stack[-1], list):
             raise Broken("the pickle in it adds to what is no list")
         self.stack[-1].extend(items)
@@ -191,12 +192,13 @@ class Interpreter:
         self.stack.append(Global(argument))
 
     def push_storage(self, _: Any) -> None:
-        """Notes down where a storage is."""
+        """Records a storage: its kind, its key in the file and its number of elements."""
         place = self.stack.pop()
         if not isinstance(place, tuple) or not 5 <= len(place) <= PLACE_FIELDS:
             raise Broken("the pickle in it points to something that is no storage")
         word, kind, key, _, count, *view = place
         known = isinstance(kind, Global) and kind.name in STORAGES
+        # A `view` would be a part of another storage; it is refused below.
         if word != "storage" or not known or not isinstance(key, str) or any(view):
             raise Broken("the pickle in it points to something that is no storage")
         if type(count) is not int or count < 0:
@@ -205,7 +207,7 @@ class Interpreter:
         self.stack.append(self.storages[key])
 
     def reduce(self, _: Any) -> None:
-        """Notes down the result of calling a known function; makes a placeholder for others."""
+        """Records the result that a known function would have; makes a placeholder for others."""
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise Broken("the pickle in it calls what is no function")
@@ -274,7 +276,8 @@ def _is_inert(argument: str) -> bool:
 
 
 def _is_key(key: Any) -> bool:
-    """True for a word or an integer that a dict finds in constant time."""
+    """True for a string or an integer that a dict finds in constant time."""
+    # Strings cannot be made to collide: Python seeds their hash anew in each process.
     return isinstance(key, str) or (isinstance(key, int) and 0 <= key < LARGEST_KEY)
 
 
@@ -282,8 +285,8 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     """Reads the next pickle of a stream of at most LONGEST bytes.
 
     Returns:
-      Its value, made of dicts, lists, tuples, words, numbers, Tensor and Inert; and by key all
-      storages that it refers to.
+      Its value, made of dicts, lists, tuples, strings, numbers, Tensor and Inert; and all storages
+      that it refers to, by key.
 
     Raises:
       Broken: it is damaged, or asks for anything else.

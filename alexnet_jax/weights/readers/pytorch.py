@@ -20,13 +20,14 @@ PICKLE = "data.pkl"
 WITHIN = ("state_dict", "model", "model_state_dict")
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old form
 
-Raw = Callable[[Storage], bytes | memoryview]
+Raw = Callable[[Storage], bytes | memoryview]  # reads the bytes of a storage from the file
 
 
 def read_archive(content: bytes) -> dict[str, np.ndarray]:
     """Reads the tensors of ROOT/data.pkl, with their numbers in ROOT/data/KEY; raises Broken."""
     with archives.opened(content) as archive:
         names = archive.namelist()
+        # PyTorch calls ROOT as it called the file, which may have been renamed since.
         roots = [x.removesuffix(PICKLE) for x in names if x.split("/")[1:] == [PICKLE]]
         if len(roots) != 1:
             raise Broken(f"it holds no {PICKLE}")
@@ -41,8 +42,9 @@ def read_archive(content: bytes) -> dict[str, np.ndarray]:
 def read_legacy(content: bytes) -> dict[str, np.ndarray]:
     """Reads the old form: magic, version, system, tensors, keys (all pickled), then the numbers.
 
-    Raises Broken.
+    Raises Broken if it is damaged or big-endian.
     """
+    # Cut, so that a hostile pickle is not longer than the interpreter's limit.
     stream = io.BytesIO(content[: pickles.LONGEST])
     if pickles.load(stream)[0] != MAGIC or pickles.load(stream)[0] != VERSION:
         raise Broken("it is a pickle, but no state_dict that torch.save wrote")
@@ -56,7 +58,7 @@ def read_legacy(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _raw(keys: Any, storages: dict[str, Storage], raw: memoryview) -> dict[str, memoryview]:
-    """Splits the raw numbers by key: for each a count (8 bytes), then that many numbers."""
+    """Splits the raw numbers by storage key; each block is a count (8 bytes), then the numbers."""
     if not isinstance(keys, list) or not all(isinstance(x, str) and x in storages for x in keys):
         raise Broken("its list of storages is not that of its tensors")
     parts, at = {}, 0
