@@ -108,6 +108,17 @@ def test_a_venv_without_pip_gets_one(possible, tmp_path):
         assert done.returncode == 2 and "rm -r .venv" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_venv_whose_interpreter_is_gone_is_made_anew(tmp_path):
+    """As after an upgrade of the system; its record of installed packages goes with it."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to("/no/such/python")
+    (tmp_path / ".venv/installed").touch()
+    done = shell("find_venv && .venv/bin/python -m pip --version", tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / ".venv/installed").exists()
+
+
 def test_python_of_another_version_gets_its_own_venv(tmp_path):
     interpreters(tmp_path / ".venv", {})
     interpreters(tmp_path / ".venv/bin", {"python": "3.9"})
