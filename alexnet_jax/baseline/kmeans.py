@@ -19,6 +19,10 @@ from alexnet_jax.baseline.patches import Whitening, normalise, random_patches, z
 from alexnet_jax.data import Split
 
 ITERATIONS = 50  # of k-means, at most
+# Standard deviation of the first centres, as in Coates' released program. Whitened patches are ten
+# times as long, so every centre gets some. Started at random patches, one centre in twenty would
+# keep a single outlier, which costs a point of accuracy.
+START = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ def learn(split: Split, form: Form, num_patches: int, seed: int) -> Dictionary:
     patches = normalise(raw.astype(np.float32))
     whitening = zca(patches)
     patches = (patches - whitening.mean) @ whitening.matrix
-    found = KMeans(form.centres, init="random", n_init=1, max_iter=ITERATIONS, random_state=seed)
+    rng = np.random.default_rng(seed)
+    start = rng.normal(0, START, (form.centres, patches.shape[1])).astype(np.float32)
+    found = KMeans(form.centres, init=start, n_init=1, max_iter=ITERATIONS, random_state=seed)
     return Dictionary(whitening, found.fit(patches).cluster_centers_)
 
 

@@ -6,6 +6,7 @@ import pytest
 from alexnet_jax.baseline.kmeans import Dictionary, Form, encoder, learn, pooling_matrix, triangle
 from alexnet_jax.baseline.patches import Whitening, normalise, random_patches
 from alexnet_jax.data import Split
+from alexnet_jax.data.embedded import enlarge
 
 
 def random_images(count, side):
@@ -75,3 +76,19 @@ def test_the_dictionary_is_a_function_of_the_seed():
     first, again, other = (learn(split, form, 100, seed).centres for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_hardly_any_centre_is_spent_on_a_single_outlier():
+    """One image in twenty is noise, whose patches are far from all others and from each other.
+
+    A k-means that starts at random patches leaves ten centres of a hundred at one patch each.
+    """
+    rng, form = np.random.default_rng(0), Form(centres=100, patch=6, stride=1, pool=2)
+    smooth = enlarge(rng.uniform(0, 255, (190, 3, 4, 4)), 16).transpose(0, 2, 3, 1)
+    images = np.concatenate([smooth, rng.uniform(0, 255, (10, 16, 16, 3))]).astype(np.uint8)
+    split = Split(images, np.zeros(200, np.int32))
+    whitening, centres = learn(split, form, 4000, seed=0)
+    patches = normalise(random_patches(split, 4000, 6, seed=0).astype(np.float64))
+    white = (patches - whitening.mean) @ whitening.matrix
+    nearest = np.linalg.norm(white[:, None] - centres, axis=2).argmin(1)
+    assert (np.bincount(nearest, minlength=100) <= 1).sum() <= 5
