@@ -47,7 +47,8 @@ def after_a_step(parts):
     return jax.device_get(step(state, *arguments))
 
 
-@pytest.mark.parametrize("parts", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [2, 8])
 def test_a_step_in_parts_is_the_same_step(parts):
     """Compares metrics and velocities, with everything random switched on."""
     (undivided, scalars), (ours, our_scalars) = after_a_step(1), after_a_step(parts)
@@ -60,6 +61,7 @@ def test_a_step_in_parts_is_the_same_step(parts):
         assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(a)
 
 
+@pytest.mark.slow
 def test_parts_take_less_memory():
     """By the memory that XLA reserves for temporaries: nearly all are activations in this net."""
     undivided, parts = (compiled(n)[0].memory_analysis().temp_size_in_bytes for n in (1, 2))
