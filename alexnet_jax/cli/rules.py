@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 
-LARGEST = 2**31 - 1  # steps and indices are int32 on the devices
+LARGEST = 2**31 - 1  # of an integer: steps and indices are int32 on the devices
+HIGHEST = 3.4e38  # of a real number: float32 holds no more
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and a phrase for the values that pass
 AT_LEAST_1: Rule = (lambda x: x >= 1, "at least 1")
 NOT_NEGATIVE = (lambda x: x >= 0, "0 or more")
@@ -28,7 +29,7 @@ def _one_of(*names: Any) -> Rule:
 
 def _is_number(x: Any) -> bool:
     # `check` refuses inf and NaN as single values, but does not look into tuples.
-    return isinstance(x, int | float) and abs(x) <= LARGEST  # which NaN is not
+    return isinstance(x, int | float) and abs(x) <= HIGHEST  # which NaN is not
 
 
 def _is_change(row: Any, head: tuple[type, ...]) -> bool:
@@ -162,8 +163,9 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"{key}={value!r} has to be a finite number, {may_be}")
         if not fits(value):
             raise UserError(f"{key}={value!r} has to be {may_be}")
-        if isinstance(value, int | float) and key != "seed" and value > LARGEST:
-            raise UserError(f"{key}={value!r} has to be {may_be}, and no more than {LARGEST}")
+        limit = HIGHEST if isinstance(value, float) else LARGEST
+        if isinstance(value, int | float) and key != "seed" and value > limit:
+            raise UserError(f"{key}={value!r} has to be {may_be}, and no more than {limit}")
     if not config.train.steps and not config.train.epochs:
         raise UserError("train.epochs=0 and train.steps=0 train nothing; set one of them")
 

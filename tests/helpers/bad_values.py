@@ -111,7 +111,7 @@ VALUES = [
     ("optim.dexp_target", "0.0", "optim.dexp_target=0.0 has to be more than 0"),
     ("optim.dexp_steps", "1", "optim.dexp_steps=1 has to be at least 2"),
     ("train.epochs", "-1", "train.epochs=-1.0 has to be 0 or more"),
-    ("train.epochs", "1e300", "0 or more, and no more than 2147483647"),
+    ("train.epochs", "1e300", "0 or more, and no more than 3.4e+38"),
     ("train.epochs", "1e8", "train.epochs=1e+08 are 4.1e+09 steps, more than 2147483647; lower"),
     ("train.epochs", "nan", "train.epochs=nan has to be a finite number"),
     ("train.epochs", "0", "train.epochs=0 and train.steps=0 train nothing; set one of them"),

@@ -17,7 +17,6 @@ from devices import small
 from alexnet_jax import parallel
 from alexnet_jax.data import open_dataset
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
-from alexnet_jax.errors import UserError
 
 STEPS = 12
 TRAIN = (*SMALL, f"--config.train.steps={STEPS}")
@@ -255,23 +254,24 @@ def test_processes_with_other_settings_are_one_line_each(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
-    [("SLURM_PROCID", "do not say which process"), ("SLURM_JOB_ID", "do not say which process")],
+    "changed",
+    [
+        {"SLURM_PROCID": None},
+        {"SLURM_JOB_ID": None},
+        {"SLURM_STEP_NUM_TASKS": None, "SLURM_NTASKS": "two"},
+    ],
 )
-def test_variables_of_slurm_that_are_half_set_are_one_line(missing, said, monkeypatch):
+def test_variables_of_slurm_that_do_not_fit_are_one_line(changed, tmp_path):
     """As in a container that is given only some of them."""
-    for name, value in (STEP | {"SLURM_STEP_NUM_TASKS": "2"}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv(missing)
-    with pytest.raises(UserError, match=said):
-        parallel.initialize_distributed("", 1, 0, 3)
+    variables = STEP | {"SLURM_STEP_NUM_TASKS": "2"} | changed
+    env = {name: value for name, value in variables.items() if value is not None}
+    arguments = (*SMALL, f"--workdir={tmp_path}/w", "--initialization_timeout=3")
+    done = run("main", *arguments, env=env, code=2)
+    assert "do not say which process" in error_line(done)
+    assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize("tasks", ["", "two", "2(x1)"])
-def test_a_number_of_tasks_that_is_none_is_no_traceback(tasks, monkeypatch):
+def test_without_a_number_of_tasks_a_process_is_alone(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
-    monkeypatch.setenv("SLURM_NTASKS", tasks)
-    if not tasks:  # not known: this process is alone
-        return parallel.initialize_distributed("", 1, 0, 3)
-    with pytest.raises(UserError, match="do not say which process"):
-        parallel.initialize_distributed("", 1, 0, 3)
+    monkeypatch.setenv("SLURM_NTASKS", "")
+    parallel.initialize_distributed("", 1, 0, 3)
