@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel.layout import Layout
-from alexnet_jax.parallel.processes import is_lead_process
+from alexnet_jax.parallel.processes import is_lead_process, stdout_discarded
 
 Array = jax.Array
 DATA, TOWER = "data", "tower"
@@ -131,9 +131,12 @@ class Devices:
 
     def agree(self, text: str) -> bool:
         """True if all processes of the run call this with the same text."""
+        if jax.process_count() == 1:
+            return True
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1  # int32
         # Both are computed before they are compared: the others wait for each.
-        largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
+        with stdout_discarded():  # the first collective, at which Gloo prints that it is connected
+            largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
         return largest == [number, -number]
 
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:
