@@ -22,6 +22,7 @@ OURS = (
     "cifar10/13pct_seed0/predictions_10_views.npz",
     "cifar10/13pct_seed1/predictions_10_views.npz",
     "cifar10/18pct_seed0/predictions_1_views.npz",
+    "baseline/cifar10_kmeans_4000/predictions.npz",
     "baseline/cifar10_kmeans_1600/predictions.npz",
     "baseline/cifar10_hog/predictions.npz",
 )
