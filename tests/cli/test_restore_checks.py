@@ -20,6 +20,8 @@ RESUMED = [  # the schedule, a setting, its value in the run, now, and whether t
     ("plateau", "train.epochs", 30.0, 40.0, True),
     ("cosine", "train.epochs", 30.0, 40.0, False),
     ("cosine", "train.steps", 0, 40, False),
+    ("linear", "train.epochs", 30.0, 40.0, False),
+    ("linear", "train.steps", 0, 40, False),
     ("dexp", "train.epochs", 30.0, 40.0, False),
     ("dexp", "train.steps", 0, 40, False),
     ("plateau", "eval.every_epochs", 1, 2, False),

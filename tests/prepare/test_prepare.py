@@ -45,7 +45,10 @@ def test_a_folder_end_to_end_and_again(tmp_path, capsys):
     names = {str(x.relative_to(tmp_path / "store")) for x in (tmp_path / "store").rglob("*.*")}
     assert names == {*manifest["files"], "manifest.json"}
     assert run(*arguments) == 0
-    assert "already prepared" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "already prepared" in printed
+    flags = f"--config.data.dir={tmp_path / 'store'} --config.data.image_size=32"
+    assert f"give main --config.data.name=folder {flags}" in printed
 
 
 def shrunk(original, side):
