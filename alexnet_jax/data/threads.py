@@ -26,15 +26,19 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) 
     At most `ahead` items are submitted beyond the one whose result is awaited, which bounds the
     memory. Raises whatever `work` raises.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool, waiting, wait = ThreadPoolExecutor(THREADS), deque(), True
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            # After an error, or if the iterator is abandoned: the work left over is in vain.
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    except GeneratorExit:
+        # The garbage collector may close an abandoned iterator while its thread holds a lock of
+        # `threading`. To join the pool's threads would then wait for that lock for ever.
+        wait = False
+        raise
+    finally:
+        # After an error, or if the iterator is abandoned: the work left over is in vain.
+        pool.shutdown(wait=wait, cancel_futures=True)

@@ -1,3 +1,4 @@
+import threading
 import time
 
 import pytest
@@ -26,3 +27,22 @@ def test_a_fault_comes_through():
     results = in_order(lambda i: 1 / (i - 5), range(100), ahead=20)
     with pytest.raises(ZeroDivisionError):
         list(results)
+
+
+def test_an_abandoned_iterator_is_closed_without_waiting_for_its_threads():
+    """The garbage collector closes it while any lock may be held: to wait could be for ever."""
+    ended, begun, finished = threading.Event(), threading.Event(), []
+
+    def work(i):
+        if i:
+            begun.set()
+            ended.wait(5)
+            finished.append(i)
+        return i
+
+    results = in_order(work, range(10), ahead=3)
+    assert next(results) == 0
+    assert begun.wait(10)
+    results.close()
+    assert not finished
+    ended.set()
