@@ -278,8 +278,7 @@ def figure1_rates() -> Rows:
 def colour() -> Rows:
     """Returns the share of first-layer kernels that are mostly colour, by tower.
 
-    Beside it stands the mean orientation selectivity of the same towers' kernels. The kernels of a
-    net with one tower are cut into a first and a second half, which nothing tells apart.
+    Beside it stands the mean orientation selectivity of the same towers' kernels.
     """
     header = ("net", "kernels of a tower", "tower with more colour", "the other tower")
     rows: Rows = [(*header, "orientation selectivity of the one", "of the other")]
@@ -291,13 +290,12 @@ def colour() -> Rows:
 
 
 def by_tower(kernels: np.ndarray) -> list[str]:
-    """Returns the cells of the table `colour` for [towers, size, size, 3, maps] kernels."""
-    towers = list(kernels) if len(kernels) == 2 else np.split(kernels[0], 2, axis=-1)
-    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in towers]
+    """Returns the cells of the table `colour` for [2, size, size, 3, maps] kernels."""
+    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in kernels]
     order = sorted(range(2), key=lambda index: -shares[index])
-    selectivity = [float(orientation_selectivity(towers[index]).mean()) for index in order]
+    selectivity = [float(orientation_selectivity(kernels[index]).mean()) for index in order]
     cells = [f"{100 * shares[index]:.0f} %" for index in order]
-    return [str(towers[0].shape[-1]), *cells, *(f"{x:.2f}" for x in selectivity)]
+    return [str(kernels.shape[-1]), *cells, *(f"{x:.2f}" for x in selectivity)]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {

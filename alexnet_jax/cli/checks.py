@@ -1,6 +1,5 @@
 """The checks before a run: config, data, net, devices and workdir. Nothing is written."""
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from alexnet_jax.cli.restore_checks import (
     check_resume,
 )
 from alexnet_jax.data import Summary, check_available, summary
+from alexnet_jax.data.pipeline import steps_per_epoch
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
@@ -276,7 +276,7 @@ def check_training(config: ConfigDict, found: Summary) -> None:
 
     A run of several processes with on_full_disk="continue" is refused, too.
     """
-    steps = config.train.epochs * math.ceil(found.sizes["train"] / config.data.batch_size)
+    steps = config.train.epochs * steps_per_epoch(found.sizes["train"], config.data.batch_size)
     if not config.train.steps and steps > rules.LARGEST:
         raise UserError(
             f"train.epochs={config.train.epochs:g} are {steps:.3g} steps, more than "

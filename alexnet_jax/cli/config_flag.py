@@ -5,7 +5,7 @@ import functools
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,15 @@ def overridable(config: ConfigDict, prefix: str = "") -> ConfigDict:
 def declared() -> Mapping[str, tuple[type, Any]]:
     """Returns the type and the value of every key in configs/base.py; {} without a checkout."""
     file = CONFIGS / "base.py"
-    return dict(_typed(runpy.run_path(str(file))["get_config"]())) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    base = runpy.run_path(str(file))["get_config"]()
+    return {key: (_type_of(base, key), value) for key, value in rules.flat(base)}
 
 
-def _typed(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, tuple[type, Any]]]:
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _typed(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, (config.get_type(key), value)
+def _type_of(config: ConfigDict, key: str) -> type:
+    *sections, last = key.split(".")
+    return functools.reduce(getattr, sections, config).get_type(last)
 
 
 def check_declared(config: Any, file: str) -> None:

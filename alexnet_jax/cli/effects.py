@@ -1,12 +1,11 @@
 """Lines for the user on settings that have no effect, or another one than their name says."""
 
-import math
-
 from ml_collections import ConfigDict
 
 from alexnet_jax.cli import rules
 from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary
+from alexnet_jax.data.pipeline import steps_per_epoch
 
 # (a setting, its values): the settings that are read only if the first one has one of the values.
 READ_WITH = {
@@ -40,8 +39,7 @@ def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
 
 def long_warmup(config: ConfigDict, found: Summary) -> list[str]:
     """Returns a line if the warm-up is longer than the training, otherwise []."""
-    # Rounded up, because an epoch's last batch is padded and not dropped.
-    epoch = math.ceil(found.sizes["train"] / config.data.batch_size)
+    epoch = steps_per_epoch(found.sizes["train"], config.data.batch_size)
     epochs = config.train.steps / epoch if config.train.steps else config.train.epochs
     if config.optim.warmup_epochs <= epochs:
         return []

@@ -1,12 +1,11 @@
 """Messages that image libraries print, discarded: they name no file and break progress bars."""
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator
 
-STDERR = 2  # the file descriptor that C libraries write to
+from alexnet_jax.disk.descriptors import STDERR, discarded
 
 
 @contextlib.contextmanager
@@ -17,18 +16,16 @@ def library_messages_discarded() -> Iterator[None]:
     error, which its reader reports with the image's name.
     """
     # C libraries write to descriptor 2, which is pointed at nothing. Python writes to a copy of it.
-    kept = os.dup(STDERR)
     with contextlib.ExitStack() as stack:
-        stack.callback(os.close, kept)
-        if writes_to_stderr(sys.stderr):
+        own = writes_to_stderr(sys.stderr)
+        if own:
             sys.stderr.flush()
+        kept = stack.enter_context(discarded(STDERR))
+        if own:
             file = open(kept, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
             stack.enter_context(contextlib.redirect_stderr(stack.enter_context(file)))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module="PIL")
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), STDERR)
-        stack.callback(os.dup2, kept, STDERR)
         yield
 
 

@@ -1,14 +1,12 @@
 """Several processes that form one run, on one machine or many."""
 
 import atexit
-import contextlib
 import os
 import shutil
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +17,6 @@ from alexnet_jax.errors import MISTAKE, UserError
 
 HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
 GRACE = 60  # seconds that jax waits longer than we do, so that our error line comes before its own
-STDOUT = 1  # the file descriptor
 LOST = ("by peer", "remote process exited")  # parts of the errors of Gloo and of NCCL
 
 
@@ -31,20 +28,6 @@ def is_distributed() -> bool:
 def is_lead_process() -> bool:
     """True for the one process that prints and writes files; the others only compute."""
     return jax.process_index() == 0
-
-
-@contextlib.contextmanager
-def stdout_discarded() -> Iterator[None]:
-    """Discards what this process writes to stdout, C++ libraries included."""
-    sys.stdout.flush()
-    kept = os.dup(STDOUT)
-    try:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), STDOUT)
-        yield
-    finally:
-        os.dup2(kept, STDOUT)
-        os.close(kept)
 
 
 def reporting_folder(workdir: Path) -> Path:
