@@ -6,7 +6,6 @@ type Auto: with Explicit axes JAX's convolutions raise for shardings that they d
 """
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.disk.descriptors import STDOUT, discarded
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel.layout import Layout
 from alexnet_jax.parallel.processes import is_lead_process
@@ -137,9 +135,7 @@ class Devices:
             return True
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1  # int32
         # Both are computed before they are compared: the others wait for each.
-        sys.stdout.flush()
-        with discarded(STDOUT):  # the first collective, at which Gloo prints that it is connected
-            largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
+        largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
         return largest == [number, -number]
 
     def max_over_processes(self, read: Callable[[], int]) -> Callable[[], int]:

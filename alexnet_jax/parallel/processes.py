@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from alexnet_jax.disk.descriptors import STDOUT
 from alexnet_jax.errors import MISTAKE, UserError
 
 HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
@@ -74,6 +75,8 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
             "every one, or wait longer with --initialization_timeout"
         )
     sys.excepthook = _explain_lost_process
+    if jax.default_backend() == "cpu":
+        _discard_messages_of_gloo()
     if not is_lead_process():
         # Every line is printed once. Errors, on stderr, are those of the process that has them.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
@@ -114,6 +117,20 @@ def _connected(identity: dict[str, Any], timeout: int) -> bool:
             ) from failure
         raise failure  # in this thread, so that the command sees it
     return not connecting.is_alive()
+
+
+def _discard_messages_of_gloo() -> None:
+    """Keeps stdout for Python's own output until the process ends.
+
+    Gloo, with which CPUs communicate, writes a line to descriptor 1 at the first use of every group
+    of devices: in the middle of a line of ours, and for some groups long after the start.
+    """
+    sys.stdout.flush()
+    sys.stdout = open(  # noqa: SIM115, until the process ends
+        os.dup(STDOUT), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
+    )
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), STDOUT)
 
 
 def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:
