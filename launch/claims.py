@@ -29,6 +29,7 @@ class Run:
       settings: overrides by config key.
       views: of the evaluations on the test split.
       starts_from: name of the claim's run whose parameters it starts from; "" for random ones.
+      kernels: the record keeps the first layer's kernels.
     """
 
     claim: str
@@ -38,6 +39,7 @@ class Run:
     settings: Settings = field(default_factory=dict)
     views: tuple[int, ...] = ()
     starts_from: str = ""
+    kernels: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,9 @@ def tiny_imagenet() -> Iterator[Run | Ensemble]:
     names = tuple(f"seed{seed}" for seed in range(3))
     for seed, name in enumerate(names):
         settings = {**LONG, "seed": seed}
-        yield Run("tiny_imagenet", name, TINY, "tiny128", settings, views=(1, 10))
+        yield Run("tiny_imagenet", name, TINY, "tiny128", settings, (1, 10), kernels=True)
     settings = {**LONG, "model.towers": 1}
-    yield Run("tiny_imagenet", "one_tower", TINY, "tiny128", settings, views=(1, 10))
+    yield Run("tiny_imagenet", "one_tower", TINY, "tiny128", settings, (1, 10), kernels=True)
     settings = {**LONG, "data.image_size": 64, "data.crop_size": 56}
     yield Run("tiny_imagenet", "pixels_56", TINY, "tiny64", settings)
     yield Ensemble("tiny_imagenet", "ensemble", names, views=(1, 10))
@@ -198,6 +200,14 @@ def ablations() -> Iterator[Run]:
         for name, changed in ABLATIONS.items():
             settings = {**SHORT, **changed, "seed": seed}
             yield Run("ablations", f"{name}_seed{seed}", TINY, "tiny64", settings, views=(1,))
+
+
+def towers() -> Iterator[Run]:
+    """Yields the ablations' net with one tower, whose kernels are compared with those of two."""
+    for seed in range(2):
+        settings = {**SHORT, **ABLATIONS["one_tower"], "seed": seed}
+        name = f"one_tower_seed{seed}"
+        yield Run("towers", name, TINY, "tiny64", settings, views=(1,), kernels=True)
 
 
 def stretched(listed: Iterable[tuple[float, float]], factor: float) -> tuple[object, ...]:
@@ -356,6 +366,7 @@ CLAIMS: dict[str, Callable[..., Iterator[Run | Ensemble]]] = {
     "figure1_rates": figure1_rates,
     "figure1": figure1,
     "ablations": ablations,
+    "towers": towers,
     "one_cnn_star": one_cnn_star,
     "scaling": scaling,
 }

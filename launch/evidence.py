@@ -5,10 +5,10 @@
 
 launch/claims.py lists the runs. A run whose record lies in --output is skipped, an interrupted one
 is resumed. Each record is a folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command,
-commit, machine, seed, seconds) and, of an evaluated run, predictions_*.npz. The stores are found in
---data by name, or prepared from --tiny_imagenet: the folder tiny-imagenet-200 as its makers pack
-it, or one with train/WNID and test/WNID. On a GPU, small nets leave room for several runs at once:
---jobs.
+commit, machine, seed, seconds), predictions_*.npz of an evaluated run and, where a claim needs
+them, kernels.npz of the first layer. The stores are found in --data by name, or prepared from
+--tiny_imagenet: the folder tiny-imagenet-200 as its makers pack it, or one with train/WNID and
+test/WNID. On a GPU, small nets leave room for several runs at once: --jobs.
 """
 
 import checkout  # noqa: F401  first: one error line if .venv is not active
@@ -17,6 +17,7 @@ import checkout  # noqa: F401  first: one error line if .venv is not active
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from alexnet_jax.runs.finite import ADVICE
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions
 from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.weights.hub import load_hub
 
 BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
 PREPARED = "manifest.json"  # prepare writes it last, so a folder that has it is a complete store
@@ -275,6 +277,8 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
     for views in () if diverged else run.views:
         arguments = [*arguments_of(run, folders), f"--workdir={workdir}"]
         record |= {f"{views}_views": evaluation(workdir, folder, arguments, views)}
+    if run.kernels and not diverged:
+        write_kernels(workdir, folder)
     # Last, because a run with a run.json counts as done.
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -297,6 +301,16 @@ def evaluation(workdir: Path, folder: Path, arguments: list[str], views: int) ->
     best = found.classes[:, :5].astype(kind)
     np.savez_compressed(folder / f"predictions_{views}_views.npz", top5=best)
     return json.loads((workdir / "eval.json").read_text())
+
+
+def write_kernels(workdir: Path, folder: Path) -> None:
+    """Writes kernels.npz of a record: conv1, float16 [towers, size, size, 3, maps of a tower]."""
+    with tempfile.TemporaryDirectory() as exported:
+        target = Path(exported) / "net"
+        # Another process reads the checkpoint: jax here would take a GPU's memory from the runs.
+        call(log_of(workdir), "alexnet_jax.export", f"--checkpoint={workdir}", f"--to={target}")
+        kernels = load_hub(target).params["conv1"]["kernel"]
+    np.savez_compressed(folder / "kernels.npz", conv1=kernels.astype(np.float16))
 
 
 def make_ensemble(ensemble: Ensemble, folders: Folders) -> None:

@@ -278,24 +278,33 @@ def figure1_rates() -> Rows:
 def colour() -> Rows:
     """Returns the share of first-layer kernels that are mostly colour, by tower.
 
-    Beside it stands the mean orientation selectivity of the same towers' kernels.
+    Beside it stands the mean orientation selectivity of the same towers' kernels. The kernels of a
+    net with one tower are divided into two halves in the order of their numbers.
     """
-    header = ("net", "kernels of a tower", "tower with more colour", "the other tower")
+    header = ("net", "kernels", "tower with more colour", "the other")
     rows: Rows = [(*header, "orientation selectivity of the one", "of the other")]
-    for claim in ("tiny_imagenet", "ablations"):
-        with np.load(RESULTS / claim / "kernels.npz") as kernels:
-            for name in sorted(kernels):
-                rows.append((f"{claim}/{name}", *by_tower(kernels[name].astype(np.float64))))
+    for claim in ("tiny_imagenet", "ablations", "towers"):
+        for path in sorted((RESULTS / claim).glob("*/kernels.npz")):
+            with np.load(path) as arrays:
+                cells = by_tower(arrays["conv1"].astype(np.float64))
+            rows.append((f"{claim}/{path.parent.name}", *cells))
     return rows
 
 
+def halves(kernels: np.ndarray) -> np.ndarray:
+    """Returns [towers, size, size, 3, maps] kernels with two towers, a single one divided."""
+    return kernels if len(kernels) == 2 else np.stack(np.split(kernels[0], 2, axis=-1))
+
+
 def by_tower(kernels: np.ndarray) -> list[str]:
-    """Returns the cells of the table `colour` for [2, size, size, 3, maps] kernels."""
-    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in kernels]
+    """Returns the cells of the table `colour` for [towers, size, size, 3, maps] kernels."""
+    towers = halves(kernels)
+    shares = [float((colour_fraction(x) > COLOUR).mean()) for x in towers]
     order = sorted(range(2), key=lambda index: -shares[index])
-    selectivity = [float(orientation_selectivity(kernels[index]).mean()) for index in order]
+    selectivity = [float(orientation_selectivity(towers[index]).mean()) for index in order]
+    count = f"2 × {towers.shape[-1]}" if len(kernels) == 2 else f"{kernels.shape[-1]}, halved"
     cells = [f"{100 * shares[index]:.0f} %" for index in order]
-    return [str(kernels.shape[-1]), *cells, *(f"{x:.2f}" for x in selectivity)]
+    return [count, *cells, *(f"{x:.2f}" for x in selectivity)]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {

@@ -11,6 +11,7 @@ import pytest
 from claims import Ensemble, Run
 from commands import SMALL, TOP
 
+import alexnet_jax
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.originals.folder_layout import read_layout
@@ -51,7 +52,7 @@ def test_records_hold_what_was_run(monkeypatch, tmp_path):
     made = [
         Ensemble("claim", "both", ("one", "two"), views=(1,)),
         Run("claim", "tuned", config, "", settings, (1,), starts_from="one"),
-        Run("claim", "one", config, "", settings, (1, 10)),
+        Run("claim", "one", config, "", settings, (1, 10), kernels=True),
         Run("claim", "two", config, "", {**settings, "seed": 1}, (1,)),
         Run(
             "claim", "wild", config, "", {**settings, "optim.learning_rate": 1e9, "train.steps": 9}
@@ -76,6 +77,11 @@ def test_records_hold_what_was_run(monkeypatch, tmp_path):
             best = arrays["top5"]
         wrong = float((best[:, 0] != labels).mean())
         assert wrong == pytest.approx(found["one"][f"{views}_views"]["test/top1_error"])
+    _, variables, _ = alexnet_jax.load(tmp_path / "work/claim/one")
+    with np.load(tmp_path / "results/claim/one/kernels.npz") as arrays:
+        trained = np.float16(variables["params"]["conv1"]["kernel"])
+        np.testing.assert_array_equal(arrays["conv1"], trained)
+    assert not (tmp_path / "results/claim/two/kernels.npz").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
     evidence.make_claim("claim", folders, "", jobs=2)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}

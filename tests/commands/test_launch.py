@@ -142,6 +142,27 @@ def test_a_failed_installation_is_not_taken_for_done(tmp_path):
     assert not (tmp_path / ".venv/installed").exists()
 
 
+def test_of_pips_output_the_large_files_are_shown(tmp_path):
+    """As pip prints them, which is quiet between them for minutes."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(
+        "#!/bin/sh\n"
+        "echo 'Collecting tensorflow'\n"
+        "echo '  Downloading tensorflow-2.21.0-cp311.whl (620.8 MB)'\n"
+        "echo '  Downloading absl_py-2.3.1.whl (135 kB)'\n"
+        "echo '  Using cached jaxlib-0.10.2-cp311.whl (90.1 MB)'\n"
+        "echo 'Installing collected packages: absl-py, jaxlib, tensorflow'\n"
+    )
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    done = shell("venv=.venv; install -r requirements.txt", tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "  Downloading tensorflow-2.21.0-cp311.whl (620.8 MB)",
+        "  Using cached jaxlib-0.10.2-cp311.whl (90.1 MB)",
+        "  Installing collected packages",
+    ]
+
+
 @pytest.mark.parametrize("script", ["two_gpus.sh", "slurm.sbatch"])
 def test_without_a_venv_a_script_is_one_line(script, tmp_path):
     (tmp_path / "launch").symlink_to(TOP / "launch")

@@ -13,6 +13,10 @@ from saved_runs import contents
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
+from alexnet_jax.evaluate import evaluate_checkpoints
+from alexnet_jax.parallel import Layout, make_devices
+from alexnet_jax.runs import progress
+from configs import base
 
 STEPS = "--config.train.steps=22"
 
@@ -119,6 +123,17 @@ def test_evaluation_is_of_the_validation_split_that_the_run_held_out(finished, t
     title = "step 22, val split of digits, 1 view"
     assert re.search(rf"^{title}\nimages +144\ntop-1 error +{error}$", out, re.MULTILINE)
     assert f"written to {tmp_path}/eval.json\n" in out
+
+
+def test_an_evaluation_shows_its_progress(finished, capsys, monkeypatch):
+    """Elsewhere than on a terminal in a line from time to time, here at every batch."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    config = base.get_config()
+    config.eval.batch_size = 160
+    split = open_dataset(config.data).splits["test"]
+    evaluate_checkpoints(config, make_devices(Layout()), [finished], split)
+    shown = [f"evaluation: {done}/359 images" for done in (160, 320, 359)]
+    assert [x for x in capsys.readouterr().out.splitlines() if "images" in x] == shown
 
 
 @pytest.mark.slow

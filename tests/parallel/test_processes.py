@@ -223,7 +223,9 @@ def test_a_process_alone_in_an_allocation_of_two_tasks_waits_for_nobody(
 
 
 def test_a_process_of_a_step_of_two_tasks_waits_for_the_other():
+    """Unless it only describes the net."""
     env = STEP | {"SLURM_STEP_NUM_TASKS": "2"}
+    assert "conv1" in run("main", *SMALL, "--mode=describe", env=env).stdout
     done = run("main", *SMALL, "--initialization_timeout=3", env=env, code=2)
     assert "not all processes of the SLURM job arrived in 3 s" in error_line(done)
 
