@@ -202,12 +202,16 @@ def ablations() -> Iterator[Run]:
             yield Run("ablations", f"{name}_seed{seed}", TINY, "tiny64", settings, views=(1,))
 
 
-def towers() -> Iterator[Run]:
-    """Yields the ablations' net with one tower, whose kernels are compared with those of two."""
-    for seed in range(2):
+def towers() -> Iterator[Run | Ensemble]:
+    """Yields the ablations' net with one tower, whose kernels are compared with those of two.
+
+    Two seeds together show what ten views and several nets give.
+    """
+    names = tuple(f"one_tower_seed{seed}" for seed in range(2))
+    for seed, name in enumerate(names):
         settings = {**SHORT, **ABLATIONS["one_tower"], "seed": seed}
-        name = f"one_tower_seed{seed}"
-        yield Run("towers", name, TINY, "tiny64", settings, views=(1,), kernels=True)
+        yield Run("towers", name, TINY, "tiny64", settings, views=(1, 10), kernels=True)
+    yield Ensemble("towers", "ensemble", names, views=(1, 10))
 
 
 def stretched(listed: Iterable[tuple[float, float]], factor: float) -> tuple[object, ...]:
