@@ -7,34 +7,11 @@ from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary
 from alexnet_jax.data.pipeline import steps_per_epoch
 
-# (a setting, its values): the settings that are read only if the first one has one of the values.
-READ_WITH = {
-    ("optim.schedule", ("listed",)): ("optim.listed",),
-    ("optim.schedule", ("plateau",)): (
-        "optim.plateau_factor",
-        "optim.plateau_patience",
-        "optim.plateau_drops",
-    ),
-    ("optim.schedule", ("dexp",)): ("optim.dexp_target", "optim.dexp_steps"),
-    ("optim.name", ("lars",)): ("optim.trust_coefficient",),
-    ("data.augment.colour", ("paper", "code")): (
-        "data.augment.colour_scale",
-        "data.augment.colour_listed",
-    ),
-    ("data.name", ("synthetic",)): ("data.synthetic_images", "data.synthetic_classes"),
-    ("train.steps", (0,)): ("train.epochs",),
-}
-
 
 def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
     """Returns a line for each setting of the command line that nothing reads in this config."""
-    settings = dict(rules.flat(config))
-    return [
-        f"{key} has no effect with {decides}={settings[decides]!r}"
-        for (decides, values), keys in READ_WITH.items()
-        for key in keys
-        if key in given and settings[decides] not in values
-    ]
+    unread = rules.unread(config)
+    return [f"{key} has no effect with {unread[key]}" for key in unread if key in given]
 
 
 def long_warmup(config: ConfigDict, found: Summary) -> list[str]:

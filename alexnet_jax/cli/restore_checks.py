@@ -91,12 +91,17 @@ def check_resume(config: ConfigDict, workdir: Path, given: Overrides) -> list[st
 
 
 def fixed_changes(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Returns the changed settings that a resumed run may not change, as `key: old → new`."""
+    """Returns the changed settings that a resumed run may not change, as `key: old → new`.
+
+    A setting that neither config reads, such as another schedule's, may change.
+    """
     fixed = SCHEDULE_DEPENDS_ON.get(new.optim.schedule, ())
+    unread = rules.unread(old).keys() & rules.unread(new).keys()
     return [
         text
         for text in rules.differences(old, new)
         if not text.startswith(MAY_CHANGE) or text.startswith(fixed)
+        if text.partition(":")[0] not in unread
     ]
 
 

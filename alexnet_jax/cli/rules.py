@@ -142,6 +142,24 @@ RULES: dict[str, Rule] = {
     "checkpoint.on_full_disk": _one_of("stop", "continue"),
 }
 
+# (a setting, its values): the settings that are read only if the first one has one of the values.
+READ_WITH = {
+    ("optim.schedule", ("listed",)): ("optim.listed",),
+    ("optim.schedule", ("plateau",)): (
+        "optim.plateau_factor",
+        "optim.plateau_patience",
+        "optim.plateau_drops",
+    ),
+    ("optim.schedule", ("dexp",)): ("optim.dexp_target", "optim.dexp_steps"),
+    ("optim.name", ("lars",)): ("optim.trust_coefficient",),
+    ("data.augment.colour", ("paper", "code")): (
+        "data.augment.colour_scale",
+        "data.augment.colour_listed",
+    ),
+    ("data.name", ("synthetic",)): ("data.synthetic_images", "data.synthetic_classes"),
+    ("train.steps", (0,)): ("train.epochs",),
+}
+
 
 def flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields every setting as (`data.batch_size`, value)."""
@@ -178,3 +196,14 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         for key in {**before, **after}
         if before.get(key) != after.get(key)
     ]
+
+
+def unread(config: ConfigDict) -> dict[str, str]:
+    """Returns each setting that nothing reads in this config, with the reason as `key=value`."""
+    settings = dict(flat(config))
+    return {
+        key: f"{decides}={settings[decides]!r}"
+        for (decides, values), keys in READ_WITH.items()
+        for key in keys
+        if settings[decides] not in values
+    }

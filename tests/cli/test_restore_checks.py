@@ -44,6 +44,11 @@ RESUMED = [  # the schedule, a setting, its value in the run, now, and whether t
     ("plateau", "optim.learning_rate", 0.01, 0.02, False),
     ("plateau", "optim.plateau_patience", 5, 6, False),
     ("plateau", "train.compute_dtype", "float32", "bfloat16", False),
+    # Nothing reads these with this schedule and these data.
+    ("plateau", "optim.dexp_steps", 4, 5, True),
+    ("cosine", "optim.plateau_patience", 5, 6, True),
+    ("plateau", "data.synthetic_images", 1024, 99, True),
+    ("plateau", "data.augment.colour_scale", 0.1, 0.3, True),
 ]
 
 
@@ -59,6 +64,14 @@ def test_what_a_resumed_run_may_change(schedule, key, old, new, may):
         assert dict(rules.flat(checked(*arguments).config))[key] == new
     else:
         assert f"{key}: {old!r} → {new!r}" in refused(*arguments)
+
+
+def test_epochs_may_change_in_a_run_whose_steps_are_given():
+    """The rate of a cosine depends on the length of the training, which is train.steps."""
+    save_run(Path("run"), config_of(optim__schedule="cosine", train__steps=9))
+    given = (BASE, RUN, "--config.optim.schedule=cosine", "--config.train.epochs=7")
+    assert checked(*given, "--config.train.steps=9").config.train.epochs == 7
+    assert "train.steps: 9 → 0" in refused(*given)
 
 
 def test_a_refused_change_says_both_ways_on():
