@@ -147,9 +147,12 @@ def free_workdir(values: flags.FlagValues) -> Path:
     directory = Path(values.workdir).expanduser()
     workdir.check_encoding(directory)
     checks.check_writable(directory)
-    # The config too: a training writes it before its first checkpoint.
-    if workdir.steps(directory) or (directory / workdir.CONFIG).exists():
-        raise UserError(f"workdir {directory} holds a run already; give another --workdir")
+    # A training writes its config before its first checkpoint. A result would pass for this net's.
+    files = (directory / workdir.CONFIG, directory / workdir.EVALUATION)
+    if workdir.steps(directory) or any(file.exists() for file in files):
+        raise UserError(
+            f"workdir {directory} holds a run, or the result of one; give another --workdir"
+        )
     return directory
 
 

@@ -141,9 +141,8 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     if is_hub(checkpoint):
         return {}
     try:
-        found = json.loads(
-            (workdir.workdir_of(checkpoint) / "eval.json").read_text(encoding="utf-8")
-        )
+        file = workdir.workdir_of(checkpoint) / workdir.EVALUATION
+        found = json.loads(file.read_text(encoding="utf-8"))
         about = found["step"], found["members"], bool(found["data"])
         # The error of an ensemble, or of another step, is not that of this net.
         same = about == (workdir.good_step(checkpoint), 1, True)

@@ -25,6 +25,7 @@ from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
 from alexnet_jax.runs.workdir import (
+    EVALUATION,
     check_encoding,
     find_good,
     newest_good,
@@ -259,13 +260,19 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
       Lines for the user on config.init_from.
 
     Raises:
-      UserError: the workdir or the checkpoint of init_from does not fit the run.
+      UserError: the workdir or the checkpoint of init_from does not fit the run, or the workdir
+        holds the result of another one.
     """
     check_encoding(workdir)
     check_writable(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
         return check_resume(config, workdir, given)
+    if (workdir / EVALUATION).exists():
+        raise UserError(
+            f"workdir {workdir} holds {EVALUATION} of checkpoints that are not in it, and it would "
+            "pass for this run's; remove it, or give another --workdir"
+        )
     if config.init_from:
         return check_init_from(config, given)
     return []

@@ -25,9 +25,9 @@ from alexnet_jax.runs import predictions
 from alexnet_jax.runs.announce import data_line, device_lines
 from alexnet_jax.runs.predictions import Predictions, split_of, write_predictions
 from alexnet_jax.runs.record import check_agreement, check_evaluable, facts_of, read_record
+from alexnet_jax.runs.workdir import EVALUATION
 from alexnet_jax.runs.workdir import steps as steps_of
 
-FILE = "eval.json"
 Numbers = Mapping[str, Any]
 
 
@@ -60,7 +60,7 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     about = {"step": max(steps), "members": len(steps), "data": run.config.data.name}
     numbers = {**about, **result.values(run.split)}
     print(result_table(numbers))
-    write_result(run.workdir / FILE, numbers)
+    write_result(run.workdir / EVALUATION, numbers)
     write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
     print(f"classes of every picture: {run.workdir / predictions.FILE}")
     if steps_of(run.workdir):  # an ensemble's folder need not be a run's

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.cli.evaluation import FILE as EVALUATION
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.kernels import first_convolution
 from alexnet_jax.nets.shapes import without_statistics
@@ -19,7 +18,7 @@ from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.metrics import FILE as METRICS
 from alexnet_jax.runs.metrics import read_lines
 from alexnet_jax.runs.predictions import Predictions, read_predictions
-from alexnet_jax.runs.workdir import good_step, step_folder
+from alexnet_jax.runs.workdir import EVALUATION, good_step, step_folder
 from alexnet_jax.weights.loading import load
 
 

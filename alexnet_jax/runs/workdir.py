@@ -1,6 +1,7 @@
 """A run's files in its workdir: its config, and its checkpoints, intact and damaged.
 
     DIR/config.json
+    DIR/eval.json                      the result of an evaluation
     DIR/checkpoints/<step>/            complete, on the disk, with checksums of its files
     DIR/checkpoints/<step>.saving…     being written, or left by a run that was killed meanwhile
     DIR/checkpoints/<step>.bad         was damaged when training went on from an older step
@@ -26,6 +27,7 @@ from alexnet_jax.errors import UserError, is_utf8
 from alexnet_jax.runs.added_settings import with_added
 
 CONFIG = "config.json"
+EVALUATION = "eval.json"
 FOLDER = "checkpoints"
 VALIDATION = "validation.json"
 ERROR = "val/top1_error"

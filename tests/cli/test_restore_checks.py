@@ -1,6 +1,7 @@
 """Changes that a resumed run may make, and what a run takes from the checkpoint it starts from."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_a_config_without_a_checkpoint_is_no_run(tmp_path):
     Path("run").mkdir()
     Path("other/config.json").rename("run/config.json")
     assert checked(BASE, RUN).config.optim.learning_rate == 0.01
+
+
+def test_a_result_of_removed_checkpoints_does_not_pass_for_a_new_run_s():
+    """The new run ends at the same step, so that report and export would take it for theirs."""
+    save_run(Path("run"), config_of())
+    Path("run/eval.json").write_text('{"step": 0, "members": 1, "data": "digits"}')
+    assert checked(BASE, RUN)  # a resumed run keeps its result
+    shutil.rmtree("run/checkpoints")
+    assert refused(BASE, RUN) == (
+        "workdir run holds eval.json of checkpoints that are not in it, and it would pass for this "
+        "run's; remove it, or give another --workdir"
+    )
 
 
 @pytest.mark.parametrize("now", ["gone", "runs/first/", ""])

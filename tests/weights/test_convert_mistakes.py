@@ -79,9 +79,13 @@ FLAGS = {
     "the workdir is a file": (("--from=weights", "--layout=caffe", "--workdir=words"), "words"),
     "the workdir is a run's": (
         ("--from=weights", "--layout=caffe", "--workdir=held"),
-        "workdir held holds a run already; give another --workdir",
+        "workdir held holds a run, or the result of one; give another --workdir",
     ),
     "the workdir has a step": (("--from=weights", "--layout=caffe", "--workdir=step"), "step"),
+    "the workdir has a result": (
+        ("--from=weights", "--layout=caffe", "--workdir=rated"),
+        "rated holds a run, or the result of one",
+    ),
     "a config that is not there": (("--from=weights", "--config=x.py"), "x.py"),
     "a flag of another command": (("--from=weights", "--checkpoint=x"), "checkpoint"),
 }
@@ -108,6 +112,8 @@ def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypa
     Path("held").mkdir()
     Path("held/config.json").write_text("{}")
     Path("step/checkpoints/7").mkdir(parents=True)
+    Path("rated").mkdir()
+    Path("rated/eval.json").write_text("{}")
     before = contents(tmp_path)
     arguments, named = FLAGS[name]
     with pytest.raises(UserError) as mistake:
