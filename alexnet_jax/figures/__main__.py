@@ -2,7 +2,8 @@
 
     python -m alexnet_jax.figures --workdir=runs/digits
         training curves, first-layer kernels by tower, the net's layers and, if the run has been
-        evaluated, eight test pictures with their likeliest classes, in runs/digits/figures
+        evaluated, eight test pictures with their likeliest classes, in runs/digits/figures;
+        a net that was converted or exported has no curves
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
     python -m alexnet_jax.figures --activations=results/figure1
@@ -41,24 +42,30 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     import numpy as np
 
     from alexnet_jax.figures.architecture import draw_net
-    from alexnet_jax.figures.curves import draw_curves, read_metrics
+    from alexnet_jax.figures.curves import draw_curves
     from alexnet_jax.figures.kernels import draw_kernels, first_convolution
     from alexnet_jax.figures.predictions import draw_predictions
     from alexnet_jax.figures.style import save
+    from alexnet_jax.runs.metrics import FILE, read_lines
     from alexnet_jax.runs.predictions import read_predictions
+    from alexnet_jax.runs.workdir import find_good
     from alexnet_jax.weights.loading import load
 
-    folder = workdir / "figures"
-    lines = read_metrics(workdir)
+    folder, metrics = workdir / "figures", workdir / FILE
     model, variables, config = load(workdir)
     name = config.model.name
-    yield from save(draw_curves(lines, f"{name} on {config.data.name}"), folder, "curves")
+    if metrics.is_file():
+        curves = draw_curves(read_lines(metrics), f"{name} on {config.data.name}")
+        yield from save(curves, folder, "curves")
     kernel = np.asarray(variables["params"][first_convolution(model.net)]["kernel"])
     yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
     yield from save(draw_net(model.net, f"{name}, width {config.model.width:g}"), folder, "net")
     predictions = read_predictions(workdir)
     if predictions is None:
         return
+    evaluated, newest = predictions.numbers["step"], find_good(workdir)[0]
+    if evaluated != newest:
+        print(f"the predictions are of step {evaluated}, the kernels of step {newest}")
     try:
         yield from save(draw_predictions(predictions), folder, "predictions")
     except UserError as error:  # the pictures may be away; the other figures do not need them

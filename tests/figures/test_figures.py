@@ -218,10 +218,9 @@ def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path
     trained = TrainedNet(net, params, config, np.zeros(3), ())
     for name, content in hub_files(trained, {}, "mit").items():
         (tmp_path / name).write_bytes(content)
-    line = {"step": 1, "epoch": 1.0, "time": 1.0, "train/loss": 2.3}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     names = {path.name for path in figures_of_run(tmp_path)}
-    assert names == {f"{x}.{y}" for x in ("curves", "kernels", "net") for y in ("png", "svg")}
+    # It was not trained in this folder, and so has no curves.
+    assert names == {f"{x}.{y}" for x in ("kernels", "net") for y in ("png", "svg")}
 
 
 @pytest.mark.slow
@@ -229,7 +228,7 @@ def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
     """Without the pictures that were evaluated, all but the last."""
     run("main", *SMALL, "--config.train.steps=9", f"--workdir={tmp_path}")
     run("main", f"--workdir={tmp_path}", "--mode=eval")
-    run("figures", f"--workdir={tmp_path}")
+    assert "of step" not in run("figures", f"--workdir={tmp_path}").stdout
     names = ["curves", "kernels", "net", "predictions"]
     written = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert written == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))
@@ -237,12 +236,14 @@ def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
     found = read_predictions(tmp_path)
-    write_predictions(tmp_path, replace(found, checksum="of other pictures"))
+    older = {**found.numbers, "step": 5}
+    write_predictions(tmp_path, replace(found, checksum="of other pictures", numbers=older))
     done = run("figures", f"--workdir={tmp_path}")
+    assert "the predictions are of step 5, the kernels of step 9" in done.stdout
     assert "predictions are not drawn: the data set has changed" in done.stdout
 
 
 @pytest.mark.slow
-def test_a_folder_without_metrics_is_one_error_line(tmp_path):
-    assert "no metrics.jsonl" in error_line(run("figures", f"--workdir={tmp_path}", code=2))
+def test_a_folder_without_a_checkpoint_is_one_error_line(tmp_path):
+    assert "no checkpoint in" in error_line(run("figures", f"--workdir={tmp_path}", code=2))
     assert "nothing to draw" in error_line(run("figures", code=2))
