@@ -17,7 +17,8 @@ from alexnet_jax.data import images
 from alexnet_jax.data.threads import THREADS, in_order
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare.access import unreadable_named
-from alexnet_jax.prepare.originals.class_folders import files_below, is_image_name
+from alexnet_jax.prepare.originals.class_folders import files_below, is_image_name, suffixes
+from alexnet_jax.prepare.originals.folder_layout import kinds_of, listed, only_others
 from alexnet_jax.prepare.originals.names import readable
 from alexnet_jax.prepare.stored_image import read_pixels
 
@@ -40,7 +41,7 @@ class Picture:
 
 
 def find(places: Sequence[str], flag: str) -> list[Path]:
-    """Lists picture files, each once.
+    """Lists picture files, each once, and prints how many other files lie among them.
 
     Args:
       places: files, folders (searched with everything below them) or glob patterns.
@@ -50,28 +51,37 @@ def find(places: Sequence[str], flag: str) -> list[Path]:
       UserError: a place that does not exist or holds no pictures.
     """
     found: dict[Path, None] = {}  # a set that keeps its order
+    others: set[Path] = set()
     for place in places:
+        named = Path(place).expanduser()
         with unreadable_named():
-            paths = _files(Path(place).expanduser())
+            files = _files(named)
+        # A file that the user has named is read, whatever its ending.
+        paths = [path for path in files if path == named or is_image_name(path)]
+        rest = set(files) - set(paths)
         if not paths:
             raise UserError(
-                f"--{flag}={place}: no pictures found; give files, folders, or patterns such as "
-                "'photos/*.jpg'"
+                f"--{flag}={place}: no pictures found{only_others(suffixes(rest))}; give files, "
+                "folders, or patterns such as 'photos/*.jpg'"
             )
         found.update(dict.fromkeys(paths))
+        others |= rest
+    others -= found.keys()
+    if others:
+        print(f"files that are not read: {listed(kinds_of(suffixes(others)))}")
     return list(found)
 
 
 def _files(place: Path) -> list[Path]:
-    """Returns the pictures that a file, folder or pattern stands for, in the order of names."""
+    """Returns the files that a file, folder or pattern stands for, in the order of names."""
     if place.is_file():
-        return [place]  # whatever its ending: the user has named it
+        return [place]
     if place.is_dir():
-        return sorted(filter(is_image_name, files_below(place)))
+        return sorted(files_below(place))
     matches = map(Path, sorted(glob.glob(str(place), recursive=True)))
     # A pipe or a broken link is neither a file nor a folder, and would match itself for ever.
     found = [match for match in matches if match.is_file() or match.is_dir()]
-    return [path for match in found for path in _files(match) if is_image_name(path)]
+    return [path for match in found for path in _files(match)]
 
 
 def text_of(path: Path) -> str:

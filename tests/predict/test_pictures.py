@@ -50,6 +50,18 @@ def test_a_file_that_is_named_is_read_whatever_it_is_called(photos):
     assert pictures.read(found, 16).error == ""
 
 
+@pytest.mark.parametrize("place", ["", "/*"])
+def test_files_that_are_no_pictures_are_counted_and_named(photos, place, capsys):
+    """A phone's .heic among .jpg would otherwise be missing from the table without a word."""
+    for name in ("IMG_1.HEIC", "IMG_2.heic", "sub/anim.gif", "one.gif"):
+        (photos / name).write_bytes(b"x")
+    pictures.find([f"{photos}{place}", str(photos / "one.gif")], "images")
+    # one.gif is read, because it is named.
+    assert capsys.readouterr().out == "files that are not read: 2 .heic, 1 .gif, 1 .txt\n"
+    with pytest.raises(UserError, match=r"no pictures found, only 2 \.heic; give files, folders"):
+        pictures.find([f"{photos}/IMG*"], "images")
+
+
 def test_a_tilde_is_the_home_folder(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     assert names(pictures.find(["~/sub"], "images"), photos) == ["sub/c.png"]

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def add_class(found: ClassFolders, folder: Path) -> None:
     if name in found.classes:
         raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
     found.classes[name] = [path for path in files if is_image_name(path)]
-    found.others.update(path.suffix.lower() for path in files if not is_image_name(path))
+    found.others.update(suffixes(path for path in files if not is_image_name(path)))
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -90,6 +90,11 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             # No pipe, which would be waited for. A broken link is reported when it is read.
             elif entry.is_file() or entry.is_symlink():
                 yield Path(entry.path)
+
+
+def suffixes(files: Iterable[Path]) -> Counter[str]:
+    """Returns the number of files of each suffix, in lower case."""
+    return Counter(path.suffix.lower() for path in files)
 
 
 def is_image_name(path: Path) -> bool:

@@ -13,6 +13,7 @@ from alexnet_jax.prepare.originals.class_folders import (
     ClassFolders,
     files_below,
     find_class_folders,
+    suffixes,
     visible_entries,
 )
 from alexnet_jax.prepare.originals.names import readable
@@ -222,4 +223,4 @@ def no_images(folder: Path) -> str:
     """Says that a folder has no images, and which other files it has."""
     # A name that is not UTF-8 is shown as text and then leads nowhere.
     files = files_below(folder) if folder.is_dir() else ()
-    return f"{folder} has no images{only_others(Counter(x.suffix.lower() for x in files))}"
+    return f"{folder} has no images{only_others(suffixes(files))}"
