@@ -64,13 +64,14 @@ def check(values: flags.FlagValues) -> Request:
     check_layer(net, layer, "layer")
     if values.images and "gradcam" in methods and len(_output_of(net, layer)) == 1:
         raise UserError(f"--layer={layer} has no maps, which gradcam needs; see --methods")
+    images = pictures.find(values.images, "images")
     return Request(
         checkpoint=path,
-        images=pictures.find(values.images, "images"),
+        images=images,
         methods=methods,
         layer=layer,
         units=_units(values.units, _output_of(net, layer)[-1], layer),
-        sheet=check_file(values, "sheet", SHEET),
+        sheet=check_file(values, "sheet", SHEET, images),
         class_names=read_labels(values.labels, config.model.num_classes),
     )
 

@@ -1,5 +1,6 @@
 """The flags of predict, checked before anything is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,17 +64,19 @@ def check(values: flags.FlagValues) -> Request:
     net = resolve(config.model, config.data.crop_size)
     if values.features:
         check_layer(net, values.features, "features")
+    images = pictures.find(values.images, "images")
+    gallery = pictures.find(values.gallery, "gallery")
     return Request(
         checkpoint=path,
-        images=pictures.find(values.images, "images"),
-        gallery=pictures.find(values.gallery, "gallery"),
+        images=images,
+        gallery=gallery,
         neighbours=values.neighbours,
         layer=values.features or (last_hidden_layer(net) if values.neighbours else ""),
         top=min(values.top, config.model.num_classes),  # the default is 5, a net may have 2
         views=values.views,
         batch_size=values.batch_size,
         output=check_file(values, "output", _endings(values)),
-        sheet=check_file(values, "sheet", SHEET),
+        sheet=check_file(values, "sheet", SHEET, [*images, *gallery]),
         class_names=read_labels(values.labels, config.model.num_classes),
     )
 
@@ -117,16 +120,19 @@ def _endings(values: flags.FlagValues) -> tuple[str, ...]:
     return FEATURES if values.features and not values.neighbours else TABLES
 
 
-def check_file(values: flags.FlagValues, flag: str, endings: tuple[str, ...]) -> Path | None:
+def check_file(
+    values: flags.FlagValues, flag: str, endings: tuple[str, ...], inputs: Sequence[Path] = ()
+) -> Path | None:
     """Returns the file that a flag names, or None if the flag is empty.
 
     Args:
       values: the flags.
       flag: name of the flag.
       endings: those that the file may have, such as .png.
+      inputs: files that are read, and must not be overwritten.
 
     Raises:
-      UserError: another ending, or a file that cannot be written.
+      UserError: another ending, a file that cannot be written, or one of the inputs.
     """
     if not values[flag].value:
         return None
@@ -136,6 +142,8 @@ def check_file(values: flags.FlagValues, flag: str, endings: tuple[str, ...]) ->
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"--{flag}={path}: give a file in a folder that exists")
     check_writable(path.parent, flag)
+    if path.exists() and path.resolve() in {file.resolve() for file in inputs}:
+        raise UserError(f"--{flag}={path} is one of the pictures to read; give another name")
     return path
 
 
@@ -165,7 +173,8 @@ def read_labels(path: str, classes: int) -> tuple[str, ...]:
     if not path:
         return ()
     try:
-        names = tuple(Path(path).read_text(encoding="utf-8").splitlines())
+        # Windows begins a text file with a mark, which would be part of the first name.
+        names = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
     except (OSError, ValueError) as error:
         raise UserError(f"--labels={path} cannot be read ({error}); give a text file") from error
     if len(names) != classes:

@@ -81,7 +81,8 @@ def _answer(request: Request, ranked: Sequence[Ranking], words: Words, count: in
     """Writes --output, or prints the table without one."""
     if request.output:
         rankings.write(request.output, ranked, words, count)
-        print(f"{words.matches} of {len(ranked)} pictures are in {request.output}")
+        pictures_in_words = f"{len(ranked)} picture{'s' * (len(ranked) > 1)}"
+        print(f"{words.matches} of {pictures_in_words} are in {request.output}")
     else:
         print(rankings.table(ranked, words))
 

@@ -17,6 +17,7 @@ from alexnet_jax import export, main
 from alexnet_jax.cli import command
 from alexnet_jax.explain import __main__ as explain
 from alexnet_jax.predict import __main__ as predict
+from alexnet_jax.predict.request import read_labels
 from alexnet_jax.prepare import __main__ as prepare
 
 CLASSES = ("blue", "green", "red")
@@ -357,6 +358,25 @@ def test_a_mistake_is_told_before_anything_is_loaded(tmp_path):
     for module in ("predict", "explain"):
         done = run(module, f"--checkpoint={tmp_path}", "--images=x", "--sheet=x.png", code=2)
         assert f"no checkpoint in {tmp_path}" in error_line(done)
+
+
+@pytest.mark.parametrize("module", [predict, explain])
+def test_a_sheet_does_not_overwrite_a_picture_that_is_read(module, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(image_file(coloured(np.random.default_rng(0), 0, 80, 100), "png"))
+    (tmp_path / "link.png").symlink_to(photo)
+    before = photo.read_bytes()
+    net = TOP / "results" / "nets" / "digits"
+    with pytest.raises(command.UserError, match=r"link\.png is one of the pictures to read"):
+        in_process(
+            module, f"--checkpoint={net}", f"--images={photo}", f"--sheet={tmp_path / 'link.png'}"
+        )
+    assert photo.read_bytes() == before
+
+
+def test_the_mark_that_windows_writes_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\r\ndog\r\n", encoding="utf-8-sig")
+    assert read_labels(str(tmp_path / "names.txt"), 2) == ("cat", "dog")
 
 
 def test_libraries_print_nothing_beside_the_table(tmp_path, capfd):
