@@ -72,7 +72,8 @@ def own_points(file: str) -> list[Changes]:
     Raises:
       UserError: the file has no sweep(), or it yields something else.
     """
-    sweep = runpy.run_path(file).get("sweep")
+    # A run's config.json is data, which has no functions.
+    sweep = None if file.endswith(".json") else runpy.run_path(file).get("sweep")
     if sweep is None:
         raise UserError(f"nothing to sweep: give --grid=config.key=1,2 or write sweep() in {file}")
     try:

@@ -69,3 +69,11 @@ def test_names_are_readable_safe_and_different():
     assert len(set(hard)) == 12
     for name in hard:
         assert re.fullmatch(r"x=[A-Za-z0-9+._-]{1,60}", name)
+
+
+def test_a_runs_config_has_no_points_of_its_own(tmp_path):
+    """It is JSON: run as Python, it ended in a NameError for `true`."""
+    file = tmp_path / "config.json"
+    file.write_text('{"model": {"lrn": true}}')
+    with pytest.raises(UserError, match="nothing to sweep: give --grid"):
+        grid.own_points(str(file))
