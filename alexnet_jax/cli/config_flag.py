@@ -5,6 +5,7 @@ import functools
 import re
 import runpy
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,34 @@ class ConfigParser(flags.ArgumentParser):
         """Returns the config, locked: keys cannot be added.
 
         Raises:
-          UserError: a Python file with other keys or types than configs/base.py, or a JSON file
-            that is not a run's config.json.
+          UserError: a Python file that raises, or that has other keys or types than
+            configs/base.py; a JSON file that is not a run's config.json.
         """
         if not path.endswith(".json") or not Path(path).exists():
             if str(CONFIGS.parent) not in sys.path:  # it imports configs.base, from any folder
                 sys.path.append(str(CONFIGS.parent))
-            config = self.python.parse(path)
+            try:
+                config = self.python.parse(path)
+            except Exception as error:  # the file is the user's code and may raise any
+                raise UserError(fault_of_file(path, error)) from error
             check_declared(config, path)
             return config
         if Path(path).name != CONFIG:
             raise UserError(f"--config={path} has to be a Python file or a run's {CONFIG}")
         return overridable(read_config(Path(path).parent)).lock()
+
+
+def fault_of_file(path: str, error: Exception) -> str:
+    """Returns a line on the error that a Python file raised, with the line of the file."""
+    # ml_collections raises two kinds anew, with their whole traceback as the text.
+    if str(error).startswith("Error whilst parsing config file") and error.__context__:
+        error = error.__context__
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    place = f"{path}, line {lines[-1]}" if lines else path
+    # As at the end of a traceback: the kind, and the text if there is one.
+    said = traceback.format_exception_only(error)[-1].strip()
+    return f"{place}: {said}; correct the file"
 
 
 def overridable(config: ConfigDict, prefix: str = "") -> ConfigDict:

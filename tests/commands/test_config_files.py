@@ -52,11 +52,33 @@ def copied(folder, old, new):
         ("config.optim.lr = 0.1", "sets optim.lr, which is no setting; did you mean optim.learn"),
         ("config.data.augment.flp = True", "did you mean data.augment.flip?"),
         ("config.qqq = 1", "sets qqq, which is no setting; every key is declared in configs/base"),
-        ("config.data.batch_size = '64'", "batch_size"),
     ],
 )
 def test_a_misspelt_key_in_a_config_file_is_named(line, said, tmp_path):
     assert said in refusal(changed(tmp_path, line))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config.data.batch_size = '64'", "TypeError: Could not override field 'batch_size'"),
+        (
+            "config.train.steps = 1.5",
+            "TypeError: Could not override field 'steps' (reference). 1.5",
+        ),
+        ("int('five')", "ValueError: invalid literal for int() with base 10: 'five'"),
+        ("config.seed = {}['seed']", "KeyError: 'seed'"),
+        ("config.seed = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("config.seed = = 1", "SyntaxError: invalid syntax"),
+        ("import nosuch", "ModuleNotFoundError: No module named 'nosuch'"),
+    ],
+)
+def test_a_config_file_that_raises_is_named_with_its_line(line, said, tmp_path):
+    """Two kinds of error came with their traceback, the others without a place."""
+    found = refusal(changed(tmp_path, line))
+    place = "" if "Syntax" in said else ", line 6"  # the text of a syntax error names its line
+    assert found.startswith(f"{tmp_path}/mine.py{place}: {said}")
+    assert found.endswith("; correct the file") and "Traceback" not in found
 
 
 @pytest.mark.parametrize(
