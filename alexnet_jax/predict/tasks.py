@@ -17,6 +17,7 @@ from alexnet_jax.predict.loaded_net import (
 from alexnet_jax.predict.neighbours import rank_neighbours
 from alexnet_jax.predict.rankings import CLASSES, NEIGHBOURS, Ranking, Words
 from alexnet_jax.predict.request import Request
+from alexnet_jax.prepare.originals.names import class_name
 
 MOST_ON_A_SHEET = 24  # pictures with their classes
 MOST_ROWS = 12  # pictures with their neighbours
@@ -112,7 +113,8 @@ def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
     """Returns a picture for the sheet. Its true class is known if its folder is named like one."""
     path = Path(ranking.path)
     shown = Path(pictures.text_of(path))
-    label = shown.parent.name if shown.parent.name in net.class_names else ""
+    folder = class_name(path.parent.name)
+    label = folder if folder in net.class_names else ""
     # Read again: only the pictures of the sheet are held in memory.
     return sheets.Classified(
         pictures.read(path, net.side).pixels, shown.name, ranking.matches, ranking.numbers, label

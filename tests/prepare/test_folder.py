@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import unicodedata
 
 import numpy as np
 import pytest
@@ -263,9 +264,20 @@ def test_names_that_are_not_utf8_are_read_as_latin1(tmp_path):
     assert subprocess.run([*command("prepare"), *arguments], capture_output=True).returncode == 0
 
 
+def test_a_class_of_macos_and_of_another_system_are_the_same(tmp_path):
+    """macOS writes é as two characters; the classes looked equal and were refused."""
+    ants, bees = of_classes("ant", "bee").values()
+    of_mac = unicodedata.normalize("NFD", "café")
+    assert of_mac != "café"
+    content = {"train": {"bee": bees, "café": ants}, "test": {"bee": bees, of_mac: ants}}
+    directory = prepare(write_folder(tmp_path / "pictures", content))
+    assert classes_of(directory, "test") == classes_of(directory)
+    assert store.open_store(directory).class_names == ("bee", "café")
+
+
 def test_two_classes_of_one_name_are_refused(tmp_path):
     source = write_folder(tmp_path / "pictures", {"train": of_classes("ant", "bee")})
-    for name in (LATIN1, "café".encode()):
+    for name in (LATIN1, unicodedata.normalize("NFD", "café").encode()):
         folder = source / "train" / os.fsdecode(name)
         folder.mkdir()
         (folder / "1.png").write_bytes(shade("cat"))

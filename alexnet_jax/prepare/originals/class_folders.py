@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.prepare.originals.names import is_hidden, readable
+from alexnet_jax.prepare.originals.names import class_name, is_hidden
 
 SUFFIXES = frozenset(  # in upper or lower case
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"]
@@ -61,11 +61,11 @@ def add_class(found: ClassFolders, folder: Path) -> None:
 
     Raises UserError for a name that is already taken or that has a line break.
     """
-    name, files = readable(folder.name), sorted(files_below(folder))
+    name, files = class_name(folder.name), sorted(files_below(folder))
     # labels.txt has one name per line.
     if name.splitlines() != [name]:
         raise UserError(f"the class folder {name!r} has a line break in its name: rename it")
-    # Two names of different bytes can be the same text, once one of them is read as Latin-1.
+    # Two names of different bytes can be the same text, such as é in two ways.
     if name in found.classes:
         raise UserError(f"{folder.parent} has two folders of the name {name!r}: rename one")
     found.classes[name] = [path for path in files if is_image_name(path)]

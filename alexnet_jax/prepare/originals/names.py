@@ -1,6 +1,7 @@
 """Names of files and folders as text."""
 
 import os
+import unicodedata
 
 # Folders that file managers, network drives and archives leave behind.
 HIDDEN = frozenset(("@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"))
@@ -21,3 +22,11 @@ def readable(name: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def class_name(folder: str) -> str:
+    """Returns the name of the class that a folder of this name holds.
+
+    macOS writes é as e and an accent, other systems as one character: both are the same class.
+    """
+    return unicodedata.normalize("NFC", readable(folder))
