@@ -29,7 +29,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
 from alexnet_jax.weights import matching, readers
-from alexnet_jax.weights.conversion import fill_config, report
+from alexnet_jax.weights.conversion import fill_config, report, stated_net
 from alexnet_jax.weights.hub import is_hub, load_hub
 from alexnet_jax.weights.layouts import LAYOUTS, Params, WeightLayout, to_params, unnamed_layers
 
@@ -40,7 +40,7 @@ FLAGS = {
         "The weights: a .pth, .caffemodel, .npz or .safetensors file, or an exported folder.",
     ),
     "layout": ("", f"Whose names and order of axes they have: {' or '.join(LAYOUTS)}."),
-    "model": ("", "The net to build; empty = the layout's own, such as caffe_alexnet."),
+    "model": ("", "The net to build; empty = that of the file or, if it names none, the layout's."),
     "workdir": ("", "Folder to write, like a run's; it must not hold a run yet."),
 }
 
@@ -90,9 +90,12 @@ def convert_file(values: flags.FlagValues) -> int:
     Raises:
       UserError: a wrong flag, or a file that cannot be read or is of another net.
     """
-    layout, model, file, directory = check(values)
+    layout, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
-    arrays, notes = matching.renamed(layout, NETS[model], readers.read(file))
+    arrays = readers.read(file)
+    facts = readers.facts(file)
+    model = values.model or stated_net(layout, facts) or layout.nets[0]
+    arrays, notes = matching.renamed(layout, NETS[model], arrays)
     # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
@@ -102,14 +105,14 @@ def convert_file(values: flags.FlagValues) -> int:
         f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
         f"{config.model.num_classes} classes",
         *notes,
-        *report(config, layout, found, params),
+        *report(config, layout, facts, found, params),
         sep="\n",
     )
     return 0
 
 
-def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
-    """Returns the layout, the name of the net, the file and the workdir.
+def check(values: flags.FlagValues) -> tuple[WeightLayout, Path, Path]:
+    """Returns the layout, the file and the workdir.
 
     Raises:
       UserError: a flag or a setting is wrong, the file is missing, or the workdir holds a run.
@@ -120,11 +123,10 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
     if values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
     layout = LAYOUTS[values.layout]
-    model = values.model or layout.nets[0]
     holdable = [name for name, net in NETS.items() if not unnamed_layers(layout, net)]
-    if model not in holdable:
+    if values.model and values.model not in holdable:
         raise UserError(
-            f"--model={model} is no net that --layout={values.layout} can hold; choose from "
+            f"--model={values.model} is no net that --layout={values.layout} can hold; choose from "
             f"{', '.join(holdable)}"
         )
     # --model and --config.model.name name the same net, and could contradict each other.
@@ -134,7 +136,7 @@ def check(values: flags.FlagValues) -> tuple[WeightLayout, str, Path, Path]:
     file = Path(values["from"].value).expanduser()
     if not file.exists():
         raise UserError(f"--from={file} does not exist; give a file of weights")
-    return layout, model, file, free_workdir(values)
+    return layout, file, free_workdir(values)
 
 
 def free_workdir(values: flags.FlagValues) -> Path:

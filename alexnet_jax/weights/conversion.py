@@ -1,11 +1,12 @@
 """The config and the report of a conversion from another program's weight file."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Net
+from alexnet_jax.nets.spec import Exchange, Net
 from alexnet_jax.nets.variants import resolve, weighted_layers
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.weights import matching
@@ -13,6 +14,27 @@ from alexnet_jax.weights.differences import differences
 from alexnet_jax.weights.layouts import Arrays, Params, WeightLayout
 from alexnet_jax.weights.readers.arrays import quoted
 from alexnet_jax.weights.untrained import untrained_warning
+
+
+def stated_net(layout: WeightLayout, facts: Mapping[str, Any]) -> str:
+    """Returns the net that a file says it is of; "" if it does not say.
+
+    Caffe's two nets have the same weights and differ in the order of pooling and normalisation.
+
+    Args:
+      layout: of the file.
+      facts: as `readers.facts` returns them.
+    """
+    if facts.get("net") in NETS:
+        return facts["net"]
+    order = [name for name in layout.nets if _has_order(NETS[name], facts.get("layers", ()))]
+    return order[0] if len(order) == 1 else ""
+
+
+def _has_order(net: Net, names: Sequence[str]) -> bool:
+    """True if the layers of these names have the same order in the net."""
+    ours = [layer.name for layer in net.layers if not isinstance(layer, Exchange)]
+    return [x for x in ours if x in names] == [x for x in names if x in ours]
 
 
 def fill_config(
@@ -73,7 +95,11 @@ def fitting_width(config: ConfigDict, widths: Sequence[float]) -> float:
 
 
 def report(
-    config: ConfigDict, layout: WeightLayout, found: matching.Match, params: Params
+    config: ConfigDict,
+    layout: WeightLayout,
+    facts: Mapping[str, Any],
+    found: matching.Match,
+    params: Params,
 ) -> Iterator[str]:
     """Yields lines for the user on a conversion.
 
@@ -83,10 +109,12 @@ def report(
     Args:
       config: as `fill_config` leaves it.
       layout: of the file.
+      facts: that the file states, as `readers.facts` returns them.
       found: arrays that the net takes from the file.
       params: made of these arrays.
     """
-    data, native = config.data, layout.nets[0]
+    data, stated = config.data, stated_net(layout, facts)
+    native = stated or layout.nets[0]
     mean, scale = (
         ", ".join(f"{x:.6g}" for x in values) for values in (data.input_mean, data.input_scale)
     )
@@ -94,10 +122,14 @@ def report(
         f"input: {data.crop_size}×{data.crop_size} pixels, RGB of 0–255, less ({mean}), "
         f"times ({scale}); change it with --config.data.input_mean and input_scale"
     )
+    if "input" in facts:
+        # As Python writes it: a terminal would obey control characters in it.
+        yield f"the file says of its input: {facts['input']!r}"
     ours, theirs = NETS[config.model.name], NETS[native]
     # A net with other layers is not compared: nearly everything would be a difference.
     of_one_kind = weighted_layers(theirs).keys() <= weighted_layers(ours).keys()
-    if config.model.name not in layout.nets and of_one_kind:
+    same = (stated,) if stated else layout.nets
+    if config.model.name not in same and of_one_kind:
         departures = "; ".join(differences(ours, theirs))
         yield f"note: {config.model.name} is not {native}, it computes differently: {departures}"
     if found.drawn:

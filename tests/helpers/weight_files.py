@@ -173,19 +173,21 @@ def _layers(arrays):
     return layers
 
 
-def caffemodel(arrays):
+def caffemodel(arrays, order=()):
+    """`order` names all layers, also those without weights; empty = those with weights."""
     net = field(1, b"AlexNet") + field(100, field(1, b"data") + field(2, b"Data"))
-    for name, blobs in _layers(arrays).items():
+    layers = _layers(arrays)
+    for name in order or layers:
         layer = field(1, name.encode()) + field(2, b"Convolution")
-        net += field(100, layer + b"".join(field(7, blob(x)) for x in blobs))
+        net += field(100, layer + b"".join(field(7, blob(x)) for x in layers.get(name, ())))
     return net
 
 
-def caffemodel_of_2013(arrays):
-    net = field(1, b"AlexNet")
-    for name, blobs in _layers(arrays).items():
+def caffemodel_of_2013(arrays, order=()):
+    net, layers = field(1, b"AlexNet"), _layers(arrays)
+    for name in order or layers:
         layer = field(2, b"bottom") + field(4, name.encode()) + field(5, 4)
-        net += field(2, layer + b"".join(field(6, blob_of_2013(x)) for x in blobs))
+        net += field(2, layer + b"".join(field(6, blob_of_2013(x)) for x in layers.get(name, ())))
     return net
 
 

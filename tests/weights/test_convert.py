@@ -2,6 +2,7 @@
 
 import json
 import resource
+from functools import partial
 
 import jax
 import numpy as np
@@ -191,6 +192,29 @@ def test_another_net_of_the_same_shapes_takes_the_weights(model, tmp_path, capsy
     assert config.model.name == model and config.data.crop_size == 224
     _, expected, _ = alexnet_jax.load(workdirs["caffe_alexnet"])
     jax.tree.map(np.testing.assert_array_equal, variables["params"], expected["params"])
+
+
+ORDERS = {  # of the layers in Caffe's two published files, whose weights have the same shapes
+    "caffe_alexnet": "conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2",
+    "caffenet": "conv1 relu1 pool1 norm1 conv2 relu2 pool2 norm2",
+}
+REST = "conv3 relu3 conv4 relu4 conv5 relu5 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8 prob"
+
+
+@pytest.mark.parametrize("writer", [weight_files.caffemodel, weight_files.caffemodel_of_2013])
+@pytest.mark.parametrize("name", ORDERS)
+def test_the_order_of_the_layers_in_a_caffemodel_names_the_net(name, writer, tmp_path, capsys):
+    """fc8_flickr's net is caffenet, whose weights in caffe_alexnet would give other classes."""
+    file = partial(writer, order=f"data {ORDERS[name]} {REST}".split())
+    converted = convert_to(tmp_path, file, BLOBS, "--layout=caffe")
+    assert alexnet_jax.load(converted)[2].model.name == name
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_a_net_of_another_order_than_the_file_is_noted(tmp_path, capsys):
+    file = partial(weight_files.caffemodel, order=f"{ORDERS['caffenet']} {REST}".split())
+    convert_to(tmp_path, file, BLOBS, "--layout=caffe", "--model=caffe_alexnet")
+    assert "note: caffe_alexnet is not caffenet" in capsys.readouterr().out
 
 
 def test_a_net_without_groups_is_described_by_overrides(tmp_path):

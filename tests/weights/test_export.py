@@ -10,10 +10,19 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+import weight_files
 import yaml
 from commands import TOP, error_line
 from commands import run as run_command
-from conversions import CASES, assert_same_params, params_of, run_convert, run_export
+from conversions import (
+    CASES,
+    assert_same_params,
+    convert_to,
+    params_of,
+    run_convert,
+    run_export,
+)
+from foreign_nets import BLOBS
 from safetensors import safe_open
 
 import alexnet_jax
@@ -73,10 +82,19 @@ def test_a_trained_net_comes_back(tmp_path, trained):
         "--config.data.image_size=34",
         f"--from={file}",
         "--layout=caffe",
-        "--model=cuda_convnet_18pct",
     )
     assert run_convert(*arguments, f"--workdir={tmp_path / 'run'}") == 0
     assert_same_params(tmp_path / "run", trained)
+
+
+def test_a_net_of_the_shapes_of_caffes_comes_back_as_itself(tmp_path, capsys):
+    """alexnet in caffe_alexnet has the same parameters and gives other classes."""
+    run = convert_to(tmp_path / "x", weight_files.npz, BLOBS, "--layout=caffe", "--model=alexnet")
+    file = exported(run, tmp_path / "x.safetensors", "--layout=caffe")
+    run_convert(f"--from={file}", "--layout=caffe", f"--workdir={tmp_path / 'run'}")
+    assert alexnet_jax.load(tmp_path / "run")[2].model.name == "alexnet"
+    out = capsys.readouterr().out
+    assert "the file says of its input: '224×224 pixels of 0–255 less the RGB mean (122.679" in out
 
 
 # --- ONNX ------------------------------------------------------------------------------------

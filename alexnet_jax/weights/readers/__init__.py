@@ -7,6 +7,7 @@ file's name. A file with one damaged part is refused.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,19 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return arrays
     except Broken as fault:
         raise UserError(f"{path} cannot be read as {kind}: {fault}") from fault
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Returns what a weight file, which `read` has read, says of its net.
+
+    A .safetensors of `alexnet_jax.export` has `net` and `input`. A .caffemodel has `layers`, their
+    names in the order in which they are computed. Other files say nothing.
+    """
+    content = _content(path)
+    _, reader = _format(content)
+    if reader is safetensors.read:
+        return safetensors.metadata(content)
+    return {"layers": caffe.layer_names(content)} if reader is caffe.read else {}
 
 
 def _content(path: Path) -> bytes:

@@ -35,6 +35,17 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
+def layer_names(content: bytes) -> list[str]:
+    """Reads the names of all layers, also those without blobs, in the order of the file."""
+    found = []
+    for number, layer in _message(memoryview(content)):
+        if number in LAYER_FORMS and isinstance(layer, memoryview):
+            name_at, _ = LAYER_FORMS[number]
+            names = [value for field, value in _message(layer) if field == name_at]
+            found += [bytes(x).decode("utf-8", "replace") for x in names if not isinstance(x, int)]
+    return found
+
+
 def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
     """Reads the number that begins at this offset; returns it and the offset behind it."""
     value = 0

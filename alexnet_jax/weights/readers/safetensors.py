@@ -1,5 +1,7 @@
 """The .safetensors format, read by the `safetensors` library."""
 
+import json
+
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
@@ -19,6 +21,12 @@ def read(content: bytes) -> dict[str, np.ndarray]:
         words = str(fault).removeprefix("Error while deserializing: ")
         raise Broken(f"the file is damaged ({quoted(words)})") from fault
     return {name: _array(name, tensors[name]) for name in sorted(tensors)}
+
+
+def metadata(content: bytes) -> dict[str, str]:
+    """Reads the texts by name that a sound file holds beside its tensors."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]).get("__metadata__", {})
 
 
 def _array(name: str, tensor: dict) -> np.ndarray:
