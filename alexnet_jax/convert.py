@@ -25,6 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax.cli import checks, command, config_flag, rules
+from alexnet_jax.cli.tables import wrap
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import workdir
@@ -80,7 +81,7 @@ def convert_folder(values: flags.FlagValues) -> int:
     directory, folder = free_workdir(values), Path(values["from"].value).expanduser()
     trained = load_hub(folder)
     write_workdir(directory, trained.config, trained.params, trained.mean, trained.class_names)
-    print(converted(trained.params, folder, directory))
+    print(wrap(converted(trained.params, folder, directory)))
     return 0
 
 
@@ -101,13 +102,13 @@ def convert_file(values: flags.FlagValues) -> int:
     found = matching.match(layout, net, arrays, file, partial=values.partial)
     params = to_params(layout, net, found.arrays)
     write_workdir(directory, config, params, np.asarray(config.data.input_mean, np.float32))
-    print(
+    lines = (
         f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
         f"{config.model.num_classes} classes",
         *notes,
         *report(config, layout, facts, found, params),
-        sep="\n",
     )
+    print(*map(wrap, lines), sep="\n")
     return 0
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 from alexnet_jax.cli import command
+from alexnet_jax.cli.tables import wrap
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
@@ -111,8 +112,8 @@ def main(values: flags.FlagValues) -> int:
     write(request.target, content)
     learned = without_statistics(trained.params)
     numbers = sum(x.size for layer in learned.values() for x in layer.values())
-    print(f"exported: {numbers:,} parameters of {request.checkpoint} to {request.target}")
-    print(f"input: {input_text}")
+    print(wrap(f"exported: {numbers:,} parameters of {request.checkpoint} to {request.target}"))
+    print(wrap(f"input: {input_text}"))
     if warning := untrained_warning(trained.params):
         print(warning)
     return 0

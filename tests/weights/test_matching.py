@@ -80,7 +80,7 @@ def test_partial_takes_what_fits_and_draws_the_rest(tmp_path, capsys, workdirs):
     arrays["scale/0"] = np.ones(3, np.float32)
     flags = ("--layout=caffe", "--partial", "--config.model.num_classes=5")
     converted = convert_to(tmp_path / "x", weight_files.npz, arrays, *flags)
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "taken from the file: conv1, conv2, conv3, conv5, fc6, fc7; drawn at random: " in out
     assert "conv4 (conv4/1 (24,) is missing)" in out
     assert "fc8 (fc8/0 is (7, 256) instead of (5, 256))" in out
