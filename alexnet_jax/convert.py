@@ -1,20 +1,23 @@
-"""Converts other programs' weights into a checkpoint: Caffe's AlexNets, torchvision's, or yours.
+"""Converts the weights of Caffe's, torchvision's or your AlexNet to a checkpoint.
 
-    python -m alexnet_jax.convert --from=bvlc_alexnet.caffemodel --layout=caffe \\
-        --workdir=runs/bvlc_alexnet
-    python -m alexnet_jax.convert --from=alexnet.pth --layout=torchvision --workdir=runs/torchvision
-    python -m alexnet_jax.convert --from=results/nets/digits --workdir=runs/published
+    python -m alexnet_jax.convert --from=bvlc_alexnet.caffemodel \\
+        --layout=caffe --workdir=runs/bvlc_alexnet
+    python -m alexnet_jax.convert --from=alexnet.pth --layout=torchvision \\
+        --workdir=runs/torchvision
+    python -m alexnet_jax.convert --from=results/nets/digits --workdir=runs/x
 
---from is a .pth, .caffemodel, .npz or .safetensors; nothing in it is executed. In the last two,
-arrays have the names of the layout: conv1/0 (weights) and conv1/1 (biases) for Caffe's,
-features.0.weight and features.0.bias for torchvision's. Prefixes that training scripts add, such as
-module. or model., are removed. The numbers are permuted and never rescaled. A folder that
+--from is a .pth, .caffemodel, .npz or .safetensors; nothing in it is executed.
+In the last two, arrays have the names of the layout: conv1/0 (weights) and
+conv1/1 (biases) for Caffe's, features.0.weight and features.0.bias for
+torchvision's. Prefixes that training scripts add, such as module. or model.,
+are removed. The numbers are permuted and never rescaled. A folder that
 alexnet_jax.export wrote brings its own net, settings and mean image.
 
-The workdir is then like a run's at step 0: evaluate it with alexnet_jax.main --mode=eval
---checkpoint=DIR, train on from it with --config.init_from=DIR, load it with alexnet_jax.load(DIR).
-Its config is --config (by default the checkout's configs/imagenet.py) with the net and the input
-scale of the file; --config.key=value overrides both.
+The workdir is then like a run's at step 0: evaluate it with alexnet_jax.main
+--mode=eval --checkpoint=DIR, train on from it with --config.init_from=DIR, load
+it with alexnet_jax.load(DIR). Its config is --config (by default the checkout's
+configs/imagenet.py) with the net and the input scale of the file;
+--config.key=value overrides both.
 """
 
 import sys

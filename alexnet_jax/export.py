@@ -1,15 +1,19 @@
-"""Exports a trained net to other programs: weights, an ONNX model, or a folder for a model hub.
+"""Exports a trained net: weights, an ONNX model, or a folder for a model hub.
 
     python -m alexnet_jax.export --checkpoint=runs/digits --to=digits.onnx
 
 --to says what is written:
-    FILE.safetensors, FILE.npz   the weights in the layout of Caffe or torchvision (--layout), as
-                                 alexnet_jax.convert reads them
-    FILE.onnx                    a model that takes pixels of 0–255 (needs pip install onnx)
-    FOLDER                       config.json, model.safetensors and a model card, in the layout of
-                                 Hugging Face's hub; alexnet_jax.load(FOLDER) reads it
+    FILE.safetensors, FILE.npz   the weights in the layout of Caffe or
+                                 torchvision (--layout), as alexnet_jax.convert
+                                 reads them
+    FILE.onnx                    a model that takes pixels of 0–255 (needs pip
+                                 install onnx)
+    FOLDER                       config.json, model.safetensors and a model
+                                 card, in the layout of Hugging Face's hub;
+                                 alexnet_jax.load(FOLDER) reads it
 
-The numbers are permuted and never rescaled. --checkpoint can be such a folder, too.
+The numbers are permuted and never rescaled. --checkpoint can be such a folder,
+too.
 """
 
 import importlib.util

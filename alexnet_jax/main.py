@@ -1,10 +1,14 @@
 """Trains and evaluates AlexNet.
 
-Train:     python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits
-           A workdir that holds a checkpoint is resumed. --config.key=value overrides a setting.
-Evaluate:  python -m alexnet_jax.main --config=configs/base.py --workdir=runs/digits --mode=eval
+Train:     python -m alexnet_jax.main --config=configs/base.py \\
+               --workdir=runs/digits
+           A workdir that holds a checkpoint is resumed. --config.key=value
+           overrides a setting.
+Evaluate:  python -m alexnet_jax.main --config=configs/base.py \\
+               --workdir=runs/digits --mode=eval
            Others with --checkpoint=DIR[,DIR…]; several are an ensemble.
-Describe:  python -m alexnet_jax.main --config=configs/imagenet.py --mode=describe
+Describe:  python -m alexnet_jax.main --config=configs/imagenet.py \\
+               --mode=describe
 """
 
 import contextlib

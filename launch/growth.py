@@ -1,18 +1,23 @@
-"""Measures how cost grows: time, memory and start-up over batch size, width, devices and images.
+"""Measures how cost grows with batch size, width, devices and images.
 
 Example:   python launch/growth.py --output=runs/growth
-           python launch/growth.py --output=runs/growth --points=batch=1,512 --points=devices=2
+           python launch/growth.py --output=runs/growth --points=batch=1,512
+               --points=devices=2
 
-Writes growth.jsonl (one line for each point), growth.md (tables) and growth.png. It runs the
-commands benchmark and plan, one point at a time; all points take about ten minutes on two cores:
+Measured are time, memory and start-up. Writes growth.jsonl (one line for each
+point), growth.md (tables) and growth.png. It runs the commands benchmark and
+plan, one point at a time; all points take about ten minutes on two cores:
 
-batch, width   configs/base.py (the two-tower net on 64 pixels, a quarter of the width by default)
-               from a temporary store of 1,024 images that stays on the device
-devices        the same net with a batch of 48, by `plan`: bytes that one device holds and sends
+batch, width   configs/base.py (the two-tower net on 64 pixels, a quarter of the
+               width by default) from a temporary store of 1,024 images that
+               stays on the device
+devices        the same net with a batch of 48, by `plan`: bytes that one device
+               holds and sends
 images         cuda_convnet_18pct on records of 2.7 kB, streamed from the disk
 
-Beside each cost stands its cause (images, FLOPs of an image, devices) and the power p of the growth
-since the point before, cost ∝ cause^p. Above 1 the cost grew faster than its cause.
+Beside each cost stands its cause (images, FLOPs of an image, devices) and the
+power p of the growth since the point before, cost ∝ cause^p. Above 1 the cost
+grew faster than its cause.
 """
 
 from checkout import TOP  # first: one error line if .venv is not active

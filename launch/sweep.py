@@ -1,20 +1,27 @@
-"""Trains one run for each point of a grid and ends with a table sorted by validation error.
+"""Trains a run for each point of a grid; ends with a table by validation error.
 
-Example:   python launch/sweep.py --config=configs/base.py --workdir=runs/my-sweep --jobs=2
-               --grid=config.optim.learning_rate=0.01,0.02 --grid=config.model.lrn=True,False
+Example:   python launch/sweep.py --config=configs/base.py
+               --workdir=runs/my-sweep --jobs=2
+               --grid=config.optim.learning_rate=0.01,0.02
+               --grid=config.model.lrn=True,False
                --config.train.epochs=5
-Points:    all combinations of the grids. Commas in brackets or quotes do not divide values:
-           --grid='config.model.without=(),("conv3",)'. Without a --grid, the points are what the
-           config file's own sweep() yields, a function beside get_config:
-           {"optim.learning_rate": 0.02}, {}, … --config.key=value holds for all points; a -- may
-           stand before such overrides.
-Each run:  python -m alexnet_jax.main with workdir SWEEP/<point>, its output in <point>/log.txt.
-Again:     the same command skips points that are done, resumes those that were stopped, and runs
-           failed ones once more; a longer grid adds points.
-The end:   the table, in full in SWEEP/table.csv; failed points are named and the exit code is 1.
-Machines:  several --jobs on one GPU: set XLA_PYTHON_CLIENT_MEM_FRACTION. --slurm submits one array
-           job instead, with --jobs of its tasks at a time. What a task needs is set in sbatch's own
-           variables, such as SBATCH_PARTITION or SBATCH_GPUS. --table_only prints the table later.
+Points:    all combinations of the grids. Commas in brackets or quotes do not
+           divide values:
+           --grid='config.model.without=(),("conv3",)'. Without a --grid, the
+           points are what the config file's own sweep() yields, a function
+           beside get_config:
+           {"optim.learning_rate": 0.02}, {}, … --config.key=value holds for all
+           points; a -- may stand before such overrides.
+Each run:  python -m alexnet_jax.main with workdir SWEEP/<point>, its output in
+           <point>/log.txt.
+Again:     the same command skips points that are done, resumes those that were
+           stopped, and runs failed ones once more; a longer grid adds points.
+The end:   the table, in full in SWEEP/table.csv; failed points are named and
+           the exit code is 1.
+Machines:  several --jobs on one GPU: set XLA_PYTHON_CLIENT_MEM_FRACTION.
+           --slurm submits one array job instead, with --jobs of its tasks at a
+           time. What a task needs is set in sbatch's own variables, such as
+           SBATCH_PARTITION or SBATCH_GPUS. --table_only prints the table later.
 """
 
 from checkout import TOP  # first: one error line if .venv is not active

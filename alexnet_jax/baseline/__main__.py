@@ -1,22 +1,27 @@
 """Classifies as in 2011, on the data of a config: fixed features and a linear SVM.
 
 Example:   python -m alexnet_jax.baseline --config=configs/base.py --method=hog
-           python -m alexnet_jax.baseline --config=configs/cifar10.py --method=kmeans
-               --centres=1600 --output=results/baseline/cifar10_kmeans_1600
+           python -m alexnet_jax.baseline --config=configs/cifar10.py
+               --method=kmeans --centres=1600
+               --output=results/baseline/cifar10_kmeans_1600
 
 --method=hog: histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
---method=kmeans: small patches, coded by their distances to the centres that k-means finds among
-such patches; the codes are summed over the cells of a grid (Coates, Lee and Ng, AISTATS 2011; on
-CIFAR-10 they report an accuracy of 77 % with 1,600 centres and 79.6 % with 4,000).
---method=fisher: Fisher vectors of dense SIFT and colour descriptors, as ILSVRC 2011 was won.
+--method=kmeans: small patches, coded by their distances to the centres that
+k-means finds among such patches; the codes are summed over the cells of a grid
+(Coates, Lee and Ng, AISTATS 2011; on CIFAR-10 they report an accuracy of 77 %
+with 1,600 centres and 79.6 % with 4,000).
+--method=fisher: Fisher vectors of dense SIFT and colour descriptors, as ILSVRC
+2011 was won.
 
-The features are learned from the training split, without its labels. The SVM's cost is the one with
-the lowest top-1 error on the validation split. With it the SVM is fitted to both splits, and the
-test split is classified once. Only `data` and `seed` of the config are used.
+The features are learned from the training split, without its labels. The SVM's
+cost is the one with the lowest top-1 error on the validation split. With it the
+SVM is fitted to both splits, and the test split is classified once. Only `data`
+and `seed` of the config are used.
 
---output=DIR leaves a record: config.json (all settings and package versions), result.json (errors,
-cost, validation errors, seconds, command, commit, machine) and predictions.npz (top1 [N] and top5
-[N, 5]: the classes with the highest scores for each test image).
+--output=DIR leaves a record: config.json (all settings and package versions),
+result.json (errors, cost, validation errors, seconds, command, commit, machine)
+and predictions.npz (top1 [N] and top5 [N, 5]: the classes with the highest
+scores for each test image).
 """
 
 import time

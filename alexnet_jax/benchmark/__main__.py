@@ -1,25 +1,29 @@
-"""Measures training on this machine: the step, the loader, both together, start-up and memory.
+"""Measures training here: the step, the loader, both, start-up and memory.
 
 Example:   python -m alexnet_jax.benchmark
            python -m alexnet_jax.benchmark --config=configs/imagenet.py
                --config.data.name=synthetic --config.data.synthetic_classes=1000
 
-Prints a table, then one line of JSON. Rates are medians of --repeats. In each repeat every rate is
-measured once, and ratios are taken within a repeat. The default --config is configs/base.py.
+Prints a table, then one line of JSON. Rates are medians of --repeats. In each
+repeat every rate is measured once, and ratios are taken within a repeat. The
+default --config is configs/base.py.
 
-The step is the compiled training step on one batch that stays on the devices. Its roof is the
-float32 product of two 2048×2048 matrices at jax's default precision (on NVIDIA GPUs from Ampere on
-that is TF32). Only the work of the layers with weights counts; norms, pooling and the update are
-not counted as FLOPs. First steps and memory are those of `alexnet_jax.main` in a process of its
-own: cold = with an empty compilation cache, second = the same command again.
+The step is the compiled training step on one batch that stays on the devices.
+Its roof is the float32 product of two 2048×2048 matrices at jax's default
+precision (on NVIDIA GPUs from Ampere on that is TF32). Only the work of the
+layers with weights counts; norms, pooling and the update are not counted as
+FLOPs. First steps and memory are those of `alexnet_jax.main` in a process of
+its own: cold = with an empty compilation cache, second = the same command
+again.
 
-With data.name=synthetic a store of synthetic images is written to the temporary folder (TMPDIR) and
-removed at the end: JPEG from 256 pixels up, else raw, or as --encoding says. Raw images that fit
-into data.device_megabytes are held on the device; a value of 0 has them read from the store.
+With data.name=synthetic a store of synthetic images is written to the temporary
+folder (TMPDIR) and removed at the end: JPEG from 256 pixels up, else raw, or as
+--encoding says. Raw images that fit into data.device_megabytes are held on the
+device; a value of 0 has them read from the store.
 
---against=torch measures the same net in PyTorch in the same repeats: eager, on a float batch that
-is already on the device, and a DataLoader of two workers that reads the same images as JPEG files
-with Pillow.
+--against=torch measures the same net in PyTorch in the same repeats: eager, on
+a float batch that is already on the device, and a DataLoader of two workers
+that reads the same images as JPEG files with Pillow.
 """
 
 import importlib.util

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -146,7 +147,8 @@ def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False)
     values = _declared(define_flags, with_config, [])
     lines = [doc.strip(), "", "Flags:"]
     for name in sorted(values):
-        lines.append(f"  --{name}: {' '.join((values[name].help or '').split())}")
+        text = f"  --{name}: {values[name].help or ''}"
+        lines.append(textwrap.fill(text, 80, subsequent_indent=" " * 6, break_on_hyphens=False))
     return "\n".join(lines)
 
 

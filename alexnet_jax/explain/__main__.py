@@ -1,16 +1,21 @@
 """Draws what a trained net looks at in pictures, or what excites its units.
 
-    python -m alexnet_jax.explain --checkpoint=runs/digits --images=photos --sheet=explained.png
-    python -m alexnet_jax.explain --checkpoint=runs/digits --layer=conv2 --sheet=units.png
+    python -m alexnet_jax.explain --checkpoint=runs/digits --images=photos \\
+        --sheet=explained.png
+    python -m alexnet_jax.explain --checkpoint=runs/digits --layer=conv2 \\
+        --sheet=units.png
 
-With --images, each row of the sheet is a picture, its likeliest class, and by --methods:
-  saliency   how strongly each pixel changes the class's logit (Simonyan et al. 2013)
-  occlusion  the loss of probability where a grey square covers the picture: red; a gain: blue
-             (Zeiler and Fergus 2013)
-  gradcam    the maps of --layer that speak for the class (Selvaraju et al. 2016)
-  deconv     the pattern that excites the strongest unit of --layer (Zeiler and Fergus 2013)
-Without --images, the sheet shows a picture for each of --units of --layer that excites it, made by
-gradient ascent (Yosinski et al. 2015).
+With --images, a row of the sheet is a picture, its class, and by --methods:
+  saliency   how strongly each pixel changes the class's logit
+             (Simonyan et al. 2013)
+  occlusion  the loss of probability where a grey square covers the picture:
+             red; a gain: blue (Zeiler and Fergus 2013)
+  gradcam    the maps of --layer that speak for the class
+             (Selvaraju et al. 2016)
+  deconv     the pattern that excites the strongest unit of --layer (Zeiler and
+             Fergus 2013)
+Without --images, the sheet shows a picture for each of --units of --layer that
+excites it, made by gradient ascent (Yosinski et al. 2015).
 """
 
 from absl import flags

@@ -1,9 +1,10 @@
 """Draws figures of a run, or of the records in results/.
 
     python -m alexnet_jax.figures --workdir=runs/digits
-        training curves, first-layer kernels by tower, the net's layers and, if the run has been
-        evaluated, eight test pictures with their likeliest classes, in runs/digits/figures;
-        a net that was converted or exported has no curves
+        training curves, first-layer kernels by tower, the net's layers and, if
+        the run has been evaluated, eight test pictures with their likeliest
+        classes, in runs/digits/figures; a net that was converted or exported
+        has no curves
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
     python -m alexnet_jax.figures --activations=results/figure1

@@ -1,22 +1,27 @@
-"""Predicts what the training step sends, holds and takes on N devices, before they are rented.
+"""Predicts what a step sends, holds and takes on devices that are not there yet.
 
 Example:   python -m alexnet_jax.plan --config=configs/imagenet.py --devices=8
                --config.parallel.tower=2
-           python -m alexnet_jax.plan --config=configs/imagenet.py --table=layers --format=csv
+           python -m alexnet_jax.plan --config=configs/imagenet.py
+               --table=layers --format=csv
 
-Compiles the step of --config for --devices forced CPU devices, and reads from the program every
-collective, its bytes, and what one device holds. Nothing runs. No data are needed if the config
-sets model.num_classes. parallel.data=1 is raised to use all --devices; any other layout has to use
-them. The default --config is configs/base.py.
+Compiles the step of --config for --devices forced CPU devices, and reads from
+the program every collective, its bytes, and what one device holds. Nothing
+runs. No data are needed if the config sets model.num_classes. parallel.data=1
+is raised to use all --devices; any other layout has to use them. The default
+--config is configs/base.py.
 
-Then forecasts a step for the schemes data, tower and hybrid on 1 to 512 devices, by formulas that
-the tests compare with compiled programs. data.batch_size is that of all devices in the compiled
-program, and that of each device in the forecasts (weak scaling). Communication is not overlapped
-with computation.
+Then forecasts a step for the schemes data, tower and hybrid on 1 to 512
+devices, by formulas that the tests compare with compiled programs.
+data.batch_size is that of all devices in the compiled program, and that of each
+device in the forecasts (weak scaling). Communication is not overlapped with
+computation.
 
 --table prints another table, and compiles nothing:
-  layers   the sizes of every layer: shapes, windows, towers, parameters, multiply-adds, bytes
-  k20      the table of "One weird trick" (2014) beside its forecast; needs no --config
+  layers   the sizes of every layer: shapes, windows, towers, parameters,
+           multiply-adds, bytes
+  k20      the table of "One weird trick" (2014) beside its forecast; needs no
+           --config
   gtx580   the paper's net on one and on two GPUs of 3 GB; needs no --config
 --format=json prints the plan or the layers as one JSON value on the last line.
 """

