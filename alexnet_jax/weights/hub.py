@@ -88,10 +88,19 @@ def load_hub(directory: Path) -> TrainedNet:
 
 
 def label_names(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the class names in a hub's config.json, in the order of the outputs."""
+    """Returns the class names in a hub's config.json, in the order of the outputs.
+
+    Raises UserError if it has names, but not one for each output.
+    """
     labels = config.id2label if "id2label" in config else {}
     # The keys of JSON are strings and may stand in any order.
-    return tuple(str(labels[str(i)]) for i in range(len(labels)) if str(i) in labels)
+    numbers = [str(i) for i in range(config.model.num_classes)]
+    if labels and set(labels) != set(numbers):
+        raise UserError(
+            f"id2label in {CONFIG} has to name the classes 0 to {numbers[-1]}, and no others; "
+            "correct it, or export the net again"
+        )
+    return tuple(str(labels[number]) for number in numbers) if labels else ()
 
 
 def _check(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

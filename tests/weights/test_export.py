@@ -220,6 +220,11 @@ DAMAGES = {
         lambda x: replace_in(x / "config.json", '"crop_size": 32', '"crop_size": 33'),
         "no input.mean of this net",
     ),
+    # The names behind it would each stand for the class before.
+    "a class without a name": (
+        lambda x: replace_in(x / "config.json", '    "5": "5",\n', ""),
+        "id2label in config.json has to name the classes 0 to 9, and no others",
+    ),
 }
 
 
