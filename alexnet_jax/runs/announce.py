@@ -1,10 +1,12 @@
 """The lines that a training prints at its start and at its end."""
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.shapes import without_statistics
@@ -28,6 +30,19 @@ def data_line(dataset: Dataset) -> str:
     """Returns a line with the data set's name, its number of classes and each split's images."""
     splits = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     return f"data: {dataset.name}, {len(dataset.class_names)} classes, images: {splits}"
+
+
+def unlearned_lines(dataset: Dataset) -> list[str]:
+    """Returns a line that names the classes without a training image, otherwise []."""
+    # Such as one whose only image is held out for validation, or was left out as broken.
+    counts = np.bincount(dataset.splits["train"].labels, minlength=len(dataset.class_names))
+    missing = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
+    if not missing:
+        return []
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    of_all = f"{len(missing)} of {len(counts)} classes"
+    line = f"no training image of {of_all}: {', '.join(missing[:5])}{more}"
+    return [textwrap.fill(line, 80, subsequent_indent="  ")]
 
 
 def device_lines(devices: Devices) -> list[str]:

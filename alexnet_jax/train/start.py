@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.model import build_model
-from alexnet_jax.runs.announce import data_line, device_lines, net_line
+from alexnet_jax.runs.announce import data_line, device_lines, net_line, unlearned_lines
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.record import (
     DataFacts,
@@ -100,6 +100,7 @@ def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
         *device_lines(session.devices),
         net_line(session.config.model.name, net, state.params),
         data_line(dataset),
+        *unlearned_lines(dataset),
     ]
     if step:
         lines.append(f"resumed from step {step} of {session.total_steps}")

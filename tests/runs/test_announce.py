@@ -1,13 +1,15 @@
 """The lines with which a training starts and ends, and an evaluation's result on the terminal."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from alexnet_jax.cli import evaluation
-from alexnet_jax.data import embedded
+from alexnet_jax.data import Split, embedded
 from alexnet_jax.nets.spec import Net
 from alexnet_jax.parallel import Layout, make_devices
 from alexnet_jax.runs import announce
@@ -47,6 +49,19 @@ def test_the_net_and_the_data_in_a_line_each():
     assert line == "net: four_layer, 3,004 parameters, 1 tower, 32×32 pixels"
     line = announce.data_line(embedded.synthetic(1200, 3, 8))
     assert line == "data: synthetic, 3 classes, images: 1,200 train, 1,200 val, 1,200 test"
+
+
+def test_a_class_without_a_training_image_is_named():
+    """Its only image may be held out for validation, by chance."""
+    dataset = embedded.synthetic(1200, 3, 8)
+    assert announce.unlearned_lines(dataset) == []
+    train = dataset.splits["train"]
+    ones = Split(train.images, np.ones_like(train.labels))
+    few = replace(dataset, class_names=("ant", "bee", "cat"), splits={"train": ones})
+    assert announce.unlearned_lines(few) == ["no training image of 2 of 3 classes: ant, cat"]
+    many = replace(dataset, class_names=tuple(map(str, range(90))), splits={"train": ones})
+    (line,) = announce.unlearned_lines(many)
+    assert line == "no training image of 89 of 90 classes: 0, 2, 3, 4, 5 and 84 more"
 
 
 def test_the_end_names_the_best_validation_the_checkpoints_and_the_next_command(tmp_path):
