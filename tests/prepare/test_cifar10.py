@@ -157,5 +157,5 @@ def test_a_damaged_archive_is_named(tmp_path, damage):
     else:
         content[2000:2050] = b"\xff" * 50
     source.write_bytes(content)
-    with pytest.raises(UserError, match=r"it\.tgz cannot be read as a tar archive"):
+    with pytest.raises(UserError, match=r"it\.tgz cannot be read as a tar archive: give the"):
         cifar10.open_files(source, SUMS)

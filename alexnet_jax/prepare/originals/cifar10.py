@@ -75,7 +75,9 @@ def read_files(source: Path, wanted: set[str]) -> dict[str, bytes]:
     except UserError:
         raise
     except Exception as error:  # tarfile and its decompressors raise many kinds of errors
-        raise UserError(f"{source} cannot be read as a tar archive ({error})") from error
+        raise UserError(
+            f"{source} cannot be read as a tar archive: give the original, or download it again"
+        ) from error
 
 
 def read_file(path: Path) -> bytes:
