@@ -120,6 +120,24 @@ def test_a_parameter_and_python_2s_ordered_dict(tmp_path):
     np.testing.assert_array_equal(found["w"], ARRAYS["fc8/1"])
 
 
+@pytest.mark.parametrize(
+    ("content", "facts"),
+    [
+        (weight_files.safetensors(ARRAYS, __metadata__={"net": "alexnet"}), {"net": "alexnet"}),
+        (weight_files.safetensors(ARRAYS, __metadata__=None), {}),
+        (weight_files.npz(ARRAYS), {}),
+        (
+            weight_files.caffemodel(ARRAYS, order=["pool1", "norm1", "fc8"]),
+            {"layers": ["data", "pool1", "norm1", "fc8"]},
+        ),
+    ],
+    ids=["safetensors", "safetensors with null", "npz", "caffemodel"],
+)
+def test_what_a_file_says_of_its_net(content, facts, tmp_path):
+    (tmp_path / "weights").write_bytes(content)
+    assert readers.facts(tmp_path / "weights") == facts
+
+
 # --- any file --------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
 def metadata(content: bytes) -> dict[str, str]:
     """Reads the texts by name that a sound file holds beside its tensors."""
     end = 8 + int.from_bytes(content[:8], "little")
-    return json.loads(content[8:end]).get("__metadata__", {})
+    return json.loads(content[8:end]).get("__metadata__") or {}  # it may be null, too
 
 
 def _array(name: str, tensor: dict) -> np.ndarray:
