@@ -24,7 +24,9 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
+from alexnet_jax.runs.predictions import FILE as PREDICTIONS
 from alexnet_jax.runs.workdir import (
+    CONFIG,
     EVALUATION,
     check_encoding,
     find_good,
@@ -333,7 +335,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     _check_whose_folder(workdir, paths)
     check_writable(workdir)
-    _check_written_files(values)
+    _check_written_files(values, workdir)
     notes = tuple(effects.equal_views(config))
     return Run(config, workdir, notes, checkpoints=paths, split=split)
 
@@ -348,13 +350,18 @@ def _check_whose_folder(workdir: Path, paths: Sequence[Path]) -> None:
         )
 
 
-def _check_written_files(values: flags.FlagValues) -> None:
-    """Raises UserError unless the files of --probabilities and --submission can be written."""
+def _check_written_files(values: flags.FlagValues, workdir: Path) -> None:
+    """Raises UserError unless the files of --probabilities and --submission can be written.
+
+    Files of the workdir that have a meaning of their own may not be overwritten.
+    """
     # NumPy would append .npz to any other name.
     if values.probabilities and Path(values.probabilities).suffix != ".npz":
         raise UserError(f"--probabilities={values.probabilities} has to end in .npz")
     for name in ("probabilities", "submission"):
         file = Path(values[name].value)
+        if file.resolve() in [(workdir / x).resolve() for x in (CONFIG, EVALUATION, PREDICTIONS)]:
+            raise UserError(f"--{name}={file} is a file of the run itself; give another name")
         if not values[name].value or (file.is_file() and os.access(file, os.W_OK)):
             continue
         check_writable(file, name)

@@ -113,3 +113,19 @@ def test_an_evaluation_replaces_the_probabilities_of_an_earlier_one(tmp_path):
         evaluation = ("--mode=eval", f"--config.eval.views={views}", f"--probabilities={file}")
         run("main", f"--workdir={tmp_path}", *evaluation)
     assert json.loads((tmp_path / "eval.json").read_text())["test/views"] == 10
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--probabilities=run/predictions.npz",
+        "--submission=run/eval.json",
+        "--submission=config.json",
+    ],
+)
+def test_what_is_asked_for_does_not_overwrite_a_file_of_the_run(given):
+    save_run(Path("run"), config_of())
+    Path("config.json").symlink_to("run/config.json")
+    name, _, file = given.partition("=")
+    with pytest.raises(UserError, match=f"{name}={file} is a file of the run itself; give another"):
+        evaluated(given)
