@@ -317,6 +317,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "tiny_imagenet": partial(errors, "tiny_imagenet", (1, 10)),
     "cifar10": partial(errors, "cifar10", (1, 10)),
     "ablations": ablations,
+    "towers": partial(errors, "towers", (1, 10)),
     "one_cnn_star": partial(errors, "one_cnn_star", (1,)),
     "scaling": scaling,
     "figure1_rates": figure1_rates,
