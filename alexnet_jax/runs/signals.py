@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, kept as a request that the training loop reads between two steps."""
+"""SIGTERM, SIGINT and SIGHUP, kept as a request that the training loop reads between two steps."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -28,14 +28,20 @@ class Stop:
         # set_wakeup_fd requires it: a signal handler must never wait for a full pipe.
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing)
+        # Noted now: a terminal that is closed no longer says that it is one.
+        self.terminals = [file.fileno() for file in (sys.stdout, sys.stderr) if file.isatty()]
         for number in SIGNALS:
-            signal.signal(number, self._remember)
+            # Under nohup SIGHUP is ignored: the training goes on without its terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._remember)
         # A daemon, because its read of the pipe never ends.
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         # The first signal stays: it decides the exit code.
         self.signal = self.signal or number
+        if number == signal.SIGHUP:
+            self._discard_terminal()
         # The second Ctrl-C ends the process even where our thread cannot run.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -48,8 +54,15 @@ class Stop:
                 os._exit(128 + number)
             if not reported and number in SIGNALS:
                 self.signal, reported = self.signal or number, True
+                if number == signal.SIGHUP:
+                    self._discard_terminal()
                 name = signal.Signals(number).name
                 print(f"{name}: saving after this step, then ending", file=sys.stderr, flush=True)
+
+    def _discard_terminal(self) -> None:
+        """Discards what is printed on a terminal that was closed; writing to it would raise."""
+        for descriptor in self.terminals:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
     def signal_number(self) -> int:
         """Returns the number of the signal so far; 0 without one."""
@@ -62,7 +75,7 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """Returns the exit code of the signal: 143 for SIGTERM, 130 for SIGINT, 0 without one."""
+        """Returns the exit code of the signal: 143, 130 or 129; 0 without one."""
         return 128 + self.signal if self.signal else 0
 
     def until(self, items: Iterator[Any]) -> Iterator[Any]:

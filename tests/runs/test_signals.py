@@ -1,12 +1,14 @@
-"""SIGTERM and SIGINT at awkward moments: the step that is printed is saved, and is resumed."""
+"""SIGTERM, SIGINT, SIGHUP at awkward moments: the step that is printed is saved and resumed."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from commands import SMALL, TOP, run, start
+from commands import SMALL, TOP, run, start, wait_for_step
 from kills import assert_same_run, new_steps, saving, wait
 
 from alexnet_jax.runs import workdir
@@ -101,6 +103,43 @@ def test_a_second_interrupt_ends_at_once_without_harm(tmp_path, whole, first):
     assert code in (-signal.SIGINT, 130, 128 + first)  # or it had just ended by the first
     assert not workdir.newest_good(tmp_path)[1]
     assert_goes_on(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_loses_nothing(tmp_path, whole):
+    """The kernel sends SIGHUP then, and whatever is printed on the terminal raises."""
+    terminal, inside = pty.openpty()
+    environment = {**os.environ, "RUN": str(tmp_path / "run")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *ARGUMENTS, STEPS],
+        cwd=TOP, stdin=inside, stdout=inside, stderr=inside, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(inside)
+    wait_for_step(process, tmp_path / "run", 3)
+    os.close(terminal)
+    assert process.wait(timeout=SECONDS + 50) == 128 + signal.SIGHUP
+    step, faults = workdir.newest_good(tmp_path / "run")
+    assert step >= 3 and not faults and not workdir.unfinished(tmp_path / "run")
+    assert_goes_on(tmp_path / "run", whole)
+
+
+# The terminal becomes that of the new session, as at a login.
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+run = f"--workdir={os.environ['RUN']}"
+os.execv(sys.executable, [sys.executable, "-m", "alexnet_jax.main", *sys.argv[1:], run])
+"""
+
+
+@pytest.mark.parametrize("prefix", [(), ("nohup",)], ids=["", "nohup"])
+def test_a_hangup_is_remembered_unless_nohup_has_it_ignored(prefix):
+    program = "import signal, sys; from alexnet_jax.runs.signals import Stop; stop = Stop()\n"
+    program += "signal.raise_signal(signal.SIGHUP); sys.exit(stop.exit_code)"
+    words = [*prefix, sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=TOP, capture_output=True)
+    assert done.returncode == (0 if prefix else 129)
 
 
 INTERRUPTED_WHILE_BUSY = """
