@@ -89,6 +89,14 @@ CACHE, CACHE_EVERYTHING = OURS = (
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
 TRUE = ("1", "true", "t", "yes", "y", "on")  # as jax reads its variables
+# Modes of jax that this program is not written for, and their values.
+UNSUPPORTED = {
+    "JAX_ENABLE_X64": TRUE,
+    "JAX_NO_EXECUTION": TRUE,
+    "JAX_NUMPY_DTYPE_PROMOTION": ("strict",),
+    "JAX_NUMPY_RANK_PROMOTION": ("raise",),
+    "JAX_TRANSFER_GUARD": ("disallow", "disallow_explicit"),
+}
 
 
 def set_up() -> None:
@@ -192,11 +200,12 @@ def installation() -> str:
 def check_variables() -> None:
     """Raises UserError for environment variables that no command can run with."""
     given = os.environ
-    if given.get("JAX_ENABLE_X64", "").lower() in TRUE:
-        raise UserError(
-            f"JAX_ENABLE_X64={given['JAX_ENABLE_X64']}: training and evaluation are written for "
-            "float32; run: unset JAX_ENABLE_X64"
-        )
+    for name, values in UNSUPPORTED.items():
+        if given.get(name, "").lower() in values:
+            raise UserError(
+                f"{name}={given[name]} is a mode of jax that this program is not written for; "
+                f"run: unset {name}"
+            )
     devices = given.get("JAX_NUM_CPU_DEVICES", "1")
     if not devices.isdigit() or int(devices) < 1:
         raise UserError(f"JAX_NUM_CPU_DEVICES={devices} has to be a whole number from 1")

@@ -122,11 +122,9 @@ def test_training_and_evaluation_run_without_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        (
-            "JAX_ENABLE_X64",
-            "1",
-            "JAX_ENABLE_X64=1: training and evaluation are written for float32",
-        ),
+        ("JAX_ENABLE_X64", "1", "JAX_ENABLE_X64=1 is a mode of jax that this program is not"),
+        ("JAX_NUMPY_RANK_PROMOTION", "raise", "run: unset JAX_NUMPY_RANK_PROMOTION"),
+        ("JAX_TRANSFER_GUARD", "disallow", "run: unset JAX_TRANSFER_GUARD"),
         ("JAX_ENABLE_X64", "perhaps", "invalid truth value 'perhaps'"),
         ("JAX_NUM_CPU_DEVICES", "two", "JAX_NUM_CPU_DEVICES=two has to be a whole number from 1"),
         ("JAX_NUM_CPU_DEVICES", "0", "JAX_NUM_CPU_DEVICES=0 has to be"),
