@@ -105,12 +105,12 @@ def prepare(request: Request) -> str:
     directory = request.directory
     if store.is_complete(directory):
         clean(directory)  # a command that was stopped after the manifest may have left files
-        return f"already prepared: {described(store.read_manifest(directory), directory)}"
+        return described("already prepared", store.read_manifest(directory), directory)
     # Only now: the originals may be removed once the store is complete.
     check_source(request)
     original = open_original(request)
     for note in original.notes:
-        print(f"{original.source}: {note}", flush=True)
+        print(wrap(f"{original.source}: {note}"), flush=True)
     form = choose_form(request, original)
     needed = store_bytes(sum(original.sizes.values()), form.side, form.encoding)
     # The images that a stopped command has written already need no more space.
@@ -118,7 +118,7 @@ def prepare(request: Request) -> str:
     store_writer.begin(directory, request.recorded)
     manifest = store_writer.write_store(directory, request.name, original, form)
     clean(directory)
-    return f"prepared: {described(manifest, directory)}"
+    return described("prepared", manifest, directory)
 
 
 def clean(directory: Path) -> None:
@@ -127,8 +127,8 @@ def clean(directory: Path) -> None:
     shutil.rmtree(directory / SCRATCH, ignore_errors=True)
 
 
-def described(manifest: dict, directory: Path) -> str:
-    """Returns a line about a store, and one on how to train on it."""
+def described(done: str, manifest: dict, directory: Path) -> str:
+    """Returns lines that say what was done, what the store holds and how to train on it."""
     counts = ", ".join(f"{name} {number:,}" for name, number in manifest["counts"].items())
     skipped = sum(map(len, manifest["skipped"].values()))
     left_out = f"; {skipped:,} left out, named in manifest.json" if skipped else ""
@@ -136,11 +136,11 @@ def described(manifest: dict, directory: Path) -> str:
     place, size = readable(str(directory)), manifest["image_size"]
     settings = f"name={manifest['name']}", f"dir={shlex.quote(place)}", f"image_size={size}"
     facts = (
-        f"{manifest['name']} in {place}: {counts} images of {size} pixels "
+        f"{done}: {manifest['name']} in {place}: {counts} images of {size} pixels "
         f"({manifest['encoding']}), {len(manifest['class_names']):,} classes{left_out}{unknown}"
     )
     flags_of_main = " ".join(f"--config.data.{setting}" for setting in settings)
-    return "\n".join((facts, wrap(f"to train on it, give main {flags_of_main}")))
+    return "\n".join((wrap(facts), wrap(f"to train on it, give main {flags_of_main}")))
 
 
 if __name__ == "__main__":

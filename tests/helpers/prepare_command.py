@@ -15,6 +15,11 @@ def run(*arguments):
     return prepare.main(values)
 
 
+def printed(capsys):
+    """Returns what was printed, with the lines that were wrapped for the terminal joined again."""
+    return capsys.readouterr().out.replace("\n  ", " ")
+
+
 def refused(message, *arguments):
     """Insists that the command refuses with one line that matches the message."""
     with pytest.raises(UserError, match=message) as error:

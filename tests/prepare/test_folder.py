@@ -11,7 +11,7 @@ import pytest
 from commands import command, error_line
 from image_files import image_file, jpeg, oriented, picture, plain, png, write_folder
 from picture_folders import classes_of, of_classes, prepare, refuses, shade
-from prepare_command import refused, stored
+from prepare_command import printed, refused, stored
 
 from alexnet_jax.data import store
 from alexnet_jax.disk.checksums import of_file
@@ -54,7 +54,7 @@ def test_other_names_of_the_validation_folder(tmp_path, name, capsys):
     content = {"train": of_classes("ant", "bee"), name: of_classes("ant", "bee", count=1)}
     source = write_folder(tmp_path / "pictures", content)
     assert classes_of(prepare(source), "val") == {"ant": [20], "bee": [90]}
-    said = f"{source}: {name} is read as val\n" in capsys.readouterr().out
+    said = f"{source}: {name} is read as val\n" in printed(capsys)
     assert said == (name != "val")
 
 
@@ -77,7 +77,7 @@ def test_other_folders_beside_the_splits_are_named(tmp_path, capsys):
     content = {"train": of_classes("ant", "bee"), "holdout": of_classes("ant")}
     source = write_folder(tmp_path / "pictures", content)
     prepare(source)
-    assert f"{source}: folders that are not read: holdout\n" in capsys.readouterr().out
+    assert f"{source}: folders that are not read: holdout\n" in printed(capsys)
 
 
 def test_class_folders_without_splits_are_the_training_set(tmp_path, capsys):
@@ -86,7 +86,7 @@ def test_class_folders_without_splits_are_the_training_set(tmp_path, capsys):
     assert classes_of(directory) == {"ant": [20, 21], "bee": [90, 91], "cat": [160, 161]}
     assert store.open_store(directory).sizes == {"train": 6}
     line = "no folder `train`: its folders ant, bee, cat are read as training classes"
-    assert f"{source}: {line}\n" in capsys.readouterr().out
+    assert f"{source}: {line}\n" in printed(capsys)
 
 
 def test_sub_folders_of_a_class_are_walked(tmp_path):
@@ -167,7 +167,7 @@ def test_other_files_are_counted_and_named_in_one_line(tmp_path, capsys):
     source = write_folder(tmp_path / "pictures", {"train": content})
     (source / "train" / "loose.png").write_bytes(shade("ant"))
     prepare(source)
-    (said,) = (x for x in capsys.readouterr().out.splitlines() if "not read" in x)
+    (said,) = (x for x in printed(capsys).splitlines() if "not read" in x)
     kinds = "2 .gif, 1 without a suffix, 1 .txt, 1 image outside the class folders"
     assert said == f"{source}: files that are not read: {kinds}"
 
@@ -254,7 +254,7 @@ def test_names_that_are_not_utf8_are_read_as_latin1(tmp_path):
         [*command("prepare"), *arguments, "--on_bad_image=skip"], capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    assert "störe: train 4 images".encode() in done.stdout
+    assert "störe: train 4".encode() in done.stdout
     dataset = store.open_store(directory)
     assert dataset.class_names == ("bee", "café")
     assert dataset.source == f"{tmp_path}/café"

@@ -3,6 +3,7 @@
 import pytest
 from image_files import write_folder
 from picture_folders import SHADES, classes_of, prepare, refuses, shade
+from prepare_command import printed
 
 from alexnet_jax.data import store
 
@@ -26,7 +27,7 @@ def test_tiny_imagenet_is_read_as_its_makers_pack_it(tmp_path, capsys):
     assert classes_of(directory) == {name: [x, x + 1] for name, x in SHADES.items()}
     assert classes_of(directory, "val") == {"ant": [20, 20], "bee": [90], "cat": [], "dog": [230]}
     assert store.open_store(directory).sizes == {"train": 8, "val": 4}
-    said = capsys.readouterr().out
+    said = printed(capsys)
     assert f"{source}: files that are not read: 4 .txt\n" in said
     assert f"{source}: test is not read: it has no labels\n" in said
 
