@@ -77,8 +77,15 @@ def check(values: flags.FlagValues) -> Request:
 
 
 def last_convolution(net: Net) -> str:
-    """Returns the name of the last convolution: conv5 in AlexNet."""
-    return [layer.name for layer in net.layers if isinstance(layer, Conv)][-1]
+    """Returns the name of the last convolution: conv5 in AlexNet.
+
+    Raises:
+      UserError: the net has none.
+    """
+    names = [layer.name for layer in net.layers if isinstance(layer, Conv)]
+    if not names:
+        raise UserError("this net has no convolution, which --layer is by default; give --layer")
+    return names[-1]
 
 
 def _output_of(net: Net, layer: str) -> tuple[int, ...]:

@@ -58,8 +58,9 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     if metrics.is_file():
         curves = draw_curves(read_lines(metrics), f"{name} on {config.data.name}")
         yield from save(curves, folder, "curves")
-    kernel = np.asarray(variables["params"][first_convolution(model.net)]["kernel"])
-    yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
+    if first := first_convolution(model.net):
+        kernel = np.asarray(variables["params"][first]["kernel"])
+        yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
     yield from save(draw_net(model.net, f"{name}, width {config.model.width:g}"), folder, "net")
     predictions = read_predictions(workdir)
     if predictions is None:

@@ -13,9 +13,12 @@ GAP = 1  # pixels between two kernels
 COLOUR = 0.5  # colour fraction above which a kernel counts as one of colour; random weights: 2/3
 
 
-def first_convolution(net: Net) -> str:
-    """Returns the name of the first convolution: conv1 unless model.without leaves it out."""
-    return next(layer.name for layer in net.layers if isinstance(layer, Conv))
+def first_convolution(net: Net) -> str | None:
+    """Returns the name of the first convolution, or None if model.without leaves all of them out.
+
+    It is conv1 unless that is left out.
+    """
+    return next((layer.name for layer in net.layers if isinstance(layer, Conv)), None)
 
 
 def to_pictures(kernels: np.ndarray) -> np.ndarray:

@@ -73,8 +73,9 @@ def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
 
 
 def _check_classifier_reads_all(net: Net) -> None:
-    *_, below, classifier = net.layers
-    if net.towers > 1 and not isinstance(below, Exchange):
+    # A slice: the classifier may be the only layer that model.without has left.
+    *_, classifier = net.layers
+    if net.towers > 1 and not any(isinstance(below, Exchange) for below in net.layers[-2:-1]):
         raise UserError(
             f"{net.towers} towers without an exchange before the classifier {classifier.name!r}; "
             f"add it to model.exchange"
@@ -152,7 +153,8 @@ def _widened(net: Net, width: float, num_classes: int) -> Net:
         )
     grain = unit // net.towers
     multiple = round(width * grain)
-    if multiple < 1 or not math.isclose(width * grain, multiple):
+    # The unit is 0 if only the classifier is left, which no width changes.
+    if unit and (multiple < 1 or not math.isclose(width * grain, multiple)):
         raise UserError(
             f"model.width={width!r} does not divide every layer into {net.towers} tower(s); "
             f"use a multiple of 1/{grain}, such as {max(multiple, 1) / grain!r}"

@@ -30,7 +30,7 @@ class RunView:
       label: its name.
       colour: of its line in the comparison.
       curves, narrow_curves: URIs of the training curves, in two columns and in one; "" without.
-      towers: URI of each tower's kernels.
+      towers: URI of each tower's kernels; () for a net without convolutions.
       kernels: number of kernels in a row.
       evaluation: parts on its evaluation; None if there are no predictions of one.
       missing: the reason why there are none.
@@ -92,8 +92,8 @@ def run_view(run: RunFacts, place: int, several: bool) -> RunView:
         colour=comparison.colour(place),
         curves=narrow if several else curves(2),
         narrow_curves=narrow,
-        towers=tuple(map(kernels_uri, run.kernel)),
-        kernels=min(KERNEL_COLUMNS, run.kernel.shape[-1]),
+        towers=() if run.kernel is None else tuple(map(kernels_uri, run.kernel)),
+        kernels=0 if run.kernel is None else min(KERNEL_COLUMNS, run.kernel.shape[-1]),
         evaluation=view_of(run.predictions, most) if run.predictions else None,
         missing=OTHER_PREDICTIONS if run.numbers else NOT_EVALUATED,
         command=evaluate,

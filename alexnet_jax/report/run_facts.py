@@ -33,7 +33,8 @@ class RunFacts:
       step: of its newest intact checkpoint.
       net: resolved.
       parameters: number of parameters that gradients move.
-      kernel: float32 [towers, size, size, 3, maps], the first convolution's weights.
+      kernel: float32 [towers, size, size, 3, maps], the first convolution's weights; None for a net
+        without convolutions.
       lines: of metrics.jsonl; none for converted weights.
       numbers: the content of eval.json; {} if the run was not evaluated.
       predictions: of the evaluation in eval.json; None if predictions.npz is missing or of another
@@ -47,7 +48,7 @@ class RunFacts:
     step: int
     net: Net
     parameters: int
-    kernel: np.ndarray
+    kernel: np.ndarray | None
     lines: Sequence[Mapping[str, float]]
     numbers: Mapping[str, Any]
     predictions: Predictions | None
@@ -70,7 +71,7 @@ def read_run(label: str, workdir: Path) -> RunFacts:
     # The step is chosen once: a training that goes on may save a newer one meanwhile.
     step = good_step(workdir)
     model, variables, config = load(step_folder(workdir, step))
-    params = variables["params"]
+    params, first = variables["params"], first_convolution(model.net)
     return RunFacts(
         label=label,
         workdir=workdir,
@@ -78,7 +79,7 @@ def read_run(label: str, workdir: Path) -> RunFacts:
         step=step,
         net=model.net,
         parameters=sum(x.size for x in jax.tree.leaves(without_statistics(params))),
-        kernel=np.asarray(params[first_convolution(model.net)]["kernel"]),
+        kernel=np.asarray(params[first]["kernel"]) if first else None,
         lines=lines,
         numbers=numbers,
         predictions=predictions,

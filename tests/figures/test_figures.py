@@ -208,9 +208,16 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
         assert min(picture.size) > 300
 
 
-def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path):
+@pytest.mark.parametrize(
+    ("without", "figures"),
+    [
+        (("conv1", "conv4", "fc7"), ("kernels", "net")),
+        (("conv1", "conv2", "conv3", "conv4", "conv5"), ("net",)),
+    ],
+)
+def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path, without, figures):
     config = base.get_config()
-    config.model.update(width=1 / 16, num_classes=10, without=("conv1", "conv4", "fc7"))
+    config.model.update(width=1 / 16, num_classes=10, without=without)
     config.data.crop_size = 32
     net, rng, params = resolve(config.model, 32), np.random.default_rng(0), {}
     for (layer, name), sides in array_shapes(net).items():
@@ -220,7 +227,7 @@ def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path
         (tmp_path / name).write_bytes(content)
     names = {path.name for path in figures_of_run(tmp_path)}
     # It was not trained in this folder, and so has no curves.
-    assert names == {f"{x}.{y}" for x in ("kernels", "net") for y in ("png", "svg")}
+    assert names == {f"{x}.{y}" for x in figures for y in ("png", "svg")}
 
 
 @pytest.mark.slow

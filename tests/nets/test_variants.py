@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from net_sizes import ALEXNET_LAYERS, multiply_adds, net_of, parameters, shapes_of
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.nets.spec import Dropout
-from alexnet_jax.nets.variants import resolve, weighted_layers
+from alexnet_jax.nets.spec import Dropout, Exchange
+from alexnet_jax.nets.variants import published, resolve, weighted_layers
 from configs.base import get_config
 
 # --- smaller nets ----------------------------------------------------------------------------
@@ -95,6 +95,15 @@ def test_a_left_out_layer_is_gone_and_the_next_one_reads_what_came_before():
 def test_a_left_out_layer_keeps_the_exchange_in_front_of_it():
     net = net_of("alexnet", without=("conv3",))
     assert shapes_of(net)["conv4"].kernel == (2, 3, 3, 256, 192)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_the_classifier_alone_is_softmax_regression(towers):
+    layers = published("alexnet", 1000).layers
+    *others, classifier = (layer.name for layer in layers if not isinstance(layer, Exchange))
+    net = net_of("alexnet", without=tuple(others), towers=towers, width=0.3)
+    assert shapes_of(net)[classifier].out == (1000,)
+    assert parameters(net) == 224 * 224 * 3 * 1000 + 1000
 
 
 def test_lrn_false_leaves_out_every_norm_and_nothing_else():

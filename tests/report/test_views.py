@@ -11,6 +11,7 @@ from alexnet_jax.convert import write_workdir
 from alexnet_jax.report.comparison import duration
 from alexnet_jax.report.embedded_images import SMALL, THUMBNAIL, thumbnail_uri
 from alexnet_jax.report.evaluation_view import RIGHT, WRONG, cells_of, class_rows, heat_map
+from alexnet_jax.report.page import page
 from alexnet_jax.report.run_facts import read_run
 from configs.base import get_config
 
@@ -68,6 +69,17 @@ def test_a_small_picture_is_embedded_as_it_is_and_a_large_one_is_reduced():
 )
 def test_a_duration_has_its_two_largest_units(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_net_without_convolutions_has_a_report_without_kernels(tmp_path):
+    config = get_config()
+    config.model.update(name="four_layer", width=1.0, num_classes=10)
+    config.model.without = ("conv1", "conv2", "conv3")
+    config.data.input_mean = (0.0, 0.0, 0.0)
+    write_workdir(tmp_path, config, {}, np.zeros(3, np.float32))
+    html = page([read_run("run", tmp_path)])
+    assert "This net has no convolutions." in html
+    assert "Kernels of tower" not in html
 
 
 def test_running_averages_are_no_parameters(tmp_path):
