@@ -118,7 +118,8 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     check_parts(config)
     check_training(config, found)
     notes += effects.without_effect(config, given)
-    return notes + effects.long_warmup(config, found) + effects.equal_views(config)
+    notes += effects.long_warmup(config, found) + effects.late_changes(config, found)
+    return notes + effects.equal_views(config)
 
 
 def _check_flags_fit(values: flags.FlagValues) -> None:

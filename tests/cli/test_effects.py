@@ -39,6 +39,40 @@ from checked_runs import BASE, RUN, checked
             "eval.views=10: the crop is as large as the images, so the ten views are two, the "
             "image and its mirror image",
         ),
+        (
+            ("data.image_size=64", "data.augment.crop=True"),
+            "data.augment.crop has no effect with data.crop_size=64, as large as the images",
+        ),
+        (
+            ("data.name=synthetic", "data.val_fraction=0.3"),
+            "data.val_fraction has no effect with these data: they have a validation split",
+        ),
+        (
+            ("model.towers=1", "model.exchange=('conv2',)"),
+            "model.exchange has no effect with one tower",
+        ),
+        (
+            ("model.name=alexnet_batch_norm", "model.lrn=True"),
+            "model.lrn has no effect with model.name='alexnet_batch_norm': the net has no response "
+            "normalisation",
+        ),
+        (
+            ("model.without=('drop6', 'drop7')", "model.dropout=0.2"),
+            "model.dropout has no effect with model.name='alexnet': the net has no dropout",
+        ),
+        (
+            ("model.name=cuda_convnet_18pct", "model.width=1.0", "optim.weight_decay=0.1"),
+            "optim.weight_decay has no effect with model.name='cuda_convnet_18pct': each of its "
+            "layers has its own",
+        ),
+        (
+            ("optim.schedule=listed", "optim.listed=((1, 0.1), (9, 0.01))", "train.epochs=9"),
+            "optim.listed: the training of 9 epochs ends before the change at epoch 9",
+        ),
+        (
+            ("optim.listed_layers=(('conv1', 2.5, 0.1),)", "train.steps=82"),  # 41 an epoch
+            "optim.listed_layers: the training of 2 epochs ends before the change at epoch 2.5",
+        ),
     ],
 )
 def test_a_setting_that_does_not_do_what_it_seems_to_is_said(arguments, line):
@@ -54,6 +88,9 @@ def test_a_setting_that_does_not_do_what_it_seems_to_is_said(arguments, line):
         ("optim.warmup_epochs=3", "train.epochs=3"),
         ("optim.warmup_epochs=2", "train.steps=82"),  # 41 batches an epoch
         ("eval.views=10",),
+        ("model.lrn=True", "model.pool_size=2", "model.dropout=0.2", "model.exchange=('fc8',)"),
+        ("data.augment.crop=True", "data.val_fraction=0.3", "optim.weight_decay=0.1"),
+        ("optim.listed_layers=(('conv1', 2.5, 0.1),)", "train.epochs=3"),
     ],
 )
 def test_nothing_is_said_of_settings_that_are_read(arguments):
