@@ -51,7 +51,7 @@ from alexnet_jax import main, parallel
 from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check
 from alexnet_jax.cli.restore_checks import fixed_changes
-from alexnet_jax.cli.tables import text_table
+from alexnet_jax.cli.tables import text_table, wrap
 from alexnet_jax.data import summary
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
@@ -76,6 +76,7 @@ class Point:
       arguments: of `alexnet_jax.main`.
       config: resolved, as JSON gives it back.
       data: checksum of the store that it reads; empty if it reads none.
+      notes: lines for the user on what its checks have found.
     """
 
     workdir: Path
@@ -83,6 +84,7 @@ class Point:
     arguments: tuple[str, ...]
     config: Any
     data: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -136,10 +138,21 @@ def make_point(file: str, workdir: Path, common: Changes, changes: Changes) -> P
     given = [f"--config.{key}={value}" for key, value in {**common, **changes}.items()]
     arguments = (f"--config={file}", f"--workdir={workdir}", *given)
     try:
-        config = check(command.parse(["", *arguments], main.define_flags, with_config=True)).config
+        run = check(command.parse(["", *arguments], main.define_flags, with_config=True))
     except UserError as error:
         raise UserError(f"point {workdir.name}: {error}") from error
-    return Point(workdir, changes, arguments, as_json(config), summary(config.data).checksum)
+    checksum = summary(run.config.data).checksum
+    return Point(workdir, changes, arguments, as_json(run.config), checksum, run.notes)
+
+
+def note_lines(points: Sequence[Point]) -> list[str]:
+    """Returns each note of the points once, with the name of the point or their number."""
+    lines = []
+    for note in dict.fromkeys(note for point in points for note in point.notes):
+        names = [point.name for point in points if note in point.notes]
+        whose = f"{len(names)} of {len(points)} points" if len(names) > 1 else names[0]
+        lines.append(wrap(f"{whose}: {note}"))
+    return lines
 
 
 def as_json(config: ConfigDict) -> Any:
@@ -333,6 +346,9 @@ def sweep(values: flags.FlagValues) -> int:
     folder = Path(values.workdir or f"runs/{Path(config_file(values)).stem}-sweep")
     check_flags(values, folder)
     points = plan_points(values, folder)
+    # In the logs alone, they would be seen by nobody who compares the points in the table.
+    for line in note_lines(points):
+        print(line, flush=True)
     if values.table_only:
         return report(folder, points)
     if values.only is not None:

@@ -50,6 +50,26 @@ def test_a_point_is_mains_command_line(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_what_the_checks_of_the_points_find_is_printed_once(tmp_path, capsys):
+    """Points that differ in a setting without effect are the same run."""
+    decays = "--grid=config.optim.weight_decay=0.1,0.2"
+    points = planned(tmp_path, *TINY, decays, "--grid=config.optim.warmup_epochs=0,9")
+    said = [" ".join(line.split()) for line in sweep.note_lines(points)]
+    assert said == [
+        "4 of 4 points: optim.weight_decay has no effect with model.name='four_layer': each of its "
+        "layers has its own",
+        "2 of 4 points: optim.warmup_epochs=9 is longer than the training of 0.111111 epochs: the "
+        "rate does not reach optim.learning_rate",
+    ]
+    (line,) = sweep.note_lines(points[:1])
+    assert line.startswith("weight_decay=0.1+warmup_epochs=0: optim.weight_decay has no effect")
+    assert sweep.note_lines(planned(tmp_path, *TINY, RATES)) == []
+    tiny = command.parse(["", *TINY], sweep.define_flags, with_config=True).config
+    sweep.write_json(tmp_path / sweep.SWEEP, sweep.as_json(tiny))
+    called(*TINY, f"--workdir={tmp_path}", decays, "--table_only")
+    assert capsys.readouterr().out.startswith("2 of 2 points: optim.weight_decay has no effect")
+
+
 def config_with(tmp_path, body):
     path = tmp_path / "own.py"
     path.write_text(f"from configs import base\n\nget_config = base.get_config\n\n{body}\n")
