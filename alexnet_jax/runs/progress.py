@@ -96,7 +96,6 @@ class Reporter:
             disable=not sys.stderr.isatty(),
         )
         self._pending: tuple[int, Scalars] | None = None
-        self._reached_at = -1
         self._first, self._before = first_step, seconds
         self._started, self._shown = time.monotonic(), 0.0  # 0: the first line comes at once
         self._compiled = self._started  # when the first step was done
@@ -128,8 +127,6 @@ class Reporter:
         if step % self._steps_per_epoch:
             # Within an epoch these two are averages over a part of its images.
             del values["epoch_loss"], values["epoch_top1_error"]
-        elif values["epoch_top1_error"] <= self._train.stop_at_train_error:
-            self._reached_at = step
         self._announce(step, values)
         if self._is_logged(step):
             values["images_per_second"] = self._images / (time.monotonic() - self._since)
@@ -139,13 +136,6 @@ class Reporter:
         if step == self._first + 1:
             self._restart_speed()  # compilation does not count in the speed of later steps
             self._compiled = time.monotonic()
-
-    def reached_target(self, step: int) -> bool:
-        """True if the epoch that ends at `step` reached train.stop_at_train_error."""
-        if not self._train.stop_at_train_error or step % self._steps_per_epoch:
-            return False
-        self.flush()
-        return self._reached_at == step
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the values of a validation, such as val/loss, and prints them in a line."""

@@ -1,4 +1,4 @@
-"""The Reporter: what it writes to metrics.jsonl, what it prints, and when it ends a run."""
+"""The Reporter: what it writes to metrics.jsonl, what it prints."""
 
 import json
 import math
@@ -179,25 +179,6 @@ def test_a_step_is_checked_even_if_it_is_not_written(tmp_path):
         reporter.push(1, scalars(float("nan")))
         with pytest.raises(UserError, match="step 1 "):
             reporter.push(2, scalars(0.5))
-
-
-def test_a_run_reaches_its_target_when_an_epochs_error_is_at_it(tmp_path):
-    with reporter_in(tmp_path, train__stop_at_train_error=0.25, total=100) as reporter:
-        errors = [0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.25]  # epochs end at steps 4 and 8
-        reached = []
-        for step, error in enumerate(errors, 1):
-            reporter.push(step, scalars(0.5, epoch_error=error))
-            reporter.flush()
-            reached.append(reporter.reached_target(step))
-    assert reached == [False] * 7 + [True]
-
-
-def test_without_a_target_a_run_never_reaches_it(tmp_path):
-    with reporter_in(tmp_path) as reporter:
-        for step in range(1, 5):
-            reporter.push(step, scalars(0.5, epoch_error=0.0))
-        reporter.flush()
-        assert not reporter.reached_target(4)
 
 
 # --- what it prints ----------------------------------------------------------------------------
