@@ -271,10 +271,11 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
         return check_resume(config, workdir, given)
-    if (workdir / EVALUATION).exists():
+    results = [name for name in (EVALUATION, PREDICTIONS) if (workdir / name).exists()]
+    if results:
         raise UserError(
-            f"workdir {workdir} holds {EVALUATION} of checkpoints that are not in it, and it would "
-            "pass for this run's; remove it, or give another --workdir"
+            f"workdir {workdir} holds {' and '.join(results)} of checkpoints that are not in it, "
+            "which would pass for this run's; remove them, or give another --workdir"
         )
     if config.init_from:
         return check_init_from(config, given)

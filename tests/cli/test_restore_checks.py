@@ -98,10 +98,15 @@ def test_a_result_of_removed_checkpoints_does_not_pass_for_a_new_run_s():
     Path("run/eval.json").write_text('{"step": 0, "members": 1, "data": "digits"}')
     assert checked(BASE, RUN)  # a resumed run keeps its result
     shutil.rmtree("run/checkpoints")
+    Path("run/predictions.npz").touch()
     assert refused(BASE, RUN) == (
-        "workdir run holds eval.json of checkpoints that are not in it, and it would pass for this "
-        "run's; remove it, or give another --workdir"
+        "workdir run holds eval.json and predictions.npz of checkpoints that are not in it, which "
+        "would pass for this run's; remove them, or give another --workdir"
     )
+    Path("run/eval.json").unlink()  # figures would draw the predictions alone
+    assert "holds predictions.npz of checkpoints" in refused(BASE, RUN)
+    Path("run/predictions.npz").unlink()
+    assert checked(BASE, RUN)
 
 
 @pytest.mark.parametrize("now", ["gone", "runs/first/", ""])
