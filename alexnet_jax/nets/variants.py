@@ -123,19 +123,28 @@ def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net
       initial: (layer, std, bias) of each layer to change.
 
     Raises:
-      UserError: a name that is not a layer with weights.
+      UserError: a name that is not a layer with weights, or a bias for a layer without biases.
     """
     present = weighted_layers(net)
-    for name, *_ in initial:
+    for name, _, bias in initial:
         if name not in present:
             raise UserError(
                 f"model.initial names {name!r}; layers with weights are {', '.join(present)}"
             )
-    new = {name: {"std": std, "bias": bias} for name, std, bias in initial}
-    layers = (
-        replace(x, **new[x.name]) if isinstance(x, Weighted) and x.name in new else x
-        for x in net.layers
-    )
+        if bias and present[name].bias is None:
+            raise UserError(
+                f"model.initial gives {name!r} a bias of {bias:g}; this layer has none, because "
+                "batch normalisation follows; give 0"
+            )
+    new = {name: (std, bias) for name, std, bias in initial}
+
+    def changed(layer: Layer) -> Layer:
+        if not isinstance(layer, Weighted) or layer.name not in new:
+            return layer
+        std, bias = new[layer.name]
+        return replace(layer, std=std, bias=None if layer.bias is None else bias)
+
+    layers = map(changed, net.layers)
     return replace(net, layers=tuple(layers))
 
 

@@ -165,6 +165,12 @@ def test_initial_sets_the_std_and_the_bias_of_the_named_layers_only():
     assert all(changed[x] == published[x] for x in published if x not in ("conv2", "fc8"))
 
 
+def test_initial_gives_no_biases_to_a_layer_without_them():
+    """Before batch normalisation they would be parameters that change nothing."""
+    layers = weighted_layers(net_of("alexnet_batch_norm", initial=(("conv2", 0.05, 0.0),)))
+    assert (layers["conv2"].std, layers["conv2"].bias) == (0.05, None)
+
+
 def test_initial_sets_the_bias_of_a_tanh_layer_too():
     layers = weighted_layers(net_of("alexnet", activation="tanh", initial=(("fc6", 0.02, 0.25),)))
     assert (layers["fc6"].bias, layers["fc7"].bias) == (0.25, 0)
@@ -187,6 +193,10 @@ def test_an_initial_std_is_that_of_the_published_fan_in():
         ({"exchange": ("conv3",)}, "'fc8'"),
         ({"activation": "gelu"}, "'gelu'"),
         ({"initial": (("pool1", 0.1, 0.0),)}, "'pool1'"),
+        (
+            {"name": "alexnet_batch_norm", "initial": (("conv2", 0.1, 0.5),)},
+            "'conv2' a bias of 0.5",
+        ),
         ({"towers": 64}, "model.towers=64"),
         ({"width": 1 / 32}, "0.03125"),
         ({"width": 0.001}, "0.001"),
