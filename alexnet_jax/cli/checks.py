@@ -285,7 +285,7 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
 def check_training(config: ConfigDict, found: Summary) -> None:
     """Raises UserError for too many steps, or a plateau schedule without validation data.
 
-    A run of several processes with on_full_disk="continue" is refused, too.
+    A run of several processes that is to pass over a full disk or a corrupt image is refused, too.
     """
     steps = config.train.epochs * steps_per_epoch(found.sizes["train"], config.data.batch_size)
     if not config.train.steps and steps > rules.LARGEST:
@@ -298,11 +298,16 @@ def check_training(config: ConfigDict, found: Summary) -> None:
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
             "another schedule"
         )
-    if config.checkpoint.on_full_disk == "continue" and parallel.is_distributed():
-        raise UserError(
-            "checkpoint.on_full_disk='continue' is for a single process: of several only one would "
-            "know of the full disk; leave it out"
-        )
+    settings = dict(rules.flat(config))
+    for key, value, cause in (
+        ("checkpoint.on_full_disk", "continue", "the full disk"),
+        ("data.on_bad_record", "skip", "the corrupt image"),
+    ):
+        if settings[key] == value and parallel.is_distributed():
+            raise UserError(
+                f"{key}={value!r} is for a single process: of several only one would know of "
+                f"{cause}; leave it out"
+            )
 
 
 def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:

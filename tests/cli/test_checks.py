@@ -4,12 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
-from checked_runs import BASE, IMAGENET, RUN, checked, refused
+from checked_runs import BASE, IMAGENET, RUN, checked, config_of, refused
 from commands import TOP, run
 from saved_runs import contents
 from stores import write_store
 
-from alexnet_jax.cli import rules
+from alexnet_jax import parallel
+from alexnet_jax.cli import checks, rules
+from alexnet_jax.data import summary
+from alexnet_jax.errors import UserError
 from alexnet_jax.main import __doc__ as MAIN
 from configs import base
 
@@ -29,6 +32,18 @@ def test_the_default_config_is_accepted(tmp_path):
 def test_every_config_holds_values_that_are_accepted(name):
     config = TOP / "configs" / name
     assert checked(f"--config={config}", "--mode=describe", "--config.model.num_classes=10")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("data.on_bad_record", "skip"), ("checkpoint.on_full_disk", "continue")]
+)
+def test_what_only_one_process_would_know_of_is_refused_for_several(monkeypatch, key, value):
+    config = config_of(**{key.replace(".", "__"): value})
+    found = summary(config.data)
+    checks.check_training(config, found)
+    monkeypatch.setattr(parallel, "is_distributed", lambda: True)
+    with pytest.raises(UserError, match=f"{key}='{value}' is for a single process"):
+        checks.check_training(config, found)
 
 
 @pytest.mark.parametrize(
