@@ -61,8 +61,8 @@ def restore_or_init(
 def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tuple[Any, np.ndarray]:
     """Returns the parameters and the mean image of the checkpoint that config.init_from names.
 
-    If the checkpoint has another number of classes than the data, the classifier is that of
-    `drawn`.
+    The checkpoint's classifier is taken if its classes are those of the data, or if only their
+    number is known, as of converted weights, and is the same. Otherwise it is that of `drawn`.
 
     Args:
       session: of the run.
@@ -86,7 +86,8 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
             f"this run's data set, {facts.name!r}, is not the one that it was trained on, "
             f"{trained_on.name!r}: {difference}"
         )
-    if config.model.num_classes == session.config.model.num_classes:
+    # Units of other classes are no start for these, even if they are as many.
+    if not difference and config.model.num_classes == session.config.model.num_classes:
         return restored.params, restored.mean
     classifier = session.model.net.layers[-1].name
     print(f"{classifier} is drawn anew, for {session.config.model.num_classes} classes")

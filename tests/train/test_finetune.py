@@ -1,15 +1,20 @@
 """Training that starts from another run's parameters: frozen layers, the mean, the classifier."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from devices import prepared, small
 
 import alexnet_jax
+from alexnet_jax.convert import write_workdir
 from alexnet_jax.data import open_dataset
+from alexnet_jax.runs.record import facts_of
 from alexnet_jax.runs.signals import Stop
 from alexnet_jax.train.loop import train
-from alexnet_jax.train.session import abstract_session
+from alexnet_jax.train.session import abstract_session, open_session
+from alexnet_jax.train.start import params_to_start_from
 from configs import base
 
 FROZEN = ("conv1", "conv2", "fc6")
@@ -81,6 +86,21 @@ def on_other_data(first, **changes):
         "data.name": "synthetic", "data.synthetic_classes": 5, "data.synthetic_images": 64,
     }  # fmt: skip
     return one_step(**other, **changes)
+
+
+def test_a_classifier_stays_for_its_own_classes_only(tmp_path):
+    """As many other classes are other classes, too, and so are the same in another order."""
+    config = one_step(init_from=str(tmp_path))
+    dataset = open_dataset(config.data)
+    session, facts = open_session(config, dataset), facts_of(dataset)
+    write_workdir(tmp_path, config, {}, np.zeros(3, np.float32), facts.class_names)
+    shapes = session.initial_state.eval_shape().params
+    drawn = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    for names, is_kept in (("0123456789", True), ("abcdefghij", False), ("1023456789", False)):
+        now = replace(facts, class_names=tuple(names))
+        params, _ = params_to_start_from(session, drawn, now)
+        assert params["conv2"]["kernel"].any()
+        assert params["fc10"]["kernel"].any() == is_kept
 
 
 @pytest.mark.slow
