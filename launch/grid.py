@@ -10,6 +10,7 @@ from alexnet_jax.errors import UserError
 
 Changes = Mapping[str, str]  # key of the config → value as on the command line
 LONGEST_VALUE = 40  # characters of a value in a folder's name
+LONGEST_NAME = 255  # characters of a folder's name, the limit of file systems
 
 
 def is_closed(text: str) -> bool:
@@ -101,8 +102,18 @@ def file_safe(value: str) -> str:
     """Returns the value if a folder's name can hold it, else what it can hold and a hash."""
     safe = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value)[:LONGEST_VALUE]
     # The hash keeps values apart that differ only in what the name cannot hold.
-    digest = hashlib.sha256(value.encode()).hexdigest()[:6]
-    return value if safe == value else "-".join(filter(None, (safe.strip("_"), digest)))
+    return value if safe == value else "-".join(filter(None, (safe.strip("_"), digest(value))))
+
+
+def digest(text: str) -> str:
+    """Returns six characters that differ for different texts."""
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def folder_name(name: str) -> str:
+    """Returns the name, and of one that is too long for a folder its beginning and a hash."""
+    end = f"-{digest(name)}"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - len(end)] + end
 
 
 def point_names(points: Sequence[Changes]) -> list[str]:
@@ -114,7 +125,8 @@ def point_names(points: Sequence[Changes]) -> list[str]:
       UserError: two points are the same.
     """
     short = short_keys(swept_keys(points))
-    names = ["+".join(f"{short[k]}={file_safe(v)}" for k, v in x.items()) or "base" for x in points]
+    joined = ["+".join(f"{short[k]}={file_safe(v)}" for k, v in x.items()) for x in points]
+    names = [folder_name(name) or "base" for name in joined]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the point {name} is given twice; leave one out")

@@ -71,6 +71,16 @@ def test_names_are_readable_safe_and_different():
         assert re.fullmatch(r"x=[A-Za-z0-9+._-]{1,60}", name)
 
 
+def test_names_of_many_settings_fit_a_folder_and_differ(tmp_path):
+    """As of a random search over a dozen settings."""
+    many = {f"optim.setting_{i}": "0.0123456789012345" for i in range(12)}
+    names = grid.point_names([many, {**many, "optim.setting_11": "0.02"}])
+    assert len(set(names)) == 2
+    assert all(name.startswith("setting_0=0.0123456789012345+") for name in names)
+    for name in names:
+        (tmp_path / name).mkdir()
+
+
 def test_a_runs_config_has_no_points_of_its_own(tmp_path):
     """It is JSON: run as Python, it ended in a NameError for `true`."""
     file = tmp_path / "config.json"
