@@ -70,7 +70,8 @@ def _after_warmup(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> 
         return dexp(rate, optim.dexp_target, optim.dexp_steps, total_steps)
     # "constant" and "plateau" are a list without changes. The drops of a plateau depend on the
     # validations, so they are a factor in the state.
-    return listed(rate, optim.listed if optim.schedule == "listed" else (), steps_per_epoch)
+    changes = {"listed": optim.listed, "constant": (), "plateau": ()}[optim.schedule]
+    return listed(rate, changes, steps_per_epoch)
 
 
 def plateau(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:

@@ -133,4 +133,6 @@ def make_optimizer(
     if optim.name == "lars":
         norms = partial(kernel_norms, net=net, layout=layout)
         return lars_rule(decays(optim, net), optim.momentum, optim.trust_coefficient, norms)
-    return momentum_rule(decays(optim, net), optim.momentum, optim.name == "paper")
+    # Looked up: from Python, another name would otherwise be one of the two without a word.
+    rate_inside = {"paper": True, "sgd": False}[optim.name]
+    return momentum_rule(decays(optim, net), optim.momentum, rate_inside)

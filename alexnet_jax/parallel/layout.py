@@ -32,4 +32,5 @@ class Layout:
 
 def layout_of(parallel: ConfigDict) -> Layout:
     """Returns the layout that config.parallel describes."""
-    return Layout(parallel.data, parallel.tower, parallel.scheme == "hybrid")
+    is_hybrid = {"plain": False, "hybrid": True}[parallel.scheme]
+    return Layout(parallel.data, parallel.tower, is_hybrid)

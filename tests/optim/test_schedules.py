@@ -87,6 +87,12 @@ def test_listed_may_rise_again():
     assert values_of(config, (0, 39, 40)) == pytest.approx([0.01, 0.001, 0.01])
 
 
+def test_a_schedule_that_does_not_exist_is_no_constant_rate():
+    """The flags are checked before; this is a config that Python made."""
+    with pytest.raises(KeyError, match="exponential"):
+        values_of(config_of(schedule="exponential"), (0,))
+
+
 def test_other_schedules_ignore_the_list():
     config = config_of(schedule="constant", listed=((0, 0.5),))
     assert values_of(config, (0, 99)) == pytest.approx([0.01, 0.01])

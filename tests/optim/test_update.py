@@ -26,6 +26,13 @@ def run(rule, params, grads, rates):
 # --- the rule --------------------------------------------------------------------------------
 
 
+def test_a_rule_that_does_not_exist_is_no_other_rule():
+    """The flags are checked before; this is a config that Python made."""
+    config = config_of(name="adam")
+    with pytest.raises(KeyError, match="adam"):
+        update.make_optimizer(config.optim, net_of(config), Layout())
+
+
 def test_the_papers_rule_by_hand_across_a_drop_of_the_rate():
     # v ← 0.9 v − 0.5 ε w − ε g, w ← w + v, from w = 1, with g = 1, 2, 3 and ε = 0.1, 0.1, 0.01
     # v₁ = −0.05 − 0.1 = −0.15                        w₁ = 0.85

@@ -10,7 +10,7 @@ from commands import SMALL, error_line, lines, run
 from devices import assert_same, prepared, small, trained
 
 from alexnet_jax.nets.model import build_model
-from alexnet_jax.parallel import REPLICATED, Layout, make_devices
+from alexnet_jax.parallel import REPLICATED, Layout, layout_of, make_devices
 from alexnet_jax.train.session import abstract_batch, abstract_session
 
 STEPS = 20
@@ -165,6 +165,12 @@ def test_more_devices_than_there_are_is_one_line(tmp_path):
     arguments = (*SMALL, "--config.parallel.tower=2", f"--workdir={tmp_path}/w")
     assert "needs 2 devices, but there are 1" in error_line(run("main", *arguments, code=2))
     assert not (tmp_path / "w").exists()
+
+
+def test_a_scheme_that_does_not_exist_is_not_the_plain_one():
+    """The flags are checked before; this is a config that Python made."""
+    with pytest.raises(KeyError, match="hybird"):
+        layout_of(small(data=2, scheme="hybird").parallel)
 
 
 def test_the_step_lowers_for_cuda_without_one():
