@@ -1,7 +1,8 @@
-"""Prints the tables of README.md and docs/ from the records in results/, or puts them there.
+"""Prints the tables of README.md and docs/ from results/, or puts them there.
 
 python launch/tables.py            prints every table by name
-python launch/tables.py --write    replaces what lies between <!-- table:NAME --> and <!-- end -->
+python launch/tables.py --write    replaces what lies between the marks
+                                   <!-- table:NAME --> and <!-- end -->
 """
 
 from checkout import TOP  # first: one error line if .venv is not active
