@@ -1,7 +1,8 @@
-"""Prints the tables of README.md and docs/ from the records in results/, or puts them there.
+"""Prints the tables of README.md and docs/ from results/, or puts them there.
 
 python launch/tables.py            prints every table by name
-python launch/tables.py --write    replaces what lies between <!-- table:NAME --> and <!-- end -->
+python launch/tables.py --write    replaces what lies between the marks
+                                   <!-- table:NAME --> and <!-- end -->
 """
 
 from checkout import TOP  # first: one error line if .venv is not active
@@ -127,24 +128,28 @@ def baseline() -> Rows:
 NAMES = {
     "hog": "hand-crafted: HOG",
     "kmeans": "learned without labels: {:,} k-means features",
-    "fisher": "hand-crafted: Fisher vectors",
+    "fisher": "hand-crafted: Fisher vectors of SIFT and colour",
 }
 
 
 def hand_crafted() -> Rows:
     """Returns the errors of fixed features and of learned nets on Tiny-ImageNet's test pictures."""
     rows: Rows = [("method", "top-1 error", "top-5 error")]
-    for path in sorted((RESULTS / "baseline").glob("tiny_imagenet_*/result.json")):
-        found = json.loads(path.read_text())
+    paths = (RESULTS / "baseline").glob("tiny_imagenet_*/result.json")
+    fixed = [json.loads(path.read_text()) for path in paths]
+    for found in sorted(fixed, key=lambda found: -found["top5_error"]):
         features = NAMES[found["method"]].format(found["features"] // 4)
         errors = (percent(found["top1_error"]), percent(found["top5_error"]))
         rows.append((f"{features}; linear SVM", *errors))
     found = by_seed("tiny_imagenet")
     single, ensemble = found["one net"], found["ensemble"]
-    errors = [spread(tested(single, f"{kind}_error", 10)) for kind in KINDS]
-    rows.append((f"learned: one net, 10 views, {len(single)} seeds", *errors))
-    errors = [spread(tested(ensemble, f"{kind}_error")) for kind in KINDS]
-    rows.append((f"learned: {len(ensemble[0]['members'])} nets, 1 view", *errors))
+    for name, runs, views in (
+        (f"one net, 1 view, {len(single)} seeds", single, 1),
+        (f"{len(ensemble[0]['members'])} nets, 1 view", ensemble, 1),
+        (f"one net, 10 views, {len(single)} seeds", single, 10),
+    ):
+        errors = [spread(tested(runs, f"{kind}_error", views)) for kind in KINDS]
+        rows.append((f"learned: {name}", *errors))
     return rows
 
 

@@ -181,11 +181,7 @@ def is_file(text):
     return text.rpartition(".")[2] in ("json", "jsonl", "npz", "py", "safetensors")
 
 
-# Two commands are for those who make the records of results/.
-FOR_USERS = [x for x in ALL if x[-1] not in ("launch/evidence.py", "launch/tables.py")]
-
-
-@pytest.mark.parametrize("words", FOR_USERS, ids=lambda words: words[-1])
+@pytest.mark.parametrize("words", ALL, ids=lambda words: words[-1])
 def test_help_fits_a_terminal_of_80_columns(words):
     assert [line for line in pages.help_of(words).splitlines() if len(line) > 80] == []
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from image_files import jpeg, picture, plain, png, write_folder, write_imagenet
-from prepare_command import refused, run, stored
+from prepare_command import printed, refused, run, stored
 
 from alexnet_jax import data
 from alexnet_jax.data import store
@@ -241,7 +241,7 @@ def test_a_store_without_an_origin_is_read_as_ever(prepared, capsys):
     assert store.image_names(dataset.splits["train"]) == ["0", "1", "2", "3", "4"]
     assert store.of_file(directory / "manifest.json")["sha256"] == checksum  # as older runs have it
     assert run(*folder(source, directory)) == 0
-    assert "already prepared" in (out := capsys.readouterr().out) and "not recorded" in out
+    assert "already prepared" in (out := printed(capsys)) and "source was not recorded" in out
     refused("has image_size=24, not 32", *folder(source, directory, "--image_size=32"))
 
 
