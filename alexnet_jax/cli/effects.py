@@ -35,6 +35,9 @@ def unread_by_net(config: ConfigDict) -> dict[str, str]:
     }
     if (model.towers or published.towers) == 1:
         unread["model.exchange"] = "one tower"
+    # Of a net that starts from a checkpoint, only the classifier may be drawn.
+    if config.init_from and published.layers[-1].name not in [row[0] for row in model.initial]:
+        unread["model.initial"] = f"init_from={config.init_from}, which brings the weights"
     # The nets for CIFAR-10 have a decay of their own in each layer.
     if all(layer.weight_decay is not None for layer in weighted_layers(published).values()):
         unread["optim.weight_decay"] = f"{name}: each of its layers has its own"

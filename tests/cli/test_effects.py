@@ -1,7 +1,10 @@
 """Lines on settings that do not do what they seem to."""
 
+from pathlib import Path
+
 import pytest
-from checked_runs import BASE, RUN, checked
+from checked_runs import BASE, RUN, checked, config_of
+from saved_runs import save_run
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,16 @@ from checked_runs import BASE, RUN, checked
 )
 def test_a_setting_that_does_not_do_what_it_seems_to_is_said(arguments, line):
     assert checked(BASE, RUN, *(f"--config.{x}" for x in arguments)).notes == (line,)
+
+
+@pytest.mark.parametrize(("layer", "is_said"), [("conv1", True), ("fc8", False)])
+def test_initial_weights_beside_those_of_a_checkpoint_are_said(layer, is_said):
+    """Those of the classifier are used if the data have other classes."""
+    save_run(Path("first"), config_of())
+    initial = f"--config.model.initial=(('{layer}', 0.1, 0.0),)"
+    notes = checked(BASE, RUN, "--config.init_from=first", initial).notes
+    line = "model.initial has no effect with init_from=first, which brings the weights"
+    assert (line in notes) == is_said
 
 
 @pytest.mark.parametrize(
