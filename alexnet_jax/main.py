@@ -79,7 +79,7 @@ def main(values: flags.FlagValues) -> int:
     if values.mode == "describe":
         from alexnet_jax.cli.describe import describe
 
-        print(describe(run.config))
+        print(*map(wrap, run.notes), describe(run.config), sep="\n")
         return 0
     from alexnet_jax.cli.evaluation import evaluate_and_write
 

@@ -93,7 +93,7 @@ def check_model(config: ConfigDict, given: Overrides) -> list[str]:
     check_net(config)
     check_division(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
-    return notes
+    return notes + effects.without_effect(config, given)
 
 
 def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
@@ -117,7 +117,7 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     check_parallel(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
     check_training(config, found)
-    notes += effects.without_effect(config, given)
+    notes += effects.without_effect(config, given) + effects.without_effect_on(config.data, given)
     notes += effects.long_warmup(config, found) + effects.late_changes(config, found)
     return notes + effects.equal_views(config)
 

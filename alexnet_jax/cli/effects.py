@@ -1,5 +1,7 @@
 """Lines for the user on settings that have no effect, or another one than their name says."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from alexnet_jax.cli import rules
@@ -13,7 +15,18 @@ from alexnet_jax.nets.zoo import NETS
 
 def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
     """Returns a line for each setting of the command line that nothing reads in this config."""
-    unread = rules.unread(config) | unread_by_net(config) | unread_with_data(config.data)
+    return _lines(rules.unread(config) | unread_by_net(config), given)
+
+
+def without_effect_on(data: ConfigDict, given: Overrides) -> list[str]:
+    """Returns a line for each setting of the command line that these images leave without effect.
+
+    The data must be available.
+    """
+    return _lines(unread_with_data(data), given)
+
+
+def _lines(unread: Mapping[str, str], given: Overrides) -> list[str]:
     return [f"{key} has no effect with {unread[key]}" for key in unread if key in given]
 
 
@@ -45,10 +58,7 @@ def unread_by_net(config: ConfigDict) -> dict[str, str]:
 
 
 def unread_with_data(data: ConfigDict) -> dict[str, str]:
-    """Returns each setting of the images that these images leave without effect, with the reason.
-
-    The data must be available.
-    """
+    """Returns each setting that these images leave without effect, with the reason."""
     unread = {}
     if data.crop_size == data.image_size:
         unread["data.augment.crop"] = f"data.crop_size={data.crop_size}, as large as the images"

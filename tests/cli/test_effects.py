@@ -6,6 +6,9 @@ import pytest
 from checked_runs import BASE, RUN, checked, config_of
 from saved_runs import save_run
 
+from alexnet_jax import main
+from alexnet_jax.cli import command
+
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
@@ -80,6 +83,15 @@ from saved_runs import save_run
 )
 def test_a_setting_that_does_not_do_what_it_seems_to_is_said(arguments, line):
     assert checked(BASE, RUN, *(f"--config.{x}" for x in arguments)).notes == (line,)
+
+
+def test_describe_says_it_too(capsys):
+    """There a user looks at settings before the data are prepared."""
+    arguments = ("--mode=describe", "--config.data.name=folder", "--config.model.num_classes=2")
+    words = ["main", BASE, *arguments, "--config.optim.dexp_steps=3"]
+    assert main.main(command.parse(words, main.define_flags, with_config=True)) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("optim.dexp_steps has no effect with optim.schedule='plateau'\nalexnet:")
 
 
 @pytest.mark.parametrize(("layer", "is_said"), [("conv1", True), ("fc8", False)])
