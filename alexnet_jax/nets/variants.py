@@ -97,21 +97,20 @@ def _changed(layer: Layer, model: ConfigDict) -> Layer | None:
         return replace(layer, size=model.pool_size, ceil=ceil)
     if isinstance(layer, Dropout) and model.dropout is not None:
         return replace(layer, rate=model.dropout) if model.dropout else None
-    # A layer without an activation, such as the classifier, stays linear.
-    if isinstance(layer, Activation | Weighted) and layer.activation and model.activation:
+    if isinstance(layer, Activation | Weighted) and model.activation:
         return _activated_by(layer, model.activation)
     return layer
 
 
 def _activated_by(layer: Activation | Weighted, activation: str) -> Layer:
-    """Returns the layer with another activation.
+    """Returns the layer with another activation; one without, such as the classifier, stays linear.
 
     The initial biases of 1 give ReLUs positive inputs (paper §5). They saturate a tanh, so it
-    starts from biases of 0.
+    starts from biases of 0, also where the activation is a layer of its own.
     """
-    if isinstance(layer, Weighted) and activation != "relu":
-        return replace(layer, activation=activation, bias=0.0)
-    return replace(layer, activation=activation)
+    if isinstance(layer, Weighted) and layer.bias and activation != "relu":
+        layer = replace(layer, bias=0.0)
+    return replace(layer, activation=activation) if layer.activation else layer
 
 
 def _initialised(net: Net, initial: tuple[tuple[str, float, float], ...]) -> Net:
