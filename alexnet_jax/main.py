@@ -4,11 +4,9 @@ Train:     python -m alexnet_jax.main --config=configs/base.py \\
                --workdir=runs/digits
            A workdir that holds a checkpoint is resumed. --config.key=value
            overrides a setting.
-Evaluate:  python -m alexnet_jax.main --config=configs/base.py \\
-               --workdir=runs/digits --mode=eval
-           Others with --checkpoint=DIR[,DIR…]; several are an ensemble.
-Describe:  python -m alexnet_jax.main --config=configs/imagenet.py \\
-               --mode=describe
+Evaluate:  the same with --mode=eval; other runs with --checkpoint=DIR[,DIR…],
+           several as an ensemble.
+Describe:  python -m alexnet_jax.main --config=configs/base.py --mode=describe
 """
 
 import contextlib

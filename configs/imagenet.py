@@ -9,7 +9,7 @@ Expected:  the paper's 40.7 % top-1 and 18.2 % top-5 error in ten views. NOT RUN
            trained this config to the end yet. Its first steps on 200 classes are in
            results/plateau: it leaves chance.
 Departs from the printed paper in one thing: conv3 to conv5 start with a standard deviation of 0.03,
-as in the released code. With the printed 0.01 the net stays at chance (docs/plateau.md);
+as in the released code. With the printed 0.01 the net stays at chance for long (docs/plateau.md);
 --config.model.name=alexnet brings it back.
 """
 

@@ -102,11 +102,11 @@ def recipes() -> Rows:
     return rows
 
 
-def plateau() -> Rows:
-    """Returns when each run of the plateau's grid left chance."""
+def plateau(claim: str) -> Rows:
+    """Returns when each run with other initial weights left chance."""
     header = ("classes", "pixels", "std of conv3–5", "bias", "steps", "left chance at step")
     rows: Rows = [(*header, "loss at the end", "ln(classes)")]
-    for run in read_runs(RESULTS / "plateau"):
+    for run in read_runs(RESULTS / claim):
         left = "not yet" if run.left_at is None else f"{run.left_at:,}"
         setting = (str(run.classes), str(run.crop), f"{run.std:g}", f"{run.bias:g}")
         end = (f"{run.steps[-1]:,}", left, f"{run.smooth[-1]:.3f}", f"{run.chance:.3f}")
@@ -316,7 +316,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "nets": nets,
     "digits": digits,
     "recipes": recipes,
-    "plateau": plateau,
+    "plateau": partial(plateau, "plateau"),
+    "printed": partial(plateau, "printed"),
     "baseline": baseline,
     "hand_crafted": hand_crafted,
     "tiny_imagenet": partial(errors, "tiny_imagenet", (1, 10)),

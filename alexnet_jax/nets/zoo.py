@@ -242,7 +242,7 @@ NETS: dict[str, Net] = {
         (*_alexnet(STD_CONV345), *_fully_connected()),
         crop=224,
         towers=2,
-        about="the paper as printed, but with the released std of conv3–5: it leaves chance",
+        about="the paper as printed, but with the released std of conv3–5: it soon leaves chance",
         source=f"{PAPER}, §3 and §5; {RELEASED}, layers/layers-145.cfg",
     ),
     "alexnet_original": Net(
