@@ -207,6 +207,7 @@ def damaged(content, data):
     return bytes(changed)
 
 
+@pytest.mark.slow
 @settings(FUZZ, max_examples=60)
 @given(data=st.data())
 def test_a_damaged_store_is_refused_or_reads_the_same(good_store, tmp_path_factory, data):

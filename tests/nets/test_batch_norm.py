@@ -109,6 +109,7 @@ def test_padding_has_no_part_in_the_moments():
     np.testing.assert_allclose(logits[:4], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tested_image_does_not_depend_on_the_others():
     model, params, images = loaded()
     together, _ = model.apply({"params": params}, images)

@@ -222,6 +222,7 @@ def test_a_process_alone_in_an_allocation_of_two_tasks_waits_for_nobody(
     assert "needs 2 devices" in error_line(run("main", *SMALL, *wrong, env=env, code=2))
 
 
+@pytest.mark.slow
 def test_a_process_of_a_step_of_two_tasks_waits_for_the_other():
     """Unless it only describes the net."""
     env = STEP | {"SLURM_STEP_NUM_TASKS": "2"}
@@ -230,6 +231,7 @@ def test_a_process_of_a_step_of_two_tasks_waits_for_the_other():
     assert "not all processes of the SLURM job arrived in 3 s" in error_line(done)
 
 
+@pytest.mark.slow
 def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path):
     """parallel.data=1 and parallel.tower=1 would leave the second process without a device."""
     for _, err in ended(pair(*TRAIN, f"--workdir={tmp_path}/w"), 2):

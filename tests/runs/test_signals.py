@@ -145,9 +145,9 @@ def test_a_hangup_is_remembered_unless_nohup_has_it_ignored(prefix):
 INTERRUPTED_WHILE_BUSY = """
 import numpy as np
 from alexnet_jax.runs.signals import Stop
-stop = Stop()
+stop, matrix = Stop(), np.random.rand(6000, 6000)
 print("ready", flush=True)
-np.linalg.svd(np.random.rand(6000, 6000))  # a single step of the interpreter, as compiling is
+np.linalg.svd(matrix)  # a single step of the interpreter, as compiling is
 """
 
 

@@ -70,6 +70,7 @@ def test_what_was_exported_is_converted_to_what_it_was(kind, layout, tmp_path, w
     assert_same_params(tmp_path / "run", workdirs["caffenet"])
 
 
+@pytest.mark.slow
 def test_a_trained_net_comes_back(tmp_path, trained):
     """A net of another data set, crop and classifier, which Caffe's cifar10_full is like."""
     file = exported(trained, tmp_path / "x.safetensors")

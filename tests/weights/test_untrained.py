@@ -26,6 +26,7 @@ def test_every_layer_of_an_initial_net_looks_random(name):
         assert untrained_warning(params).startswith("warning: the kernels of conv1, conv2, ")
 
 
+@pytest.mark.slow
 def test_a_trained_net_looks_trained(trained):
     """One epoch of a small net, at half of chance's error."""
     _, variables, _ = alexnet_jax.load(trained)
