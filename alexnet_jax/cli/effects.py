@@ -86,10 +86,11 @@ def long_warmup(config: ConfigDict, found: Summary) -> list[str]:
 
 def late_changes(config: ConfigDict, found: Summary) -> list[str]:
     """Returns a line for each setting whose list names epochs that the training does not reach."""
-    epochs, unread, lines = epochs_of(config, found), rules.unread(config), []
+    epochs, settings = epochs_of(config, found), dict(rules.flat(config))
+    unread, lines = rules.unread(config), []
     for key in ("optim.listed", "optim.listed_layers", "data.augment.colour_listed"):
         # The epoch is the last but one, with or without a layer in front of it.
-        late = [epoch for *_, epoch, _ in dict(rules.flat(config))[key] if epoch >= epochs]
+        late = [epoch for *_, epoch, _ in settings[key] if epoch >= epochs]
         if late and key not in unread:
             lines.append(
                 f"{key}: the training of {epochs:g} epochs ends before the change at epoch "

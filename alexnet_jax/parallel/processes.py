@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from alexnet_jax.disk.descriptors import STDOUT
+from alexnet_jax.disk.descriptors import STDOUT, discard
 from alexnet_jax.errors import MISTAKE, UserError
 
 HEARTBEAT = 30  # seconds without a sign of life after which jax takes a process for dead
@@ -129,8 +129,7 @@ def _discard_messages_of_gloo() -> None:
     sys.stdout = open(  # noqa: SIM115, until the process ends
         os.dup(STDOUT), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
     )
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), STDOUT)
+    discard(STDOUT)
 
 
 def _explain_lost_process(kind: type, error: BaseException, trace: TracebackType | None) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from alexnet_jax.disk.descriptors import discard
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -62,7 +64,7 @@ class Stop:
     def _discard_terminal(self) -> None:
         """Discards what is printed on a terminal that was closed; writing to it would raise."""
         for descriptor in self.terminals:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            discard(descriptor)
 
     def signal_number(self) -> int:
         """Returns the number of the signal so far; 0 without one."""
