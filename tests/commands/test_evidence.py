@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from claims import Ensemble, Run
 from commands import SMALL, TOP
+from tiny_imagenet_stores import Store, link_pictures, read_tiny_imagenet
 
 import alexnet_jax
 from alexnet_jax.data import open_dataset
@@ -111,8 +112,8 @@ def test_links_are_those_of_the_chosen_classes_and_pictures(tmp_path):
             (tmp_path / "all" / split / name).mkdir(parents=True)
             for i in range(count):
                 (tmp_path / "all" / split / name / f"{i}.png").touch()
-    store = evidence.Store(slice(1, None, 2), pictures=1)
-    evidence.link_pictures(read_layout(tmp_path / "all").splits, tmp_path / "some", store)
+    store = Store(slice(1, None, 2), pictures=1)
+    link_pictures(read_layout(tmp_path / "all").splits, tmp_path / "some", store)
     found = sorted(
         str(x.relative_to(tmp_path / "some")) for x in (tmp_path / "some").rglob("*.png")
     )
@@ -145,8 +146,8 @@ def tiny_imagenet(folder, makers):
 @pytest.mark.parametrize("makers", [True, False])
 def test_a_store_has_as_many_pictures_of_a_class_as_it_says(tmp_path, makers):
     """The makers keep pictures in a folder beside a text file, and the labelled ones in val."""
-    splits = evidence.read_tiny_imagenet(str(tiny_imagenet(tmp_path / "all", makers)))
-    evidence.link_pictures(splits, tmp_path / "some", evidence.Store(pictures=1))
+    splits = read_tiny_imagenet(str(tiny_imagenet(tmp_path / "all", makers)))
+    link_pictures(splits, tmp_path / "some", Store(pictures=1))
     found = {split: list((tmp_path / "some" / split).glob("*/*.JPEG")) for split in splits}
     assert {split: len(paths) for split, paths in found.items()} == {"train": 200, "test": 200}
     assert all(path.resolve().is_file() for paths in found.values() for path in paths)
