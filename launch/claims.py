@@ -205,9 +205,9 @@ def ablations() -> Iterator[Run]:
 def towers() -> Iterator[Run | Ensemble]:
     """Yields the ablations' net with one tower, whose kernels are compared with those of two.
 
-    Two seeds together show what ten views and several nets give.
+    Three seeds together show what ten views and several nets give.
     """
-    names = tuple(f"one_tower_seed{seed}" for seed in range(2))
+    names = tuple(f"one_tower_seed{seed}" for seed in range(3))
     for seed, name in enumerate(names):
         settings = {**SHORT, **ABLATIONS["one_tower"], "seed": seed}
         yield Run("towers", name, TINY, "tiny64", settings, views=(1, 10), kernels=True)
