@@ -27,11 +27,11 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import checks, command, config_flag, rules
+from alexnet_jax.cli import checks, command, config_flag
 from alexnet_jax.cli.tables import wrap
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.zoo import NETS
-from alexnet_jax.runs import workdir
+from alexnet_jax.runs import rules, workdir
 from alexnet_jax.weights import matching, readers
 from alexnet_jax.weights.conversion import fill_config, report, stated_net
 from alexnet_jax.weights.hub import is_hub, load_hub

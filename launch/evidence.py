@@ -32,8 +32,9 @@ from absl import flags
 from claims import CLAIMS, Ensemble, Run, runs
 from tiny_imagenet_stores import STORES, link_pictures, read_tiny_imagenet
 
-from alexnet_jax.cli import command, rules
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.finite import ADVICE
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions

@@ -23,7 +23,7 @@ from commands import ALL, TOP
 from image_files import jpeg, picture, write_folder
 from saved_runs import save_run
 
-from alexnet_jax.cli import rules
+from alexnet_jax.runs import rules
 from configs.base import get_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # by runpy
@@ -140,8 +140,10 @@ def test_code_of_a_page_is_marked_as_such(page):
 def test_the_flags_of_a_command_are_flags_that_it_has(line, tmp_path, monkeypatch):
     """Where the runs that it names exist: they bring their config to a command without one."""
     (tmp_path / "configs").symlink_to(TOP / "configs")
+    config = get_config()
+    config.model.num_classes = 10
     for run in set(re.findall(r"runs/\w+", line)):
-        save_run(tmp_path / run, get_config())
+        save_run(tmp_path / run, config)
     monkeypatch.chdir(tmp_path)
     values = pages.parsed(shlex.split(line)[1:])
     if "config" in values:

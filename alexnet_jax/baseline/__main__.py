@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from alexnet_jax.cli import command, rules
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 
 if TYPE_CHECKING:
     from alexnet_jax.baseline.experiment import Settings

@@ -38,8 +38,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import command, config_flag, rules
+from alexnet_jax.cli import command, config_flag
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 
 CONFIG = "base.py"  # unless --config names another
 JPEG_FROM = 256  # pixels, side from which a synthetic store holds JPEGs by default

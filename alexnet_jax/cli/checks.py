@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax import parallel
-from alexnet_jax.cli import effects, rules
+from alexnet_jax.cli import effects
 from alexnet_jax.cli.restore_checks import (
     Overrides,
     bring_to_evaluation,
@@ -24,6 +24,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.predictions import FILE as PREDICTIONS
 from alexnet_jax.runs.workdir import (
     CONFIG,

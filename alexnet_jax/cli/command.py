@@ -13,8 +13,9 @@ from absl import flags
 from absl import logging as absl_logging
 
 from alexnet_jax import environment
-from alexnet_jax.cli import config_flag, machine_errors, rules
+from alexnet_jax.cli import config_flag, machine_errors
 from alexnet_jax.errors import UserError, is_utf8, stop
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.workdir import CONFIG
 
 DefineFlags = Callable[[flags.FlagValues], None]

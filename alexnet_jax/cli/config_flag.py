@@ -1,20 +1,19 @@
 """The --config flag: a Python file or a run's config.json, and overrides --config.key=value."""
 
 import difflib
-import functools
 import re
-import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from alexnet_jax.cli import rules
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
+from alexnet_jax.runs.declared import CONFIGS, declared, missing_key, wrong_type
 from alexnet_jax.runs.workdir import CONFIG, read_config, workdir_of
 
 HELP = (
@@ -22,7 +21,6 @@ HELP = (
     "settings."
 )
 EVERY_KEY = "; every key is declared in configs/base.py"
-CONFIGS = Path(__file__).parents[2] / "configs"  # of the checkout; none if it is installed alone
 # Matches --config.key=value, and --noconfig.key of a switch, as (key, "=value" or "").
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(.*)")
 # Similarity, from 0 to 1, from which a key is proposed in place of an unknown key, and of an
@@ -84,21 +82,6 @@ def overridable(config: ConfigDict, prefix: str = "") -> ConfigDict:
     return config
 
 
-@functools.cache
-def declared() -> Mapping[str, tuple[type, Any]]:
-    """Returns the type and the value of every key in configs/base.py; {} without a checkout."""
-    file = CONFIGS / "base.py"
-    if not file.is_file():
-        return {}
-    base = runpy.run_path(str(file))["get_config"]()
-    return {key: (_type_of(base, key), value) for key, value in rules.flat(base)}
-
-
-def _type_of(config: ConfigDict, key: str) -> type:
-    *sections, last = key.split(".")
-    return functools.reduce(getattr, sections, config).get_type(last)
-
-
 def check_declared(config: Any, file: str) -> None:
     """Raises UserError unless a config file has the keys of configs/base.py, with their types.
 
@@ -115,18 +98,11 @@ def check_declared(config: Any, file: str) -> None:
         near = nearest(key, known, LIKE_A_KEY)
         meant = f"; did you mean {near}?" if near else EVERY_KEY
         raise UserError(f"{file} sets {key}, which is no setting{meant}")
-    for key, (kind, default) in known.items():
-        if key not in values:
-            raise UserError(f"{file} lacks {key}; add it, as in configs/base.py: {default!r}")
-        if values[key] is not default and not _is_of(values[key], kind):
-            raise UserError(f"{file}: {key}={values[key]!r} has to be of the type {kind.__name__}")
-
-
-def _is_of(value: Any, kind: type) -> bool:
-    """True if a setting of this type can have the value; True is no number."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    if key := missing_key(values):
+        _, default = known[key]
+        raise UserError(f"{file} lacks {key}; add it, as in configs/base.py: {default!r}")
+    if line := wrong_type(values):
+        raise UserError(f"{file}: {line}")
 
 
 def define(values: flags.FlagValues, argv: Sequence[str]) -> None:

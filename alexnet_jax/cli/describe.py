@@ -4,10 +4,10 @@ import textwrap
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.cli import rules
 from alexnet_jax.cli.tables import text_table
 from alexnet_jax.nets.shapes import layer_table
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.runs import rules
 
 WIDTH = 80  # characters
 SHORT = {"a tower has": "a tower", "multiply-adds": "mult-adds"}

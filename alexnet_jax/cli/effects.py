@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.cli import rules
 from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary, summary
 from alexnet_jax.data.pipeline import steps_per_epoch
 from alexnet_jax.nets.spec import Dropout, Norm, Pool
 from alexnet_jax.nets.variants import weighted_layers
 from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.runs import rules
 
 
 def without_effect(config: ConfigDict, given: Overrides) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.cli import rules
 from alexnet_jax.data import Summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import array_shapes
 from alexnet_jax.nets.spec import Exchange, Learned, Net
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.workdir import check_restorable, locate, read_config, steps
 from alexnet_jax.weights.hub import is_hub
 

@@ -79,7 +79,7 @@ def check_available(data: ConfigDict) -> None:
     """Raises UserError unless config.data names a data set that can be opened with its settings.
 
     Compares names, sizes and the manifest, and reads no image, so that it is quick. The values of
-    single settings are checked by cli.rules, except the smallest size of the digits.
+    single settings are checked by runs.rules, except the smallest size of the digits.
     """
     if data.name == "digits" and data.image_size < embedded.DIGITS_SIDE:
         raise UserError(f"data.image_size is {data.image_size}: the digits need 8 pixels or more")

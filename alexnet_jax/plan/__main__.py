@@ -32,8 +32,9 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.cli import command, config_flag, rules
+from alexnet_jax.cli import command, config_flag
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 
 CONFIG = "base.py"  # unless --config names another
 LINK = 24.0  # GB/s; where the two defaults come from stands in the flags' help

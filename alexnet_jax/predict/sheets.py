@@ -78,7 +78,7 @@ def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
     for line, (name, probability) in enumerate(pairs):
         colour = RIGHT_BAR if name == picture.label else BAR
         axes.barh(line, probability, height=0.82, color=colour)
-        place = {"va": "center_baseline", "fontsize": 7.5}
+        place = {"va": "center_baseline", "fontsize": 7.5, "parse_math": False}
         axes.text(
             0.025,
             line,
@@ -178,4 +178,5 @@ class _Sheet:
         width, total = self._size
         place = ((left + self._cell[0] / 2) / width, 1 - (top + below) / total)
         style = {"color": INK, "fontsize": 8, "ha": "center", "va": "center"} | style
-        self.figure.text(*place, text, **style)
+        # matplotlib would read what stands between two $ of a name as a formula.
+        self.figure.text(*place, text, parse_math=False, **style)

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from alexnet_jax.cli import rules
 from alexnet_jax.cli.tables import percent
 from alexnet_jax.figures.curves import series
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 from alexnet_jax.report import mistakes
 from alexnet_jax.report.run_facts import RunFacts
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.predictions import split_of
 
 NONE = "–"  # a value that a run does not have

@@ -11,7 +11,12 @@ from typing import Any
 ADDED = {
     "model": {"initial": []},
     "optim": {"layer_factors": [], "trust_coefficient": 0.001, "warmup_epochs": 0.0},
-    "train": {"ema_decay": 0.0, "label_smoothing": 0.0},
+    "train": {
+        "accumulate_steps": 1,
+        "compute_dtype": "float32",
+        "ema_decay": 0.0,
+        "label_smoothing": 0.0,
+    },
 }
 
 

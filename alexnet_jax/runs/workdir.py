@@ -24,7 +24,9 @@ from ml_collections import ConfigDict
 from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import path_to_disk, write_text
 from alexnet_jax.errors import UserError, is_utf8
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.added_settings import with_added
+from alexnet_jax.runs.declared import missing_key, wrong_type
 
 CONFIG = "config.json"
 EVALUATION = "eval.json"
@@ -234,7 +236,7 @@ def read_config(path: Path) -> ConfigDict:
     Settings that did not exist when the run began get the value that leaves it unchanged.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or a setting is missing or has a value that no run can have.
     """
     file = workdir_of(path) / CONFIG
     try:
@@ -242,11 +244,26 @@ def read_config(path: Path) -> ConfigDict:
         if not {"data", "model"} <= values.keys():
             raise ValueError("it has no data and no model")
         # JSON has no tuples, and a list would differ from the config's tuple.
-        return ConfigDict(_tuples(with_added(values)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # the last: nested too deeply
+        config = ConfigDict(_tuples(with_added(values)))
+        _check_settings(config)
+        return config
+    # RecursionError: nested too deeply.
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(
-            f"{file} cannot be read ({error}); bring it back, or train in another --workdir"
+            f"{file} cannot be read ({error}); correct it, or train in another --workdir"
         ) from error
+
+
+def _check_settings(config: ConfigDict) -> None:
+    """Raises ValueError or UserError unless a run can have these settings: files are edited."""
+    settings = dict(rules.flat(config))
+    if key := missing_key(settings):
+        raise ValueError(f"it lacks {key}")
+    if line := wrong_type(settings):
+        raise ValueError(line)
+    rules.check(config)
+    if config.model.num_classes is None:  # unset in a config file only
+        raise ValueError("model.num_classes is null")
 
 
 def _tuples(value: Any) -> Any:

@@ -92,10 +92,10 @@ def label_names(config: ConfigDict) -> tuple[str, ...]:
 
     Raises UserError if it has names, but not one for each output.
     """
-    labels = config.id2label if "id2label" in config else {}
+    labels = config.id2label if "id2label" in config else ConfigDict()
     # The keys of JSON are strings and may stand in any order.
     numbers = [str(i) for i in range(config.model.num_classes)]
-    if labels and set(labels) != set(numbers):
+    if not isinstance(labels, ConfigDict) or (labels and set(labels) != set(numbers)):
         raise UserError(
             f"id2label in {CONFIG} has to name the classes 0 to {numbers[-1]}, and no others; "
             "correct it, or export the net again"

@@ -10,10 +10,11 @@ from saved_runs import contents
 from stores import write_store
 
 from alexnet_jax import parallel
-from alexnet_jax.cli import checks, rules
+from alexnet_jax.cli import checks
 from alexnet_jax.data import summary
 from alexnet_jax.errors import UserError
 from alexnet_jax.main import __doc__ as MAIN
+from alexnet_jax.runs import rules
 from configs import base
 
 # --- what is accepted ----------------------------------------------------------------------------

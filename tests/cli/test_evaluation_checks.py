@@ -9,8 +9,8 @@ from commands import SMALL, run
 from saved_runs import save_run
 from stores import write_store
 
-from alexnet_jax.cli import rules
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 
 
 def evaluated(*arguments):

@@ -8,10 +8,11 @@ import pytest
 from checked_runs import BASE, MEAN, RUN, SCALE, checked, config_of, refused
 from saved_runs import save_run
 
-from alexnet_jax.cli import restore_checks, rules
+from alexnet_jax.cli import restore_checks
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.spec import Exchange, Weighted
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.runs import rules
 from configs import imagenet
 
 RESUMED = [  # the schedule, a setting, its value in the run, now, and whether that may be

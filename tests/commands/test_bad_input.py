@@ -14,9 +14,9 @@ from bad_values import VALUES
 from commands import TOP, error_line
 from saved_runs import contents, save_run, write_json
 
-from alexnet_jax.cli import command, rules
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
-from alexnet_jax.runs import workdir
+from alexnet_jax.runs import rules, workdir
 from configs.base import get_config
 
 BASE = f"--config={TOP / 'configs' / 'base.py'}"

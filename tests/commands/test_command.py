@@ -15,8 +15,9 @@ from commands import TOP, error_line
 from ml_collections import config_flags
 
 from alexnet_jax import main
-from alexnet_jax.cli import command, config_flag, machine_errors, rules
+from alexnet_jax.cli import command, config_flag, machine_errors
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.workdir import write_config
 from configs import base
 
@@ -38,7 +39,7 @@ def refusal(*arguments):
 def a_run(folder, **changes):
     """Writes the config.json of a run, as main does, and returns the config."""
     config = base.get_config()
-    config.update_from_flattened_dict(changes)
+    config.update_from_flattened_dict({"model.num_classes": 10, **changes})
     folder.mkdir(parents=True)
     write_config(folder, config)
     return config

@@ -35,6 +35,7 @@ VALUES = [
     ("data.input_mean", "(1.0, 2.0)", "data.input_mean=(1.0, 2.0) has to be three numbers"),
     ("data.input_mean", "('a','b','c')", "data.input_mean=('a', 'b', 'c') has to be three"),
     ("data.input_scale", "(1.0, 1.0)", "data.input_scale=(1.0, 1.0) has to be three numbers"),
+    ("data.input_scale", "(0.0, 0.0, 0.0)", "data.input_scale=(0.0, 0.0, 0.0) has to be three"),
     ("data.input_scale", "(1e300, 1.0, 1.0)", "input_scale=(1e+300, 1.0, 1.0) has to be three"),
     ("data.input_scale", "(1.0, 1.0, float('nan'))", "input_scale"),
     ("data.augment.crop", "maybe", "data.augment.crop=maybe"),

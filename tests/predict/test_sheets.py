@@ -1,5 +1,7 @@
 """Contact sheets: what is drawn where, read back from the file."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,16 @@ def test_bars_are_as_long_as_the_probabilities_and_red_for_the_true_class(tmp_pa
     assert blue[3] - blue[2] == pytest.approx(0.8 * side, abs=3)
     assert red[3] - red[2] == pytest.approx(0.2 * side, abs=3)
     assert shown[1] < blue[0] < red[0] and abs(blue[2] - shown[2]) <= 3
+
+
+@pytest.mark.parametrize("name", ["a$b$c", "$\\bad{$", "$_^$"])
+def test_a_name_with_dollar_signs_is_no_formula(name):
+    picture = sheets.Classified(plain((0, 90, 0)), name, (name,), (1.0,))
+    figure = sheets.draw_classes([picture])
+    figure.savefig(io.BytesIO())
+    texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    shown = [text for text in texts if text.get_text() == name]
+    assert len(shown) == 2 and not any(text.get_parse_math() for text in shown)
 
 
 def test_rows_of_pictures_lie_below_each_other(tmp_path):

@@ -8,9 +8,10 @@ import sweep
 from commands import TOP
 from saved_runs import save_run
 
-from alexnet_jax.cli import checks, command, rules
+from alexnet_jax.cli import checks, command
 from alexnet_jax.main import define_flags
 from alexnet_jax.nets.variants import resolve
+from alexnet_jax.runs import rules
 from alexnet_jax.runs.workdir import read_config
 from configs import base
 
@@ -27,7 +28,7 @@ FIRST = {
     "listed_layers momentum name plateau_drops plateau_factor plateau_patience schedule "
     "weight_decay",
     "parallel": "data scheme tower",
-    "train": "accumulate_steps compute_dtype epochs log_every_steps steps stop_at_train_error",
+    "train": "epochs log_every_steps steps stop_at_train_error",
 }
 FIRST_KEYS = {f"{section}.{key}".lstrip(".") for section in FIRST for key in FIRST[section].split()}
 BASE = f"--config={TOP / 'configs' / 'base.py'}"

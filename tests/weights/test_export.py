@@ -226,6 +226,10 @@ DAMAGES = {
         lambda x: replace_in(x / "config.json", '    "5": "5",\n', ""),
         "id2label in config.json has to name the classes 0 to 9, and no others",
     ),
+    "classes without numbers": (
+        lambda x: replace_in(x / "config.json", '"id2label": {', '"id2label": 3, "x": {'),
+        "id2label in config.json has to name the classes 0 to 9, and no others",
+    ),
 }
 
 

@@ -90,7 +90,8 @@ RULES: dict[str, Rule] = {
     "data.synthetic_images": AT_LEAST_1,
     "data.synthetic_classes": (lambda x: 2 <= x <= 10**6, "from 2 to 1000000"),
     "data.input_mean": THREE,
-    "data.input_scale": THREE,
+    # A scale of 0 in every colour would make every input zero.
+    "data.input_scale": (lambda x: THREE[0](x) and any(x), f"{THREE[1]}, not all 0"),
     "data.augment.colour": _one_of("none", "paper", "code"),
     "data.augment.colour_scale": NOT_NEGATIVE,
     "data.augment.colour_listed": LISTED,
