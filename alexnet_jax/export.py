@@ -17,7 +17,6 @@ too.
 """
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from alexnet_jax.cli.tables import wrap
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
+from alexnet_jax.runs.predictions import read_evaluation
 from alexnet_jax.weights import writers
 from alexnet_jax.weights.hub import hub_files, is_hub, load_hub
 from alexnet_jax.weights.layouts import LAYOUTS
@@ -146,12 +146,11 @@ def evaluation_of(checkpoint: Path) -> Mapping[str, Any]:
     if is_hub(checkpoint):
         return {}
     try:
-        file = workdir.workdir_of(checkpoint) / workdir.EVALUATION
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_evaluation(workdir.workdir_of(checkpoint))
         about = found["step"], found["members"], bool(found["data"])
         # The error of an ensemble, or of another step, is not that of this net.
         same = about == (workdir.good_step(checkpoint), 1, True)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (UserError, KeyError):
         return {}
     return found if same else {}
 

@@ -18,7 +18,7 @@ from alexnet_jax.cli.restore_checks import (
     check_init_from,
     check_resume,
 )
-from alexnet_jax.data import Summary, check_available, summary
+from alexnet_jax.data import Summary, check_available, check_crop, summary
 from alexnet_jax.data.pipeline import steps_per_epoch
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.placement import check_layout
@@ -89,6 +89,7 @@ def check_model(config: ConfigDict, given: Overrides) -> list[str]:
     notes = []
     if config.model.num_classes is None:
         check_available(config.data)
+        check_crop(config.data)
         classes = summary(config.data).num_classes
         notes = fill_classes(config, classes, "model.num_classes" not in given)
     check_net(config)
@@ -114,6 +115,7 @@ def check_run(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     # A checkpoint can bring its net and its crop, which the checks below read.
     notes += check_start(config, workdir, given)
     check_available(config.data)
+    check_crop(config.data)
     check_net(config)
     check_parallel(config, ("data.batch_size", "eval.batch_size"))
     check_parts(config)
@@ -329,6 +331,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     for path in paths:
         check_evaluated_data(path, config, found)
     check_available(config.data)
+    check_crop(config.data)
     split = config.eval.split or ("test" if "test" in found.sizes else "val")
     if split not in found.sizes:
         raise UserError(

@@ -12,7 +12,21 @@ lazy_tensorflow    the only import of TensorFlow
 library_messages   messages of image libraries, discarded
 """
 
-from alexnet_jax.data.catalogue import Summary, check_available, open_dataset, summary
+from alexnet_jax.data.catalogue import (
+    Summary,
+    check_available,
+    check_crop,
+    open_dataset,
+    summary,
+)
 from alexnet_jax.data.store import Dataset, Split
 
-__all__ = ["Dataset", "Split", "Summary", "check_available", "open_dataset", "summary"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "Summary",
+    "check_available",
+    "check_crop",
+    "open_dataset",
+    "summary",
+]

@@ -90,7 +90,6 @@ def check_available(data: ConfigDict) -> None:
             f"images of {found.image_size} pixels: set data.image_size={found.image_size}, or "
             f"prepare another store with --dir and --image_size={data.image_size}"
         )
-    check_crop(data)
     if found.sizes["train"] == 0:
         raise UserError(f"data.val_fraction {data.val_fraction} leaves no training image: lower it")
 

@@ -72,10 +72,19 @@ def read_runs(folder: Path) -> list[PlateauRun]:
 
 
 def read_run(folder: Path) -> PlateauRun:
-    """Reads one record: its config.json and its metrics.jsonl."""
+    """Reads one record: its config.json and its metrics.jsonl.
+
+    Raises:
+      UserError: it is a record of something else.
+    """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # conv4 has both of the values that are varied: the paper's bias of conv3 is 0.
     initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}
+    if "conv4" not in initial:
+        raise UserError(
+            f"{folder} is no record of the plateau: its model.initial has no conv4; give a folder "
+            "such as results/plateau"
+        )
     steps, losses = series(read_metrics(folder), "train/loss", "step")
     return PlateauRun(
         config["model"]["num_classes"],

@@ -98,8 +98,8 @@ def local(x: Array, kernel: Array, bias: Array, *, padding: int) -> Array:
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
     """Flattens x, float [N, …], to [N, D], multiplies by kernel [D, F] and adds bias [F]."""
     # D runs over (row, column, map). Caffe and PyTorch have (map, row, column), which
-    # weights/layouts permutes.
-    return x.reshape(x.shape[0], -1) @ kernel + bias
+    # weights/layouts permutes. D in place of -1, which cannot be found for N = 0.
+    return x.reshape(x.shape[0], math.prod(x.shape[1:])) @ kernel + bias
 
 
 def _window_sum(x: Array, axes: tuple[int, ...], size: int) -> Array:

@@ -93,7 +93,7 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     """
     from alexnet_jax import parallel
     from alexnet_jax.cli import checks
-    from alexnet_jax.data.catalogue import check_crop
+    from alexnet_jax.data import check_crop
 
     config = values.config
     rules.check(config)

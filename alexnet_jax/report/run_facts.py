@@ -17,8 +17,8 @@ from alexnet_jax.nets.spec import Net
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.metrics import FILE as METRICS
 from alexnet_jax.runs.metrics import read_lines
-from alexnet_jax.runs.predictions import Predictions, read_predictions
-from alexnet_jax.runs.workdir import EVALUATION, good_step, step_folder
+from alexnet_jax.runs.predictions import Predictions, read_evaluation, read_predictions
+from alexnet_jax.runs.workdir import good_step, step_folder
 from alexnet_jax.weights.loading import load
 
 
@@ -61,13 +61,13 @@ def read_run(label: str, workdir: Path) -> RunFacts:
     Raises:
       UserError: a file that is broken.
     """
-    numbers = _read_json(workdir / EVALUATION)
+    numbers = read_evaluation(workdir)
     predictions = read_predictions(workdir)
     if predictions and predictions.numbers != numbers:
         predictions = None  # of an earlier evaluation
     metrics = workdir / METRICS
     lines = read_lines(metrics) if metrics.is_file() else ()
-    environment = _read_json(workdir / ENVIRONMENT)
+    environment = _read_environment(workdir / ENVIRONMENT)
     # The step is chosen once: a training that goes on may save a newer one meanwhile.
     step = good_step(workdir)
     model, variables, config = load(step_folder(workdir, step))
@@ -87,8 +87,8 @@ def read_run(label: str, workdir: Path) -> RunFacts:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file; {} if there is no file."""
+def _read_environment(path: Path) -> dict[str, Any]:
+    """Returns the content of environment.json; {} if there is no file."""
     if not path.is_file():
         return {}
     try:

@@ -33,10 +33,8 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:  # the half-written last line of a killed run
-            continue
-        if not isinstance(values, dict):
+            values = parse_line(line)
+        except ValueError:  # the half-written last line of a killed run, or an edit by hand
             continue
         # A run that was stopped at this step by a signal has not validated it yet, and will.
         limit = step if "train/loss" in values or validated_step == step else step - 1
@@ -45,21 +43,31 @@ def cut_back(path: Path, step: int, validated_step: int) -> None:
     write_text(path, "".join(line + "\n" for line in kept))
 
 
+def parse_line(text: str) -> Line:
+    """Returns the numbers of a line; raises ValueError unless step, epoch and time are in it."""
+    values = json.loads(text)
+    if not isinstance(values, dict) or not values.keys() >= {"step", "epoch", "time"}:
+        raise ValueError(f"{text[:40]!r} has no step, epoch and time")
+    if not all(isinstance(x, int | float) for x in values.values()):
+        raise ValueError(f"{text[:40]!r} has a value that is no number")
+    return values
+
+
 def read_lines(path: Path) -> list[Line]:
     """Reads the complete lines of a metrics.jsonl, each as a dict of numbers.
 
     A last line that is still being written is left out.
 
     Raises:
-      UserError: it cannot be read, or a line is no object.
+      UserError: it cannot be read, or a line is not as `Metrics` writes it.
     """
     try:
         # The text after the last line break is empty, or half of a line.
         *complete, _ = path.read_text(encoding="utf-8").split("\n")
-        return [{**json.loads(line)} for line in complete]
+        return [parse_line(line) for line in complete]
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{path} has a broken line ({error}); resume the run, which mends it"
         ) from error

@@ -1,7 +1,8 @@
-"""The predictions that an evaluation leaves in its workdir: the likeliest classes of every picture.
+"""The files that an evaluation leaves in its workdir: its numbers and its predictions.
 
-predictions.npz lies beside eval.json and holds a copy of its numbers, which shows that the two
-files belong together. It is read without pickle.
+eval.json holds the errors. predictions.npz holds the likeliest classes of every picture, and a copy
+of the numbers in eval.json, which shows that the two files belong together. It is read without
+pickle.
 """
 
 import io
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 from alexnet_jax.data import Split, open_dataset
 from alexnet_jax.disk.durable import write_bytes
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.workdir import EVALUATION
 
 FILE = "predictions.npz"
 ARRAYS = (
@@ -28,6 +30,8 @@ ARRAYS = (
     "label_probabilities",
     "class_names",
 )
+NUMBERS = ("loss", "top1_error", "top5_error", "examples", "views")  # of a split, in eval.json
+EVALUATE_AGAIN = "evaluate the run again, which writes it anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,28 @@ def split_of(numbers: Mapping[str, Any]) -> str:
     return next(key.partition("/")[0] for key in numbers if "/" in key)
 
 
+def read_evaluation(workdir: Path) -> Mapping[str, Any]:
+    """Reads eval.json; returns {} if it is missing.
+
+    Raises:
+      UserError: it is not as an evaluation writes it.
+    """
+    path = workdir / EVALUATION
+    if not path.is_file():
+        return {}
+    try:
+        numbers = {**json.loads(path.read_text(encoding="utf-8"))}
+        split = split_of(numbers)
+        for key in ("step", "members", *(f"{split}/{name}" for name in NUMBERS)):
+            if not isinstance(numbers.get(key), int | float):
+                raise ValueError(f"{key} is no number")
+    except StopIteration:
+        raise UserError(f"{path} has no errors of a split; {EVALUATE_AGAIN}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {EVALUATE_AGAIN}") from error
+    return numbers
+
+
 def open_split(predictions: Predictions) -> Split:
     """Opens the split that was evaluated; raises UserError if it is gone or has changed."""
     dataset = open_dataset(ConfigDict(dict(predictions.data)))
@@ -104,6 +130,4 @@ def read_predictions(workdir: Path) -> Predictions | None:
             about = json.loads(str(file["about"]))
         return Predictions(**arrays, **about)
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); evaluate the run again, which writes it anew"
-        ) from error
+        raise UserError(f"{path} cannot be read ({error}); {EVALUATE_AGAIN}") from error

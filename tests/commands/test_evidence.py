@@ -163,7 +163,7 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         (folder / "run.json").write_text(json.dumps({"diverged": end is None}))
         (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
         error, step = end or (0.0, 1)
-        line = {"step": step, "epoch": step / 10, "train/epoch_top1_error": error}
+        line = {"step": step, "epoch": step / 10, "time": 1.0, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert claims.fastest_rate(tmp_path, "relu", "published") == 3e-3
     for rate in ends:

@@ -143,7 +143,10 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
         rate = float(name.rsplit("_", 1)[1])
         (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
         (folder / "run.json").write_text(json.dumps({"diverged": diverged}))
-        lines = [{"epoch": i, "train/epoch_top1_error": x} for i, x in enumerate(errors, 1)]
+        lines = [
+            {"step": 9 * i, "epoch": i, "time": 1.0, "train/epoch_top1_error": x}
+            for i, x in enumerate(errors, 1)
+        ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     best = fastest(read_activation_runs(tmp_path))
     rates = {key: run.rate for key, run in best.items()}
@@ -186,6 +189,15 @@ def test_every_net_can_be_drawn(name):
     assert [word.split("\n")[0] for word in words if word.split("\n")[0] in names] == names
 
 
+def test_a_record_of_something_else_is_no_record_of_the_plateau(tmp_path):
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model": {"initial": []}}))
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="digits is no record of the plateau"):
+        read_runs(tmp_path)
+
+
 @pytest.mark.slow
 def test_the_plateau_is_drawn_from_records(tmp_path):
     for bias, losses in ((1.0, [2.3] * 20), (0.1, [2.3] * 5 + [1.0] * 15)):
@@ -197,7 +209,10 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
         }
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "run.json").write_text("{}")
-        lines = [{"step": 10 * i, "train/loss": x} for i, x in enumerate(losses, 1)]
+        lines = [
+            {"step": 10 * i, "epoch": 1.0, "time": 1.0, "train/loss": x}
+            for i, x in enumerate(losses, 1)
+        ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     runs = read_runs(tmp_path)
     assert [(run.bias, run.left_at) for run in runs] == [(1.0, None), (0.1, 60)]

@@ -131,6 +131,24 @@ def test_every_layer_is_an_endpoint_of_its_published_shape(name):
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("name", ["alexnet", "caffenet", "alexnet_batch_norm", *CIFAR])
+def test_no_images_have_no_logits(name):
+    """As of a filter that leaves nothing: shapes (0, classes) and (0, …), and no error."""
+    model = build_model(small(name, NETS[name].crop))
+    shape = (0, model.net.crop, model.net.crop, 3)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    logits, ends = jax.eval_shape(model.apply, variables, images)
+    assert logits.shape[0] == 0 and logits.shape[1] == model.net.layers[-1].features
+    assert {x.shape[0] for x in ends.values()} == {0}
+
+
+def test_no_images_are_computed():
+    model = build_model(small())
+    logits, _ = model.apply({"params": random_parameters(model)}, np.zeros((0, 64, 64, 3)))
+    assert logits.shape == (0, model.net.layers[-1].features)
+
+
 # --- what is refused -------------------------------------------------------------------------
 
 

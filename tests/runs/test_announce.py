@@ -67,7 +67,8 @@ def test_a_class_without_a_training_image_is_named():
 def test_the_end_names_the_best_validation_the_checkpoints_and_the_next_command(tmp_path):
     without = announce.end_lines(tmp_path, 22)
     assert without[0] == "finished at step 22"
-    rows = [{"step": 9, "val/top1_error": 0.125}, {"step": 18, "val/top1_error": 0.01114}]
+    errors = {9: 0.125, 18: 0.01114}
+    rows = [{"step": k, "epoch": k / 9, "time": 1.0, "val/top1_error": errors[k]} for k in errors]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     assert announce.end_lines(tmp_path, 22) == [
         "finished at step 22; lowest validation error 1.11 % at step 18",

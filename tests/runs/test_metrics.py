@@ -90,9 +90,16 @@ def test_without_metrics_there_is_no_best_validation(tmp_path):
     assert best_validation(tmp_path / "metrics.jsonl") is None
 
 
-@pytest.mark.parametrize("broken", ["{", "[1]", "null", "\x00"])
+BROKEN = [
+    "{", "[1]", "null", "\x00", "{}", '{"step": 1, "train/loss": 2.0}',
+    '{"step": 1, "epoch": 0.1, "time": 1.0, "train/loss": "2.0"}',
+    '{"step": null, "epoch": 0.1, "time": 1.0}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_line_is_named_and_dropped_on_resume(tmp_path, broken):
-    path, good = tmp_path / "metrics.jsonl", {"step": 1, "train/loss": 2.0}
+    path, good = tmp_path / "metrics.jsonl", training(1)
     path.write_text(f"{json.dumps(good)}\n{broken}\n")
     for read in (read_lines, best_validation):
         with pytest.raises(UserError, match=r"metrics\.jsonl has a broken line .* resume the run"):
@@ -103,5 +110,5 @@ def test_a_broken_line_is_named_and_dropped_on_resume(tmp_path, broken):
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     """Figures and reports are drawn of runs that go on."""
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "tra')
-    assert read_lines(tmp_path / "metrics.jsonl") == [{"step": 1}]
+    (tmp_path / "metrics.jsonl").write_text(f'{json.dumps(training(1))}\n{{"step": 2, "tra')
+    assert read_lines(tmp_path / "metrics.jsonl") == [training(1)]

@@ -1,13 +1,20 @@
-"""predictions.npz: it comes back as it was written, and broken files are one error."""
+"""eval.json and predictions.npz: they are read as written, and broken files are one error."""
 
 import io
+import json
 import zipfile
 
 import numpy as np
 import pytest
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.runs.predictions import ARRAYS, FILE, Predictions, read_predictions
+from alexnet_jax.runs.predictions import (
+    ARRAYS,
+    FILE,
+    Predictions,
+    read_evaluation,
+    read_predictions,
+)
 from alexnet_jax.runs.predictions import write_predictions as write
 
 
@@ -74,3 +81,35 @@ def test_a_broken_file_is_named_with_the_mend(tmp_path, kind):
     (tmp_path / FILE).write_bytes(contents[kind])
     with pytest.raises(UserError, match=r"predictions\.npz cannot be read .*evaluate the run"):
         read_predictions(tmp_path)
+
+
+EVALUATION = {
+    "step": 7, "members": 1, "data": "digits", "test/loss": 0.5, "test/top1_error": 0.25,
+    "test/top5_error": 0.0, "test/examples": 4, "test/views": 1,
+}  # fmt: skip
+
+
+def test_the_numbers_of_an_evaluation_come_back_and_may_be_missing(tmp_path):
+    assert read_evaluation(tmp_path) == {}
+    (tmp_path / "eval.json").write_text(json.dumps(EVALUATION))
+    assert read_evaluation(tmp_path) == EVALUATION
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ("{}", "has no errors of a split"),
+        (json.dumps({**EVALUATION, "test/top1_error": "1 %"}), "test/top1_error is no number"),
+        (json.dumps({k: EVALUATION[k] for k in EVALUATION if k != "test/views"}), "test/views is"),
+        (json.dumps({**EVALUATION, "members": None}), "members is no number"),
+    ],
+)
+def test_numbers_that_no_evaluation_writes_are_refused_with_the_file(content, said, tmp_path):
+    (tmp_path / "eval.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        read_evaluation(tmp_path)
+    line = str(error.value)
+    assert line.startswith(f"{tmp_path / 'eval.json'} ") and said in line
+    assert line.endswith("evaluate the run again, which writes it anew")
