@@ -36,7 +36,7 @@ def explanation(error: BaseException) -> str | None:
     if is_full(error):  # first: it is an OSError with a path, too
         return f"{error}; make room and give the same command again"
     if isinstance(error, OSError):
-        line = of_system(error.errno, error.filename)
+        line = of_system(error.errno, error.filename) or of_temporary_files(str(error.strerror))
     elif isinstance(error, UnicodeEncodeError):
         line = of_encoding(error)
     elif isinstance(error, ModuleNotFoundError):
@@ -68,6 +68,13 @@ def of_system(code: int | None, path: object) -> str | None:
     if code in OF_A_PATH and path is not None:
         return f"{shown(path)}: {os.strerror(code)}; {OF_A_PATH[code]}"
     return None
+
+
+def of_temporary_files(text: str) -> str | None:
+    """Returns the line for Python's error that no folder for temporary files can be written to."""
+    if not text.startswith("No usable temporary directory"):
+        return None
+    return f"{text}; name a folder that can be written to: export TMPDIR=FOLDER"
 
 
 def of_tensorstore(text: str) -> str | None:

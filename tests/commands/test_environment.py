@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from commands import ALL, TOP, error_line, run
 
 from alexnet_jax import environment
+from alexnet_jax.cli import machine_errors
 from alexnet_jax.errors import UserError
 
 YNN, SCHEDULER = environment.CPU_FLAGS
@@ -257,8 +259,8 @@ def test_files_are_read_as_utf_8_in_every_locale(tmp_path):
     (tmp_path / "environment.json").write_text('{"devices": "1 × cpu"}', encoding="utf-8")
     program = (
         "from pathlib import Path\n"
-        "from alexnet_jax.report.run_facts import _read_json\n"
-        f"print(ascii(_read_json(Path({str(tmp_path)!r}, 'environment.json'))))\n"
+        "from alexnet_jax.report.run_facts import _read_environment\n"
+        f"print(ascii(_read_environment(Path({str(tmp_path)!r}, 'environment.json'))))\n"
     )
     odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = start("-c", program, **odd)
@@ -276,3 +278,12 @@ def test_matplotlib_is_silent_about_a_home_that_cannot_be_written_to(tmp_path):
     env = {"HOME": "/dev/null", "TMPDIR": str(tmp_path)}
     done = start("-c", program, "--config=configs/base.py", **env)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_place_for_temporary_files_is_one_line(tmp_path, monkeypatch):
+    """As in a container that may write into a single folder: matplotlib makes a temporary one."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with pytest.raises(OSError) as error:
+        tempfile.mkdtemp()
+    assert machine_errors.explanation(error.value).endswith("export TMPDIR=FOLDER")

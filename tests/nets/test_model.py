@@ -145,7 +145,8 @@ def test_no_images_have_no_logits(name):
 
 def test_no_images_are_computed():
     model = build_model(small())
-    logits, _ = model.apply({"params": random_parameters(model)}, np.zeros((0, 64, 64, 3)))
+    images = np.zeros((0, 64, 64, 3), np.float32)
+    logits, _ = jax.jit(model.apply)({"params": random_parameters(model)}, images)
     assert logits.shape == (0, model.net.layers[-1].features)
 
 
