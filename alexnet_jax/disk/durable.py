@@ -31,13 +31,18 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically: no reader ever sees a part of it.
 
-    An older file of this name stays until the new one is complete. Raises OSError.
+    An older file of this name stays until the new one is complete. Raises OSError, as on a full
+    disk, and leaves no part of the file.
     """
     # In the same folder, because a rename is atomic only inside one file system.
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
-        file.write(content)
-        to_disk(file)
+        try:
+            file.write(content)
+            to_disk(file)
+        except OSError:
+            draft.unlink()  # a part of a file would hold the last of a full disk
+            raise
     # Renamed only once the content is on the disk: a power cut could otherwise leave an empty file.
     draft.replace(path)
     path_to_disk(path.parent)

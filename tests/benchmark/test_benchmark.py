@@ -175,6 +175,12 @@ def test_the_flags_of_the_config_are_passed_on():
     ]
 
 
+def test_a_measured_run_goes_on_until_it_is_killed_whatever_its_config_says():
+    """Runs that compare activations end at a training error, which a small net reaches at once."""
+    config = parsed("--config.train.stop_at_train_error=0.25", *start_up.STEP_BY_STEP).config
+    assert config.train.stop_at_train_error == 0 and config.train.steps == 10**9
+
+
 def test_a_missing_torch_names_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install torch==2\.13\.0"):

@@ -13,6 +13,7 @@ import pytest
 from commands import SMALL, error_line, lasting, lines, run, start, wait_for_step
 
 from alexnet_jax.disk import checksums, full_disk
+from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import workdir
 from alexnet_jax.runs.metrics import Board, Metrics
@@ -139,6 +140,19 @@ def test_a_last_state_that_does_not_fit_is_an_error(disk):
 def write(metrics, *steps):
     for step in steps:
         metrics.write(step, step / 9, 1.0, {"train/loss": 0.5, "train/note": "x" * 500})
+
+
+def test_a_file_that_does_not_fit_leaves_the_older_one_and_no_part_of_itself(disk):
+    """The command is given again once there is room, and a part of a file would take it."""
+    write_text(disk.folder / "report.html", "old")
+    disk.fill(os.getpid())
+    try:
+        with pytest.raises(OSError):
+            write_text(disk.folder / "report.html", "new" * 10_000)
+    finally:
+        disk.make_room(os.getpid())
+    assert [path.name for path in disk.folder.iterdir()] == ["report.html"]
+    assert (disk.folder / "report.html").read_text() == "old"
 
 
 def test_lines_that_do_not_fit_are_held_and_written_later(disk, capsys):
