@@ -96,10 +96,9 @@ def convert_file(values: flags.FlagValues) -> int:
     """
     layout, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
-    arrays = readers.read(file)
-    facts = readers.facts(file)
-    model = values.model or stated_net(layout, facts) or layout.nets[0]
-    arrays, notes = matching.renamed(layout, NETS[model], arrays)
+    content = readers.read(file)
+    model = values.model or stated_net(layout, content.facts) or layout.nets[0]
+    arrays, notes = matching.renamed(layout, NETS[model], content.arrays)
     # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
     found = matching.match(layout, net, arrays, file, partial=values.partial)
@@ -109,7 +108,7 @@ def convert_file(values: flags.FlagValues) -> int:
         f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
         f"{config.model.num_classes} classes",
         *notes,
-        *report(config, layout, facts, found, params),
+        *report(config, layout, content.facts, found, params),
     )
     print(*map(wrap, lines), sep="\n")
     return 0
@@ -154,8 +153,8 @@ def free_workdir(values: flags.FlagValues) -> Path:
     workdir.check_encoding(directory)
     checks.check_writable(directory)
     # A training writes its config before its first checkpoint. A result would pass for this net's.
-    files = (directory / workdir.CONFIG, directory / workdir.EVALUATION)
-    if workdir.steps(directory) or any(file.exists() for file in files):
+    has_config = (directory / workdir.CONFIG).exists()
+    if has_config or workdir.steps(directory) or workdir.results(directory):
         raise UserError(
             f"workdir {directory} holds a run, or the result of one; give another --workdir"
         )

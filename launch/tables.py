@@ -195,12 +195,12 @@ def view(count: int) -> str:
 # By variant: what the paper says that it costs in top-1 / top-5 error, and what it cost others:
 # ducha-aiki/caffenet-benchmark, top-1 error on ImageNet at 128 pixels.
 ABLATED = {
-    "no_lrn": ("+1.4 / +1.2", "+0.1"),
+    "no_lrn": ("+1.4 / +1.2", "−0.1"),
     "pool_2": ("+0.4 / +0.3", "−1.3, with other map sizes"),
     "no_dropout": ("overfits", ""),
     "no_crop_and_flip": ("overfits", ""),
     "no_colour_noise": ("over +1 / –", ""),
-    "one_tower_of_half_the_width": ("+1.7 / +1.2", ""),
+    "one_tower_of_half_the_width": ("+1.7 / +1.2, with conv5 and fc kept", ""),
     "without_conv3": ("about +2 / –", ""),
     "without_conv4": ("about +2 / –", ""),
     "without_conv5": ("about +2 / –", ""),
@@ -229,16 +229,16 @@ def ablations() -> Rows:
     """Returns the errors of each ablation's seeds, against the reference's with the same seeds."""
     groups = by_seed("ablations")
     reference = groups.pop("reference")
-    base = tested(reference, "top1_error")
-    header = ("variant", "top-1 error", "top-5 error", "against the reference", "the paper")
-    rows: Rows = [(*header, "others", "test − training error")]
+    base = [tested(reference, f"{kind}_error") for kind in KINDS]
+    header = ("variant", "top-1 error", "top-5 error", "Δ top-1", "Δ top-5", "the paper, Δ")
+    rows: Rows = [(*header, "others, Δ top-1", "test − training error")]
     for name, group in {"reference": reference, **groups}.items():
-        top1, top5 = (tested(group, f"{kind}_error") for kind in KINDS)
-        gain = difference(top1, base) if group is not reference else ""
+        errors = top1, top5 = [tested(group, f"{kind}_error") for kind in KINDS]
+        changes = map(difference, errors, base) if group is not reference else ("", "")
         failed = max(top1) - min(top1) > FAR / 100
         gap = "" if failed else difference(top1, [last_training_error(run) for run in group])
         known = ABLATED.get(name, ("", ""))
-        rows.append((name.replace("_", " "), spread(top1), spread(top5), gain, *known, gap))
+        rows.append((name.replace("_", " "), spread(top1), spread(top5), *changes, *known, gap))
     return rows
 
 

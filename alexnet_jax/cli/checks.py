@@ -25,14 +25,15 @@ from alexnet_jax.nets.placement import check_layout
 from alexnet_jax.nets.spec import BatchNorm
 from alexnet_jax.nets.variants import learned_layers, resolve
 from alexnet_jax.runs import rules
-from alexnet_jax.runs.predictions import FILE as PREDICTIONS
 from alexnet_jax.runs.workdir import (
     CONFIG,
     EVALUATION,
+    PREDICTIONS,
     check_encoding,
     find_good,
     newest_good,
     read_config,
+    results,
     steps,
     workdir_of,
 )
@@ -274,10 +275,10 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
         return check_resume(config, workdir, given)
-    results = [name for name in (EVALUATION, PREDICTIONS) if (workdir / name).exists()]
-    if results:
+    found = results(workdir)
+    if found:
         raise UserError(
-            f"workdir {workdir} holds {' and '.join(results)} of checkpoints that are not in it, "
+            f"workdir {workdir} holds {' and '.join(found)} of checkpoints that are not in it, "
             "which would pass for this run's; remove them, or give another --workdir"
         )
     if config.init_from:

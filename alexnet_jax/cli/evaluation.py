@@ -21,11 +21,10 @@ from alexnet_jax.evaluate import (
     write_probabilities,
     write_submission,
 )
-from alexnet_jax.runs import predictions
 from alexnet_jax.runs.announce import data_line, device_lines
 from alexnet_jax.runs.predictions import Predictions, split_of, write_predictions
 from alexnet_jax.runs.record import check_agreement, check_evaluable, facts_of, read_record
-from alexnet_jax.runs.workdir import EVALUATION
+from alexnet_jax.runs.workdir import EVALUATION, PREDICTIONS
 from alexnet_jax.runs.workdir import steps as steps_of
 
 Numbers = Mapping[str, Any]
@@ -62,7 +61,7 @@ def evaluate_and_write(run: Run, probabilities: str, submission: str) -> None:
     print(result_table(numbers))
     write_result(run.workdir / EVALUATION, numbers)
     write_predictions(run.workdir, predictions_of(result, numbers, run.config.data, dataset, split))
-    print(f"classes of every picture: {run.workdir / predictions.FILE}")
+    print(f"classes of every picture: {run.workdir / PREDICTIONS}")
     if steps_of(run.workdir):  # an ensemble's folder need not be a run's
         print(f"to see them: python -m alexnet_jax.report --workdir={run.workdir}")
     for file, write in ((probabilities, write_probabilities), (submission, write_submission)):

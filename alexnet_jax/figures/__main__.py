@@ -5,6 +5,8 @@
         the run has been evaluated, eight test pictures with their likeliest
         classes, in runs/digits/figures; a net that was converted or exported
         has no curves
+    python -m alexnet_jax.figures --curves=results/tiny_imagenet/seed0
+        training curves of a record, beside it
     python -m alexnet_jax.figures --plateau=results/plateau
         the loss at chance for other initial weights, beside the records
     python -m alexnet_jax.figures --activations=results/figure1
@@ -26,6 +28,7 @@ from alexnet_jax.errors import UserError
 
 FLAGS = {
     "workdir": ("", "Workdir of a run."),
+    "curves": ("", "Folder of a record: config.json and metrics.jsonl."),
     "plateau": ("", "Folder of the plateau's records."),
     "activations": ("", "Folder of Figure 1's records."),
     "scaling": ("", "Folder with the folders scaling and ablations of records."),
@@ -77,10 +80,17 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
 def figures_of_records(values: flags.FlagValues) -> Iterator[Path]:
     """Draws the figures of records that the flags name; yields the paths written."""
     from alexnet_jax.figures.activations import draw_activations, read_activation_runs
+    from alexnet_jax.figures.curves import draw_curves, read_metrics
     from alexnet_jax.figures.plateau import draw_plateau, read_runs
     from alexnet_jax.figures.scaling import draw_scaling, read_scaling
     from alexnet_jax.figures.style import save
+    from alexnet_jax.runs.workdir import read_config
 
+    if values.curves:
+        folder = Path(values.curves)
+        lines, config = read_metrics(folder), read_config(folder)
+        record = "/".join(folder.resolve().parts[-2:])
+        yield from save(draw_curves(lines, f"{record}: {config.model.name}"), folder, "curves")
     if values.plateau:
         folder = Path(values.plateau)
         yield from save(draw_plateau(read_runs(folder)), folder, "plateau")

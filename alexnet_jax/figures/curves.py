@@ -42,7 +42,7 @@ def rate_drops(lines: Sequence[Line]) -> list[tuple[float, float]]:
 def _mark_drops(axes: Axes, lines: Sequence[Line]) -> None:
     """Draws the learning rate's drops; a smooth schedule has too many to be drawn."""
     drops = rate_drops(lines)
-    for epoch, rate in drops if len(drops) <= 8 else ():
+    for i, (epoch, rate) in enumerate(drops if len(drops) <= 8 else ()):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":")
         axes.annotate(
             f"rate {rate:.0e}",
@@ -51,7 +51,8 @@ def _mark_drops(axes: Axes, lines: Sequence[Line]) -> None:
             rotation=90,
             fontsize=7,
             color="#777777",
-            ha="right",
+            # The last two may be near each other: their words stand on either side.
+            ha="left" if i == len(drops) - 1 else "right",
             va="top",
         )
 
@@ -71,6 +72,8 @@ def draw_curves(lines: Sequence[Line], title: str, columns: int = 2) -> Figure:
                 (f"val/{name}", COLOURS[1], "validation"),
             ):
                 epochs, values = series(lines, key)
+                if not values:  # a run without validation
+                    continue
                 width = 0.7 if colour == "#9fc5e8" else 1.6
                 axes.plot(epochs, [scale * v for v in values], color=colour, lw=width, label=words)
             _mark_drops(axes, lines)

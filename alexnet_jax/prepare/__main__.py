@@ -33,7 +33,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import wrap
 from alexnet_jax.data import store
 from alexnet_jax.data.library_messages import library_messages_discarded
-from alexnet_jax.prepare import store_writer
+from alexnet_jax.prepare import shared_images, store_writer
 from alexnet_jax.prepare.comparison import check_directory
 from alexnet_jax.prepare.disk_space import check_disk, image_bytes, store_bytes
 from alexnet_jax.prepare.form import choose_form
@@ -118,6 +118,8 @@ def prepare(request: Request) -> str:
     store_writer.begin(directory, request.recorded)
     manifest = store_writer.write_store(directory, request.name, original, form)
     clean(directory)
+    for warning in shared_images.warnings(store.open_store(directory)):
+        print(wrap(warning), flush=True)
     return described("prepared", manifest, directory)
 
 

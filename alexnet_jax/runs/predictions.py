@@ -19,9 +19,8 @@ from ml_collections import ConfigDict
 from alexnet_jax.data import Split, open_dataset
 from alexnet_jax.disk.durable import write_bytes
 from alexnet_jax.errors import UserError
-from alexnet_jax.runs.workdir import EVALUATION
+from alexnet_jax.runs.workdir import EVALUATION, PREDICTIONS
 
-FILE = "predictions.npz"
 ARRAYS = (
     "names",
     "labels",
@@ -116,12 +115,12 @@ def write_predictions(workdir: Path, predictions: Predictions) -> None:
     content = io.BytesIO()
     # The text is an array of str, which is saved without pickle.
     np.savez_compressed(content, **arrays, about=np.array(json.dumps(about)))
-    write_bytes(workdir / FILE, content.getvalue())
+    write_bytes(workdir / PREDICTIONS, content.getvalue())
 
 
 def read_predictions(workdir: Path) -> Predictions | None:
     """Reads predictions.npz; returns None if it is missing, raises UserError if it is broken."""
-    path = workdir / FILE
+    path = workdir / PREDICTIONS
     if not path.is_file():
         return None
     try:

@@ -1,7 +1,7 @@
 """A run's files in its workdir: its config, and its checkpoints, intact and damaged.
 
     DIR/config.json
-    DIR/eval.json                      the result of an evaluation
+    DIR/eval.json, predictions.npz     the result of an evaluation
     DIR/checkpoints/<step>/            complete, on the disk, with checksums of its files
     DIR/checkpoints/<step>.saving…     being written, or left by a run that was killed meanwhile
     DIR/checkpoints/<step>.bad         was damaged when training went on from an older step
@@ -30,6 +30,7 @@ from alexnet_jax.runs.declared import missing_key, wrong_type
 
 CONFIG = "config.json"
 EVALUATION = "eval.json"
+PREDICTIONS = "predictions.npz"
 FOLDER = "checkpoints"
 VALIDATION = "validation.json"
 ERROR = "val/top1_error"
@@ -53,6 +54,11 @@ def check_encoding(path: Path) -> None:
 def workdir_of(path: Path) -> Path:
     """Returns the workdir of a checkpoint named as workdir or workdir/checkpoints/STEP."""
     return locate(path)[0]
+
+
+def results(workdir: Path) -> list[str]:
+    """Returns the names of an evaluation's files that a folder holds."""
+    return [name for name in (EVALUATION, PREDICTIONS) if (workdir / name).exists()]
 
 
 def step_folder(workdir: Path, step: int) -> Path:

@@ -23,7 +23,7 @@ def stated_net(layout: WeightLayout, facts: Mapping[str, Any]) -> str:
 
     Args:
       layout: of the file.
-      facts: as `readers.facts` returns them.
+      facts: of the file, as `readers.read` finds them.
     """
     if facts.get("net") in NETS:
         return facts["net"]
@@ -109,7 +109,7 @@ def report(
     Args:
       config: as `fill_config` leaves it.
       layout: of the file.
-      facts: that the file states, as `readers.facts` returns them.
+      facts: of the file, as `readers.read` finds them.
       found: arrays that the net takes from the file.
       params: made of these arrays.
     """

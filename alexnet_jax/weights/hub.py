@@ -74,7 +74,7 @@ def load_hub(directory: Path) -> TrainedNet:
         if key in config:
             del config[key]
     net = resolve(config.model, config.data.crop_size)
-    tensors = readers.read(directory / WEIGHTS)
+    tensors = readers.read(directory / WEIGHTS).arrays
     expected = {".".join(names): sides for names, sides in array_shapes(net).items()}
     mean = tensors.pop(MEAN, np.zeros(0))  # a shape that is refused below
     _check(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)

@@ -3,7 +3,8 @@
 PYTHONPATH=. python results/cifar10/agreement.py PREDICTIONS [PREDICTIONS …]
 
 PREDICTIONS are JSON files of the repository modestyachts/CIFAR-10.1, in its folder
-model_predictions/original_predictions: `cudaconvnet_predictions.json` holds those of 2012.
+model_predictions/original_predictions: `cudaconvnet_predictions.json` holds those
+of a net of cuda-convnet's.
 Ours are the records in results/. The store is data/cifar10.
 """
 
@@ -22,6 +23,7 @@ OURS = (
     "cifar10/13pct_seed0/predictions_10_views.npz",
     "cifar10/13pct_seed1/predictions_10_views.npz",
     "cifar10/18pct_seed0/predictions_1_views.npz",
+    "cifar10/18pct_seed1/predictions_1_views.npz",
     "baseline/cifar10_kmeans_4000/predictions.npz",
     "baseline/cifar10_kmeans_1600/predictions.npz",
     "baseline/cifar10_hog/predictions.npz",
@@ -55,7 +57,7 @@ wrong = {str(x.parent.relative_to(results)): likeliest(x) != labels for x in fil
 published = {Path(x).stem.removesuffix("_predictions"): Path(x) for x in sys.argv[1:]}
 wrong |= {name: likeliest(path) != labels for name, path in published.items()}
 reference = wrong["cudaconvnet"]
-print("| net | error | both wrong | same outcome | kappa with the net of 2012 |")
+print("| net | error | both wrong | same outcome | kappa with cudaconvnet |")
 print("|---|--:|--:|--:|--:|")
 for name, errors in wrong.items():
     same, agreement = kappa(errors, reference)

@@ -9,12 +9,14 @@ import pytest
 from commands import SMALL, error_line, run
 from PIL import Image
 
+from alexnet_jax.cli import command
 from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures import __main__ as figures_command
 from alexnet_jax.figures.__main__ import figures_of_run
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
-from alexnet_jax.figures.curves import rate_drops, series
+from alexnet_jax.figures.curves import draw_curves, rate_drops, read_metrics, series
 from alexnet_jax.figures.kernels import (
     colour_fraction,
     mosaic,
@@ -42,6 +44,28 @@ def test_rate_drops_are_the_epochs_of_lower_rates():
     rates = ((1, 0.01), (2, 0.01), (3, 0.001), (4, 0.001), (5, 0.0001))
     lines = [{"epoch": epoch, "train/learning_rate": rate} for epoch, rate in rates]
     assert rate_drops(lines) == [(3, 0.001), (5, 0.0001)]
+
+
+def test_the_curves_of_a_record_are_drawn_beside_it(tmp_path):
+    record = tmp_path / "claim" / "seed0"
+    record.mkdir(parents=True)
+    config = base.get_config()
+    config.model.num_classes = 10
+    (record / "config.json").write_text(config.to_json())
+    rates = ((1, 0.01), (2, 0.01), (3, 0.001), (4, 0.001), (5, 0.0001))
+    losses = {"time": 1.0, "train/loss": 1.5, "train/top1_error": 0.5}
+    lines = [{"step": x, "epoch": x, "train/learning_rate": rate, **losses} for x, rate in rates]
+    (record / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure = draw_curves(read_metrics(record), "")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words == ["rate 1e-03", "rate 1e-04"]
+    # A run without validation has no line for it in the legend.
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["training, one batch"]
+    values = command.parse(["figures", f"--curves={record}"], figures_command.define_flags)
+    assert figures_command.main(values) == 0
+    with Image.open(record / "curves.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5  # not blank
 
 
 def test_zero_weights_are_mid_grey_and_the_largest_is_white():

@@ -30,7 +30,7 @@ WRITERS = {
 
 def read(content, path):
     path.write_bytes(content)
-    return readers.read(path)
+    return readers.read(path).arrays
 
 
 def refused(content, path):

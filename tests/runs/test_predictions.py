@@ -10,12 +10,12 @@ import pytest
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs.predictions import (
     ARRAYS,
-    FILE,
     Predictions,
     read_evaluation,
     read_predictions,
 )
 from alexnet_jax.runs.predictions import write_predictions as write
+from alexnet_jax.runs.workdir import PREDICTIONS
 
 
 def predictions():
@@ -42,7 +42,7 @@ def test_predictions_come_back_as_they_were(tmp_path):
     assert found.numbers == predictions().numbers
     assert (found.data, found.checksum) == (predictions().data, "12ab")
     assert found.wrong.tolist() == [False, False, True]
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS]
 
 
 def test_a_folder_without_predictions_has_none(tmp_path):
@@ -57,7 +57,7 @@ def other_arrays():
 
 def cut_short(folder):
     write(folder, predictions())
-    return (folder / FILE).read_bytes()[:-100]
+    return (folder / PREDICTIONS).read_bytes()[:-100]
 
 
 def with_objects():
@@ -78,7 +78,7 @@ def test_a_broken_file_is_named_with_the_mend(tmp_path, kind):
         "cut short": cut_short(tmp_path),
         "objects": with_objects(),
     }
-    (tmp_path / FILE).write_bytes(contents[kind])
+    (tmp_path / PREDICTIONS).write_bytes(contents[kind])
     with pytest.raises(UserError, match=r"predictions\.npz cannot be read .*evaluate the run"):
         read_predictions(tmp_path)
 

@@ -86,6 +86,10 @@ FLAGS = {
         ("--from=weights", "--layout=caffe", "--workdir=rated"),
         "rated holds a run, or the result of one",
     ),
+    "the workdir has predictions": (
+        ("--from=weights", "--layout=caffe", "--workdir=predicted"),
+        "predicted holds a run, or the result of one",
+    ),
     "a config that is not there": (("--from=weights", "--config=x.py"), "x.py"),
     "a flag of another command": (("--from=weights", "--checkpoint=x"), "checkpoint"),
 }
@@ -114,6 +118,8 @@ def test_wrong_flags_are_refused_and_nothing_is_written(name, tmp_path, monkeypa
     Path("step/checkpoints/7").mkdir(parents=True)
     Path("rated").mkdir()
     Path("rated/eval.json").write_text("{}")
+    Path("predicted").mkdir()
+    Path("predicted/predictions.npz").write_bytes(b"")
     before = contents(tmp_path)
     arguments, named = FLAGS[name]
     with pytest.raises(UserError) as mistake:

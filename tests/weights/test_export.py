@@ -54,7 +54,7 @@ def exported(workdir, target, *flags):
 )
 def test_what_was_converted_is_exported_as_it_was(kind, name, layout, tmp_path, workdirs):
     file = exported(workdirs[name], tmp_path / f"x.{kind}", f"--layout={layout}")
-    found, expected = readers.read(file), CASES[name][1]
+    found, expected = readers.read(file).arrays, CASES[name][1]
     assert found.keys() == expected.keys()
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array)
@@ -195,8 +195,8 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):
 
 
 def test_a_folder_can_be_exported_again(hub, tmp_path, trained):
-    arrays = readers.read(exported(f"{hub}/", tmp_path / "x.npz"))
-    expected = readers.read(exported(trained, tmp_path / "y.npz"))
+    arrays = readers.read(exported(f"{hub}/", tmp_path / "x.npz")).arrays
+    expected = readers.read(exported(trained, tmp_path / "y.npz")).arrays
     jax.tree.map(np.testing.assert_array_equal, arrays, expected)
 
 

@@ -135,7 +135,7 @@ def test_a_parameter_and_python_2s_ordered_dict(tmp_path):
 )
 def test_what_a_file_says_of_its_net(content, facts, tmp_path):
     (tmp_path / "weights").write_bytes(content)
-    assert readers.facts(tmp_path / "weights") == facts
+    assert readers.read(tmp_path / "weights").facts == facts
 
 
 # --- any file --------------------------------------------------------------------------------

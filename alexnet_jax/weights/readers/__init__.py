@@ -5,7 +5,8 @@ bytes present before memory is allocated. The format is detected from the conten
 file's name. A file with one damaged part is refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,24 @@ LARGEST = 4 * 2**30  # bytes; the paper's net in float32 takes a quarter of a gi
 Reader = Callable[[bytes], dict[str, np.ndarray]]
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a weight file.
+@dataclass(frozen=True)
+class WeightFile:
+    """The content of a weight file.
 
-    Returns:
-      Arrays by their names in the file, shaped as in the file. Floats become float32; integers,
-      such as a counter of batches, keep their dtype.
+    Attributes:
+      arrays: by their names in the file, shaped as in the file. Floats become float32; integers,
+        such as a counter of batches, keep their dtype.
+      facts: statements of the file about its net. A .safetensors of `alexnet_jax.export` has `net`
+        and `input`. A .caffemodel has `layers`, their names in the order in which they are
+        computed. Other files state nothing.
+    """
+
+    arrays: dict[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+
+def read(path: Path) -> WeightFile:
+    """Reads a weight file.
 
     Raises:
       UserError: the file is missing, too large, damaged, or holds something else than arrays.
@@ -35,19 +48,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
         arrays = reader(content)
         if not arrays:
             raise Broken("it holds no arrays")
-        return arrays
+        return WeightFile(arrays, _facts(content, reader))
     except Broken as fault:
         raise UserError(f"{path} cannot be read as {kind}: {fault}") from fault
 
 
-def facts(path: Path) -> dict[str, Any]:
-    """Returns what a weight file, which `read` has read, says of its net.
-
-    A .safetensors of `alexnet_jax.export` has `net` and `input`. A .caffemodel has `layers`, their
-    names in the order in which they are computed. Other files say nothing.
-    """
-    content = _content(path)
-    _, reader = _format(content)
+def _facts(content: bytes, reader: Reader) -> dict[str, Any]:
+    """Reads the statements of a file, whose arrays have been read, about its net."""
     if reader is safetensors.read:
         return safetensors.metadata(content)
     return {"layers": caffe.layer_names(content)} if reader is caffe.read else {}
