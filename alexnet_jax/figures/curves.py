@@ -81,5 +81,5 @@ def draw_curves(lines: Sequence[Line], title: str, columns: int = 2) -> Figure:
             axes.set_ylabel(label)
             axes.set_ylim(bottom=0)
         left.legend()
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)  # a folder may have a $ in its name
     return figure
