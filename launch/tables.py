@@ -324,6 +324,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "cifar10": partial(errors, "cifar10", (1, 10)),
     "ablations": ablations,
     "towers": partial(errors, "towers", (1, 10)),
+    "one_gpu": partial(errors, "one_gpu", (1,)),
     "one_cnn_star": partial(errors, "one_cnn_star", (1,)),
     "scaling": scaling,
     "figure1_rates": figure1_rates,
