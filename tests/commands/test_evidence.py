@@ -203,8 +203,10 @@ def test_a_record_has_the_settings_of_its_claim(run):
 def test_a_record_of_other_settings_is_named(tmp_path, capsys):
     folder = tmp_path / "claim" / "one"
     folder.mkdir(parents=True)
-    config = {"data": {}, "model": {"width": 0.5}, "optim": {"listed": [[1, 0.1]]}}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = base.get_config()
+    config.model.update(width=0.5, num_classes=10)
+    config.optim.listed = ((1, 0.1),)
+    (folder / "config.json").write_text(config.to_json())
     (folder / "run.json").write_text("{}")
     same = Run("claim", "one", "configs/base.py", "", {"optim.listed": ((1, 0.1),)})
     folders = evidence.Folders(tmp_path, tmp_path, tmp_path)

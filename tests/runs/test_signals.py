@@ -18,6 +18,14 @@ STEPS = "--config.train.steps=30"
 SECONDS = 10  # to save and end
 
 
+@pytest.fixture(autouse=True)
+def hangup_is_not_ignored():
+    """Programs of a suite that runs under nohup would inherit that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
