@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.predict.drawing_files import write_drawing
+
 CELL = 1.9  # inches, width of a picture
 GAP = 0.22  # inches between cells
 LINE = 0.185  # inches, height of a line of text
@@ -48,7 +50,7 @@ class Captioned:
 
 def classes_sheet(path: Path, pictures: Sequence[Classified]) -> None:
     """Writes pictures with bars for their likeliest classes, see `draw_classes`."""
-    draw_classes(pictures).savefig(path, dpi=DPI, facecolor="white")
+    write_drawing(draw_classes(pictures), path, dpi=DPI, facecolor="white")
 
 
 def draw_classes(pictures: Sequence[Classified]) -> Figure:
@@ -109,7 +111,7 @@ def rows_sheet(
         for column, picture in enumerate(pictures):
             show(sheet.axes(row, column, 0, CELL), picture.pixels)
             sheet.text(row, column, CELL + TITLE / 2, shortened(picture.caption), color=PALE)
-    sheet.figure.savefig(path, dpi=DPI, facecolor="white")
+    write_drawing(sheet.figure, path, dpi=DPI, facecolor="white")
 
 
 def show(axes: Axes, pixels: np.ndarray) -> None:
