@@ -97,7 +97,8 @@ def convert_file(values: flags.FlagValues) -> int:
     layout, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
     content = readers.read(file)
-    model = values.model or stated_net(layout, content.facts) or layout.nets[0]
+    stated = stated_net(layout, content.facts)
+    model = values.model or stated or layout.nets[0]
     arrays, notes = matching.renamed(layout, NETS[model], content.arrays)
     # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
@@ -108,7 +109,7 @@ def convert_file(values: flags.FlagValues) -> int:
         f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
         f"{config.model.num_classes} classes",
         *notes,
-        *report(config, layout, content.facts, found, params),
+        *report(config, layout, stated, content.facts, found, params),
     )
     print(*map(wrap, lines), sep="\n")
     return 0
