@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_jax.disk.durable import write_text
+from alexnet_jax.disk.durable import write_bytes, write_text
 from alexnet_jax.evaluate import top_k
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
@@ -148,15 +148,16 @@ def _csv_rows(rankings: Sequence[Ranking], words: Words, count: int) -> Iterator
 
 
 def write_features(path: Path, outputs: Sequence[Output], class_names: Sequence[str]) -> None:
-    """Writes an .npz of the pictures that could be read.
+    """Writes an .npz of the pictures that could be read, complete or not at all.
 
     It holds `features` float32 [N, …], `paths` [N], and `class_names` in the order of the net's
     outputs.
     """
-    good = [output for output in outputs if output.values is not None]
+    good, content = [output for output in outputs if output.values is not None], io.BytesIO()
     np.savez(
-        path,
+        content,
         features=np.stack([output.values for output in good]),
         paths=np.array([text_of(output.path) for output in good]),
         class_names=np.array(class_names),
     )
+    write_bytes(path, content.getvalue())

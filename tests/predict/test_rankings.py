@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_disk import files_up_to
 
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.neighbours import rank_neighbours
@@ -105,6 +106,13 @@ def test_features_are_those_of_the_readable_pictures(tmp_path):
         assert file["class_names"].tolist() == ["cat", "dog"]
 
 
+def test_features_that_do_not_fit_on_the_disk_leave_no_half_of_a_file(tmp_path):
+    outputs = [Output(tmp_path / "a.png", np.zeros(1000, np.float32))]
+    with files_up_to(1000), pytest.raises(OSError, match="File too large"):
+        write_features(tmp_path / "f.npz", outputs, ())
+    assert not any(tmp_path.iterdir())
+
+
 def test_neighbours_are_those_of_a_loop_over_all_pairs(tmp_path):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(20, 4, 3)).astype(np.float32)
@@ -131,3 +139,14 @@ def test_a_small_gallery_gives_fewer_neighbours(tmp_path):
         (str(tmp_path / "1.png"), str(tmp_path / "0.png")),
         (4.0, 5.0),
     )
+
+
+def test_a_query_that_is_twice_in_the_gallery_still_gets_all_its_neighbours(tmp_path):
+    """As a link to a picture is, in a folder that holds both."""
+    gallery = [Output(tmp_path / f"{i}.png", np.float32([i])) for i in range(4)]
+    gallery[1].path.touch()
+    (tmp_path / "link.png").symlink_to(gallery[1].path)
+    gallery.append(Output(tmp_path / "link.png", np.float32([1])))
+    (ranking,) = rank_neighbours([gallery[1]], gallery, 3)
+    assert sorted(ranking.matches) == [str(tmp_path / f"{i}.png") for i in (0, 2, 3)]
+    assert ranking.numbers == (1.0, 1.0, 2.0)

@@ -1,7 +1,6 @@
 """Contact sheets: what is drawn where, read back from the file."""
 
 import io
-import resource
 import warnings
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from fonts import SIDE, write_font
 from matplotlib.font_manager import fontManager
 from PIL import Image
+from small_disk import files_up_to
 
 from alexnet_jax.predict import sheets
 
@@ -104,12 +104,7 @@ def test_a_sheet_that_does_not_fit_on_the_disk_leaves_the_older_one(tmp_path):
     path = tmp_path / "sheet.png"
     sheets.rows_sheet(path, [named("old")])
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            sheets.rows_sheet(path, [named("new")])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_up_to(1000), pytest.raises(OSError, match="File too large"):
+        sheets.rows_sheet(path, [named("new")])
     assert path.read_bytes() == before
     assert [x.name for x in tmp_path.iterdir()] == ["sheet.png"]
