@@ -25,6 +25,7 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check_writable
 from alexnet_jax.errors import UserError
+from alexnet_jax.runs.workdir import check_is_workdir
 
 FLAGS = {
     "workdir": ("", "Workdir of a run."),
@@ -58,9 +59,9 @@ def figures_of_run(workdir: Path) -> Iterator[Path]:
     folder, metrics = workdir / "figures", workdir / FILE
     model, variables, config = load(workdir)
     name = config.model.name
-    if metrics.is_file():
-        curves = draw_curves(read_lines(metrics), f"{name} on {config.data.name}")
-        yield from save(curves, folder, "curves")
+    # A run that was stopped before its first line has an empty file.
+    if metrics.is_file() and (lines := read_lines(metrics)):
+        yield from save(draw_curves(lines, f"{name} on {config.data.name}"), folder, "curves")
     if first := first_convolution(model.net):
         kernel = np.asarray(variables["params"][first]["kernel"])
         yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
@@ -111,6 +112,7 @@ def main(values: flags.FlagValues) -> int:
         if values[name].value:
             check_writable(Path(values[name].value), name)
     if values.workdir:
+        check_is_workdir(Path(values.workdir))
         for path in figures_of_run(Path(values.workdir)):
             print(path)
     for path in figures_of_records(values):

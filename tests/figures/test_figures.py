@@ -1,6 +1,7 @@
 """Figures: the numbers behind them by hand, and the command on a real run."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from alexnet_jax.cli import command
 from alexnet_jax.data import open_dataset
+from alexnet_jax.errors import UserError
 from alexnet_jax.figures import __main__ as figures_command
 from alexnet_jax.figures.__main__ import figures_of_run
 from alexnet_jax.figures.architecture import draw_net
@@ -140,13 +142,15 @@ def test_every_net_can_be_drawn(name):
 
 
 @pytest.mark.parametrize(
-    ("without", "figures"),
+    ("without", "metrics", "figures"),
     [
-        (("conv1", "conv4", "fc7"), ("kernels", "net")),
-        (("conv1", "conv2", "conv3", "conv4", "conv5"), ("net",)),
+        (("conv1", "conv4", "fc7"), True, ("kernels", "net")),
+        (("conv1", "conv2", "conv3", "conv4", "conv5"), False, ("net",)),
     ],
 )
-def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path, without, figures):
+def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(
+    tmp_path, without, metrics, figures
+):
     config = base.get_config()
     config.model.update(width=1 / 16, num_classes=10, without=without)
     config.data.crop_size = 32
@@ -156,9 +160,22 @@ def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path
     trained = TrainedNet(net, params, config, np.zeros(3), ())
     for name, content in hub_files(trained, {}, "mit").items():
         (tmp_path / name).write_bytes(content)
-    names = {path.name for path in figures_of_run(tmp_path)}
-    # It was not trained in this folder, and so has no curves.
+    if metrics:  # of a run that was stopped before its first line
+        (tmp_path / "metrics.jsonl").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        names = {path.name for path in figures_of_run(tmp_path)}
+    # No curves.
     assert names == {f"{x}.{y}" for x in figures for y in ("png", "svg")}
+
+
+def test_a_checkpoint_is_no_workdir_and_nothing_is_written_into_it(tmp_path):
+    step = tmp_path / "checkpoints" / "7"
+    step.mkdir(parents=True)
+    values = command.parse(["figures", f"--workdir={step}"], figures_command.define_flags)
+    with pytest.raises(UserError, match=f"is a checkpoint; give the workdir {tmp_path}"):
+        figures_command.main(values)
+    assert not any(step.iterdir())
 
 
 @pytest.mark.slow

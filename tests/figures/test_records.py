@@ -8,7 +8,9 @@ import pytest
 from commands import error_line, run
 from PIL import Image
 
+from alexnet_jax.cli import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures import __main__ as figures
 from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.scaling import draw_scaling, read_scaling
@@ -143,7 +145,8 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
     [
         ("config.json", '{"optim": {"learn', "config.json cannot be read"),
         ("config.json", '{"model": {"initial": 3}}', "config.json cannot be read"),
-        ("metrics.jsonl", "", "has no line with train/"),
+        ("metrics.jsonl", "", "has no lines yet"),
+        ("metrics.jsonl", '{"step": 1, "epoch": 1, "time": 1}\n', "has no line with train/"),
         ("metrics.jsonl", "half a line\n", "has a broken line"),
     ],
 )
@@ -168,6 +171,14 @@ def test_a_damaged_run_json_is_named(tmp_path, content):
         read_activation_runs(tmp_path)
     with pytest.raises(UserError, match=r"run\.json has no 1_views test/top1_error"):
         read_scaling(tmp_path)
+
+
+def test_curves_without_a_line_are_not_drawn(tmp_path):
+    write_record(tmp_path / "record", {})
+    values = command.parse(["figures", f"--curves={tmp_path}/record"], figures.define_flags)
+    with pytest.raises(UserError, match=r"record/metrics\.jsonl has no lines yet"):
+        figures.main(values)
+    assert not (tmp_path / "record" / "curves.png").exists()
 
 
 def test_the_command_reports_a_damaged_record_in_one_line(tmp_path):
