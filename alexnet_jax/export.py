@@ -26,6 +26,7 @@ from absl import flags
 
 from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import wrap
+from alexnet_jax.disk.durable import write_bytes
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
@@ -112,7 +113,7 @@ def main(values: flags.FlagValues) -> int:
         input_text = "as config.json and input.mean say; alexnet_jax.load applies them"
     # Only now: a net that this format cannot hold leaves no empty folder behind.
     folder.mkdir(parents=True, exist_ok=True)
-    write = writers.write_file if request.kind else writers.write_folder
+    write = write_bytes if request.kind else writers.write_folder
     write(request.target, content)
     learned = without_statistics(trained.params)
     numbers = sum(x.size for layer in learned.values() for x in layer.values())

@@ -194,6 +194,14 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):
     assert "warning: the kernels of conv1, conv2, conv3" in capsys.readouterr().out
 
 
+def test_what_a_killed_export_has_left_is_replaced(tmp_path):
+    (tmp_path / ".hub.draft").mkdir()
+    (tmp_path / ".hub.draft" / "half").touch()
+    folder = exported(TOP / "results" / "nets" / "digits", tmp_path / "hub")
+    assert is_hub(folder) and not (folder / "half").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
 def test_a_folder_can_be_exported_again(hub, tmp_path, trained):
     arrays = readers.read(exported(f"{hub}/", tmp_path / "x.npz")).arrays
     expected = readers.read(exported(trained, tmp_path / "y.npz")).arrays
