@@ -16,7 +16,6 @@ The numbers are permuted and never rescaled. --checkpoint can be such a folder,
 too.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from absl import flags
 
+from alexnet_jax import environment
 from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import wrap
 from alexnet_jax.disk.durable import write_bytes
@@ -85,9 +85,8 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{flag} is for {meaning}, not --to={values.to}; leave it out")
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    # find_spec looks for the package without importing it.
-    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
-        raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
+    if kind == ".onnx":
+        environment.check_packages("onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
     if not is_hub(checkpoint):
