@@ -70,13 +70,16 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def check_flags(values: flags.FlagValues) -> None:
-    """Raises UserError for a format that the table lacks, and for rates that are not positive."""
+    """Raises UserError for flags that the table does not read, and for rates out of bounds."""
     if values.format not in FORMATS[values.table]:
         table = f"--table={values.table}" if values.table else "the plan"
         raise UserError(
             f"--format={values.format} is not for {table}; give "
             f"--format={' or '.join(FORMATS[values.table])}"
         )
+    for name in ("devices", "link_gbps", "device_tflops"):
+        if values.table and values[name].present:
+            raise UserError(f"--{name} is for the plan, not --table={values.table}; leave it out")
     for name in ("link_gbps", "device_tflops"):
         # Neither is NaN, which absl reads as a float.
         if not SLOWEST <= values[name].value <= FASTEST:
