@@ -50,7 +50,7 @@ FLAGS = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the command's flags besides --config."""
+    """Declares the command's flags other than --config."""
     command.define(values, FLAGS)
     flags.DEFINE_bool(
         "partial",

@@ -75,7 +75,7 @@ def check(values: flags.FlagValues) -> Request:
     kind = "" if values.to.endswith("/") else target.suffix
     if kind and kind not in FILES:
         raise UserError(
-            f"--to={values.to} ends in {kind}; give {', '.join(FILES)}, or a folder with a / behind"
+            f"--to={values.to} ends in {kind}; give {', '.join(FILES)}, or a folder that ends in /"
         )
     for flag, kinds, meaning in (
         ("layout", (".safetensors", ".npz"), "a .safetensors or .npz"),
@@ -110,7 +110,7 @@ def main(values: flags.FlagValues) -> int:
     else:
         content = hub_files(trained, evaluation_of(request.checkpoint), request.license_name)
         input_text = "as config.json and input.mean say; alexnet_jax.load applies them"
-    # Only now: a net that this format cannot hold leaves no empty folder behind.
+    # Only now: a net that this format cannot hold leaves no empty folder.
     folder.mkdir(parents=True, exist_ok=True)
     write = write_bytes if request.kind else writers.write_folder
     write(request.target, content)

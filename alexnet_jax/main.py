@@ -32,7 +32,7 @@ FLAGS = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     modes = ["train", "eval", "describe"]
     flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
     command.define(values, FLAGS)

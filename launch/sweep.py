@@ -93,7 +93,7 @@ class Point:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     grid = "config.a.b=1,2: values of one setting; several grids are multiplied."
     flags.DEFINE_multi_string("grid", [], grid, **own)

@@ -58,7 +58,7 @@ TORCH_STEP = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     against = "torch: measure the same net in PyTorch too."
     flags.DEFINE_enum("against", "", ["", "torch"], against, **own)

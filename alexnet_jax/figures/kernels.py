@@ -87,7 +87,7 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
     count, size = pictures.shape[:2]
     rows = math.ceil(count / columns)
-    # A gap behind every kernel but the last of a row or column.
+    # A gap after every kernel but the last of a row or column.
     sheet = np.ones((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)

@@ -49,7 +49,7 @@ FORMATS = {  # of each --table
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     devices = "Devices to compile for; unset = parallel.data × parallel.tower."
     flags.DEFINE_integer("devices", None, devices, **own)

@@ -150,7 +150,7 @@ class _Sheet:
           columns, rows: numbers of cells.
           width, height: of a cell.
           top: room for headings.
-          apart: further room behind the first column.
+          apart: extra room to the right of the first column.
         """
         self.figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
         # No gap follows the last column and the last row.

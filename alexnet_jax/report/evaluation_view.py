@@ -166,7 +166,7 @@ def worst_pictures(
     """Returns the worst misclassified pictures, or the reason why they cannot be shown."""
     indices = mistakes.worst_pictures(predictions.wrong, predictions.label_probabilities, most)
     try:
-        # The data set may have been moved or prepared anew since the evaluation.
+        # The data set may have been moved or prepared again since the evaluation.
         images = read_images(open_split(predictions), indices)
     except UserError as error:
         return (), str(error)
