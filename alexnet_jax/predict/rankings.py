@@ -14,6 +14,7 @@ from rich.text import Text
 
 from alexnet_jax.disk.durable import write_bytes, write_text
 from alexnet_jax.evaluate import top_k
+from alexnet_jax.predict.columns import end
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
 from alexnet_jax.prepare.originals.names import readable
@@ -81,12 +82,15 @@ def table(rankings: Sequence[Ranking], words: Words) -> str:
     grid.add_column("%" if percent else words.number, justify="right", no_wrap=True)
     grid.add_column("", no_wrap=True)
     for ranking in rankings:
-        path = _one_line(_end_of(readable(ranking.path), PATH_COLUMNS))
+        # Of a long path the end is shown, for that is where files differ.
+        path = _one_line(end(readable(ranking.path), PATH_COLUMNS))
         if ranking.error:
             grid.add_row(path, Text(f"error: {ranking.error}"))
+        elif not ranking.matches:  # the gallery holds the picture itself and no other
+            grid.add_row(path, "none")
         for match, number in zip(ranking.matches, ranking.numbers, strict=True):
             cells = (f"{100 * number:.1f}", _bar(number)) if percent else (f"{number:.3f}", "")
-            match = match if percent else _end_of(readable(match), PATH_COLUMNS)
+            match = match if percent else end(readable(match), PATH_COLUMNS)
             grid.add_row(path, _one_line(match), *cells)
             path = Text("")  # the path stands in the first of its rows only
     text = io.StringIO()
@@ -100,11 +104,6 @@ def _one_line(text: str) -> Text:
     # A file's name may contain them, and a terminal would obey an escape code.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return Text(shown, no_wrap=True, overflow="ellipsis")
-
-
-def _end_of(path: str, columns: int) -> str:
-    """Returns the end of a path that is too long, for that is where files differ."""
-    return path if len(path) <= columns else f"…{path[1 - columns :]}"
 
 
 def _bar(probability: float) -> str:

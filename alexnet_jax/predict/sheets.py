@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.predict.columns import beginning, without_middle
 from alexnet_jax.predict.drawing_files import write_drawing
 
 CELL = 1.9  # inches, width of a picture
@@ -65,7 +66,7 @@ def draw_classes(pictures: Sequence[Classified]) -> Figure:
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         show(sheet.axes(row, column, 0, CELL), picture.pixels)
-        title = shortened(picture.label or picture.title)
+        title = without_middle(picture.label or picture.title, LETTERS)
         sheet.text(row, column, CELL + TITLE / 2, title, weight="bold")
         _draw_bars(sheet.axes(row, column, CELL + TITLE, lines * LINE), picture, lines)
     return sheet.figure
@@ -85,7 +86,7 @@ def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
             0.025,
             line,
             # Shorter than a caption: the percentage stands beside it.
-            name if len(name) < LETTERS - 2 else f"{name[: LETTERS - 4]}…",
+            beginning(name, LETTERS - 3),
             color=INK,
             **place,
         )
@@ -110,7 +111,9 @@ def rows_sheet(
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             show(sheet.axes(row, column, 0, CELL), picture.pixels)
-            sheet.text(row, column, CELL + TITLE / 2, shortened(picture.caption), color=PALE)
+            sheet.text(
+                row, column, CELL + TITLE / 2, without_middle(picture.caption, LETTERS), color=PALE
+            )
     write_drawing(sheet.figure, path, dpi=DPI, facecolor="white")
 
 
@@ -120,14 +123,6 @@ def show(axes: Axes, pixels: np.ndarray) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def shortened(text: str, letters: int = LETTERS) -> str:
-    """Returns the text, cut in its middle if it is too long for the width of a picture."""
-    if len(text) <= letters:
-        return text
-    half = (letters - 1) // 2
-    return f"{text[: letters - 1 - half]}…{text[-half:]}"
 
 
 class _Sheet:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from small_disk import files_up_to
 
 from alexnet_jax.predict.loaded_net import Output
@@ -111,6 +112,18 @@ def test_features_that_do_not_fit_on_the_disk_leave_no_half_of_a_file(tmp_path):
     with files_up_to(1000), pytest.raises(OSError, match="File too large"):
         write_features(tmp_path / "f.npz", outputs, ())
     assert not any(tmp_path.iterdir())
+
+
+def test_a_long_path_of_wide_letters_leaves_room_for_the_class():
+    lines = table([Ranking("写真/" * 20 + "猫.jpg", ("cat",), (0.5,))], CLASSES).splitlines()
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert lines[1].startswith("…") and lines[1].split()[0].endswith("写真/猫.jpg")
+    assert lines[1].split()[1:] == ["cat", "50.0", "█████"]
+
+
+def test_a_picture_without_neighbours_has_a_row():
+    lines = table([Ranking("a.png"), Ranking("b.png", ("c.png",), (1.0,))], NEIGHBOURS).splitlines()
+    assert [line.split() for line in lines[1:]] == [["a.png", "none"], ["b.png", "c.png", "1.000"]]
 
 
 def test_neighbours_are_those_of_a_loop_over_all_pairs(tmp_path):

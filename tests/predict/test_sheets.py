@@ -60,13 +60,6 @@ def test_rows_of_pictures_lie_below_each_other(tmp_path):
     assert blue[2:] == red[2:] and red[1] < blue[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("short", "short"), ("abcdefghijkl", "abcd…jkl"), ("", "")]
-)
-def test_a_long_name_is_cut_in_its_middle(text, expected):
-    assert sheets.shortened(text, 8) == expected
-
-
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A font with 猫 and 犬 beside the ones that are installed, and no other font with them."""
