@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
     assert rates == {("published", "relu"): 0.003, ("published", "tanh"): 0.003}
     (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
-    assert drawn == {"ReLU, rate 0.003": [0.4, 0.25], "tanh, rate 0.003": [0.6, 0.5, 0.3]}
+    assert drawn == {"ReLU, rate 0.003": [40, 25], "tanh, rate 0.003": [60, 50, 30]}
 
 
 def test_errors_are_drawn_against_width_and_fraction_of_the_pictures(tmp_path):
@@ -126,6 +127,8 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
     runs = read_runs(tmp_path)
     assert [(run.bias, run.left_at) for run in runs] == [(1.0, None), (0.1, 60)]
     assert len(draw_plateau(runs).axes) == 1
+    others = [replace(runs[0], classes=classes) for classes in (10, 50, 200)]
+    assert [axes.axison for axes in draw_plateau(others).axes] == [True, True, True, False]
     done = run("figures", f"--plateau={tmp_path}")
     assert done.stdout.splitlines()[0] == str(tmp_path / "plateau.png")
     with Image.open(tmp_path / "plateau.png") as picture:
