@@ -160,6 +160,25 @@ def test_the_kernels_of_a_record_and_of_a_folder_of_records_are_drawn_by_tower(t
         read_kernels(tmp_path.parent / "none")
 
 
+def test_a_record_of_kernels_that_is_damaged_is_named(tmp_path):
+    for content in (b"", b"PK\x03\x04 and no more"):
+        (tmp_path / "kernels.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"kernels\.npz cannot be read"):
+            read_kernels(tmp_path)
+    for name, shape in (("conv2", (1, 5, 5, 3, 4)), ("conv1", (5, 5, 3, 4))):
+        np.savez(tmp_path / "kernels.npz", **{name: np.ones(shape)})
+        with pytest.raises(UserError, match=r"kernels\.npz has no conv1 \[towers"):
+            read_kernels(tmp_path)
+
+
+def test_a_record_with_dollar_signs_in_its_name_is_no_formula(tmp_path):
+    record = tmp_path / "$\\bad{$"
+    record.mkdir()
+    np.savez(record / "kernels.npz", conv1=np.ones((1, 5, 5, 3, 4)))
+    drawn(f"--kernels={record}")
+    assert not_blank(record / "kernels.png")
+
+
 def test_a_published_net_is_drawn_by_its_name(tmp_path):
     drawn("--net=cuda_convnet_18pct", f"--output={tmp_path}")
     assert not_blank(tmp_path / "cuda_convnet_18pct.png")
