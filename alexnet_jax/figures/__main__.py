@@ -30,6 +30,7 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check_writable
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs.workdir import check_is_workdir
 
 # Each names a folder that gets figures; of several folders, the first.
@@ -135,10 +136,7 @@ def figure_of_net(name: str, folder: Path) -> Iterator[Path]:
     from alexnet_jax.figures.architecture import draw_net
     from alexnet_jax.figures.style import save
     from alexnet_jax.nets.variants import published
-    from alexnet_jax.nets.zoo import NETS
 
-    if name not in NETS:
-        raise UserError(f"--net={name} is unknown; choose from {', '.join(NETS)}")
     classes = 10 if NETS[name].crop < 100 else 1000  # CIFAR-10's or ImageNet's
     yield from save(draw_net(published(name, classes), name), folder, name)
 
@@ -152,6 +150,8 @@ def check(values: flags.FlagValues) -> None:
     for given, needed in (("labels", "workdir"), ("net", "output"), ("output", "net")):
         if values[given].value and not values[needed].value:
             raise UserError(f"--{given}={values[given].value} needs --{needed}, see --help")
+    if values.net and values.net not in NETS:
+        raise UserError(f"--net={values.net} is unknown; choose from {', '.join(NETS)}")
     if values.workdir:
         check_is_workdir(Path(values.workdir))
     for name in (*FOLDERS, "output"):
