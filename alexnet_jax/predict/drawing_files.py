@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Set
 from pathlib import Path
 
-from matplotlib import rcParams
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
@@ -19,7 +19,8 @@ PLACEHOLDERS = "Last Resort"  # matplotlib's font of boxes for letters that no o
 def write_drawing(figure: Figure, *paths: Path, **options: object) -> None:
     """Writes a figure to .png and .svg files, each complete or absent.
 
-    Prints a warning that names the letters for which no font is installed.
+    The same figure gives the same files. Prints a warning that names the letters for which no font
+    is installed.
 
     Args:
       figure: its texts get further fonts if their own lacks a letter.
@@ -31,7 +32,8 @@ def write_drawing(figure: Figure, *paths: Path, **options: object) -> None:
         content, kind = io.BytesIO(), path.suffix.removeprefix(".")
         # Without the date, so that the same figure is the same file.
         metadata = {"Date": None} if kind == "svg" else None
-        with warnings.catch_warnings():
+        # Otherwise the ids in an SVG are random.
+        with warnings.catch_warnings(), rc_context({"svg.hashsalt": "alexnet_jax"}):
             warnings.filterwarnings("ignore", "Glyph")  # the line below says it once
             figure.savefig(content, format=kind, metadata=metadata, **options)
         write_bytes(path, content.getvalue())

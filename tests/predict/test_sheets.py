@@ -60,6 +60,12 @@ def test_rows_of_pictures_lie_below_each_other(tmp_path):
     assert blue[2:] == red[2:] and red[1] < blue[0]
 
 
+def test_the_same_sheet_is_the_same_svg(tmp_path):
+    for name in ("a.svg", "b.svg"):
+        sheets.rows_sheet(tmp_path / name, [named("photo.jpg")])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A font with 猫 and 犬 beside the ones that are installed, and no other font with them."""
