@@ -24,6 +24,7 @@ from conversions import (
 )
 from foreign_nets import BLOBS
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import alexnet_jax
 from alexnet_jax import build_model, export
@@ -217,6 +218,13 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def spoil(file, change):
+    """Changes the first bias."""
+    tensors = load_file(file)
+    tensors["conv1.bias"] = change(tensors["conv1.bias"])
+    save_file(tensors, file)
+
+
 DAMAGES = {
     "no weights": (lambda x: (x / "model.safetensors").unlink(), "model.safetensors is not a file"),
     "cut weights": (lambda x: cut(x / "model.safetensors"), "damaged"),
@@ -228,6 +236,14 @@ DAMAGES = {
     "another crop": (
         lambda x: replace_in(x / "config.json", '"crop_size": 32', '"crop_size": 33'),
         "no input.mean of this net",
+    ),
+    "weights that are no numbers": (
+        lambda x: spoil(x / "model.safetensors", lambda bias: bias * np.nan),
+        "conv1.bias in",
+    ),
+    "weights that are integers": (
+        lambda x: spoil(x / "model.safetensors", lambda bias: bias.astype(np.int32)),
+        "model.safetensors is not all finite floats",
     ),
     # The names behind it would each stand for the class before.
     "a class without a name": (
