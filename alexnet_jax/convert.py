@@ -195,13 +195,13 @@ def write_workdir(
 
     make_state = make_initial_state(config, build_model(config))
 
-    def state_without_ours() -> TrainState:
+    def state_of_missing_layers() -> TrainState:
         state = make_state()
         missing = {name: layer for name, layer in state.params.items() if name not in params}
         # Under jit, XLA does not draw the layers that are not part of the result.
         return with_params(state, missing)
 
-    state = jax.jit(state_without_ours)()
+    state = jax.jit(state_of_missing_layers)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     data = DataFacts(config.data.name, "", class_names, config.data.image_size, {})
     record = RunRecord(0.0, random_generator(), data if class_names else None)

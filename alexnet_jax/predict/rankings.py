@@ -27,7 +27,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"  # a column of a bar, filled by no to eigh
 
 @dataclass(frozen=True)
 class Words:
-    """The names of the columns: what is ranked and by what number, in singular and plural."""
+    """The names of a ranking's columns, match and number, in singular and plural."""
 
     match: str
     matches: str

@@ -123,7 +123,7 @@ def strengths(matrix: np.ndarray) -> np.ndarray:
 
     The root keeps rare errors visible.
     """
-    # A class without pictures has a row of zeros, which stays one.
+    # A class without pictures has a row of zeros, which must not be divided by its sum.
     return np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
 
 
