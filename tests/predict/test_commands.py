@@ -204,6 +204,12 @@ def test_the_nearest_picture_of_a_copy_is_its_original(trained, tmp_path):
     assert rows[0]["distances"][0] < 1e-3 < rows[0]["distances"][1]
     assert str(held_out / "red" / "0.png") not in rows[1]["neighbours"]
     assert_drawn(tmp_path / "near.png")
+    # The words of an SVG are paths, each with a comment that says what they spell.
+    in_process(
+        predict, f"--checkpoint={trained.workdir}", f"--images={copy}", f"--gallery={held_out}",
+        "--neighbours=1", f"--sheet={tmp_path / 'near.svg'}",
+    )  # fmt: skip
+    assert "<!-- green 0.0 -->" in (tmp_path / "near.svg").read_text()
 
 
 @pytest.mark.slow

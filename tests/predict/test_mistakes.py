@@ -106,11 +106,6 @@ BAD = (
         (*PICTURE, "--gallery={test}", "--neighbours=1", "--top=3"),
         "--top is for classes, not for neighbours; leave it out",
     ),
-    (
-        "predict",
-        (*PICTURE, "--gallery={test}", "--neighbours=1", "--labels={two}"),
-        "--labels is for classes, not for neighbours; leave it out",
-    ),
 )
 
 
