@@ -208,13 +208,9 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
     """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
     check_division(config, sizes)
     layout = parallel.layout_of(config.parallel)
-    if layout.devices > 1:  # there is always one; asking JAX for it would initialise the backend
+    # There is always one device for a single process; asking JAX would initialise the backend.
+    if layout.devices > 1 or parallel.is_distributed():
         parallel.check_devices(layout)
-    if layout.devices == 1 and parallel.is_distributed():
-        raise UserError(
-            "several processes, but parallel.data=1 and parallel.tower=1 use one device; raise "
-            "parallel.data to the number of devices"
-        )
 
 
 def check_parts(config: ConfigDict) -> None:

@@ -5,6 +5,7 @@ evaluation, `init_from` and `predict` compare them with those that they are abou
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
+from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import Devices
@@ -116,6 +118,26 @@ def check_agreement(devices: Devices, config: ConfigDict, facts: DataFacts) -> N
         raise UserError(
             "the processes of this run differ in their settings, their data or their random "
             "generator; start each with the same flags, data set and variables"
+        )
+
+
+def check_same_checkpoints(devices: Devices, folders: Iterable[Path]) -> None:
+    """Raises UserError unless all processes of a run see the same checkpoints in these folders.
+
+    Otherwise some would wait for ever for others that restore nothing, or the parameters on their
+    devices would differ.
+
+    Args:
+      devices: of the run.
+      folders: of saved steps; the folder of the workdir may have another path on each machine.
+    """
+    # The checksums of a step's files stand for their content.
+    records = {x.name: x / checksums.RECORD for x in folders}
+    found = {name: file.read_text() if file.is_file() else "" for name, file in records.items()}
+    if not devices.agree(json.dumps(found, sort_keys=True)):
+        raise UserError(
+            "the processes of this run find different checkpoints; give each the same workdir or "
+            "checkpoint, on a drive that they share"
         )
 
 

@@ -14,9 +14,14 @@ from alexnet_jax.runs.finite import check_state
 from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter
-from alexnet_jax.runs.record import RunRecord, check_agreement, facts_of
+from alexnet_jax.runs.record import (
+    RunRecord,
+    check_agreement,
+    check_same_checkpoints,
+    facts_of,
+)
 from alexnet_jax.runs.signals import Stop, Stopped
-from alexnet_jax.runs.workdir import write_config
+from alexnet_jax.runs.workdir import step_folder, steps, write_config
 from alexnet_jax.train.session import Session, open_session
 from alexnet_jax.train.start import print_start, restore_or_init
 from alexnet_jax.train.step import TrainState, swap_average
@@ -128,6 +133,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
     """
     session = open_session(config, dataset)
     check_agreement(session.devices, config, facts_of(dataset))
+    check_same_checkpoints(session.devices, (step_folder(workdir, x) for x in steps(workdir)))
     calendar = make_calendar(session)
     keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
