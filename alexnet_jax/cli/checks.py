@@ -287,12 +287,7 @@ def check_training(config: ConfigDict, found: Summary) -> None:
 
     A run of several processes that is to pass over a full disk or a corrupt image is refused, too.
     """
-    steps = config.train.epochs * steps_per_epoch(found.sizes["train"], config.data.batch_size)
-    if not config.train.steps and steps > rules.LARGEST:
-        raise UserError(
-            f"train.epochs={config.train.epochs:g} are {steps:.3g} steps, more than "
-            f"{rules.LARGEST}; lower it"
-        )
+    _check_epochs(config, steps_per_epoch(found.sizes["train"], config.data.batch_size))
     if config.optim.schedule == "plateau" and "val" not in found.sizes:
         raise UserError(
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
@@ -307,6 +302,19 @@ def check_training(config: ConfigDict, found: Summary) -> None:
             raise UserError(
                 f"{key}={value!r} is for a single process: of several only one would know of "
                 f"{cause}; leave it out"
+            )
+
+
+def _check_epochs(config: ConfigDict, batches: int) -> None:
+    """Raises UserError for a number of epochs of `batches` steps that int32 cannot count."""
+    settings, unread = dict(rules.flat(config)), rules.unread(config)
+    epochs = {key: settings[key] for key in ("train.epochs", "optim.warmup_epochs")}
+    epochs |= {key: max((row[-2] for row in settings[key]), default=0) for key in effects.LISTED}
+    for key, number in epochs.items():
+        if key not in unread and number * batches > rules.LARGEST:
+            raise UserError(
+                f"{key}: {number:g} epochs are {number * batches:.3g} steps, more than "
+                f"{rules.LARGEST}; lower it"
             )
 
 

@@ -12,6 +12,9 @@ from alexnet_jax.nets.variants import weighted_layers
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import rules
 
+# Settings whose rows end in (epoch, value).
+LISTED = ("optim.listed", "optim.listed_layers", "data.augment.colour_listed")
+
 
 def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
     """Returns a line for each setting of the command line that nothing reads in this config."""
@@ -88,7 +91,7 @@ def late_changes(config: ConfigDict, found: Summary) -> list[str]:
     """Returns a line for each setting whose list names epochs that the training does not reach."""
     epochs, settings = epochs_of(config, found), dict(rules.flat(config))
     unread, lines = rules.unread(config), []
-    for key in ("optim.listed", "optim.listed_layers", "data.augment.colour_listed"):
+    for key in LISTED:
         # The epoch is the last but one, with or without a layer in front of it.
         late = [epoch for *_, epoch, _ in settings[key] if epoch >= epochs]
         if late and key not in unread:
