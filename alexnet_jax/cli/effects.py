@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary, summary
+from alexnet_jax.data.catalogue import EMBEDDED
 from alexnet_jax.data.pipeline import steps_per_epoch
 from alexnet_jax.nets.spec import Dropout, Norm, Pool
 from alexnet_jax.nets.variants import weighted_layers
@@ -63,6 +64,8 @@ def unread_by_net(config: ConfigDict) -> dict[str, str]:
 def unread_with_data(data: ConfigDict) -> dict[str, str]:
     """Returns each setting that these images leave without effect, with the reason."""
     unread = {}
+    if data.name in EMBEDDED:
+        unread["data.dir"] = f"data.name={data.name!r}, which has no store"
     if data.crop_size == data.image_size:
         unread["data.augment.crop"] = f"data.crop_size={data.crop_size}, as large as the images"
     if "val" in summary(ConfigDict({**data, "val_fraction": 0.0})).sizes:
