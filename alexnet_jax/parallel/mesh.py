@@ -134,7 +134,7 @@ class Devices:
         if jax.process_count() == 1:
             return True
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1  # int32
-        # Both are computed before they are compared: the others wait for each.
+        # A list, so that both maxima are always computed: the other processes wait for each.
         largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
         return largest == [number, -number]
 

@@ -10,7 +10,7 @@ reads only the store, which is data/<name> unless --dir says otherwise. A
 command that was stopped continues when it is run again.
 
 A folder: DIR/train/CLASS/*.jpg with DIR/val/… (or valid, validation, dev) and
-DIR/test/… if there are any; or DIR/CLASS/*.jpg alone, of which training holds
+DIR/test/… if there are any; or DIR/CLASS/*.jpg alone: training then holds
 out a part for validation. Sub-folders of a class are read too. Files are JPEG,
 PNG, WebP, TIFF, BMP or PPM, and are turned upright as the camera recorded it
 (EXIF). Tiny-ImageNet is read as its makers pack it.

@@ -220,7 +220,7 @@ def check_evaluable(path: Path, record: RunRecord, facts: DataFacts, split: str)
     if difference:
         raise UserError(
             f"checkpoint {path} was trained on other data than {facts.name!r} ({difference}); "
-            "give the data set that it was trained on, or one prepared alike"
+            "give the data set that it was trained on, or one prepared the same way"
         )
     difference = same_name and data_difference(record.data, facts, "sizes", "checksum")
     if difference and split == "val":

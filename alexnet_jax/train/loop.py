@@ -116,6 +116,14 @@ def open_reporter(
     )
 
 
+def record_start(session: Session, dataset: Dataset, workdir: Path, state: TrainState) -> None:
+    """Prints what the training starts with, and writes config.json and environment.json."""
+    print_start(session, dataset, state)
+    if is_lead_process():
+        write_config(workdir, session.config)
+        write_environment(workdir, session.devices)
+
+
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
     """Trains until the end, or until a signal; saves the last state and returns its step.
 
@@ -129,7 +137,8 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
       stop: has noted the signals that arrived.
 
     Raises:
-      UserError: a checkpoint does not fit, the state is no longer finite, or the disk is full.
+      UserError: a checkpoint does not fit, the processes of the run differ, the state is no longer
+        finite, or the disk is full.
     """
     session = open_session(config, dataset)
     check_agreement(session.devices, config, facts_of(dataset))
@@ -143,10 +152,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
         # Before anything is printed or written: a finished run is left as it is.
         if validated and is_finished(config, calendar, state):
             return step
-        print_start(session, dataset, state)
-        if is_lead_process():
-            write_config(workdir, config)
-            write_environment(workdir, session.devices)
+        record_start(session, dataset, workdir, state)
         batches = session.batches(dataset.splits["train"], step)
         with open_reporter(session, workdir, state, record) as reporter:
             validate = make_validate(config, calendar, validation, reporter)
