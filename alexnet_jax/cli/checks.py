@@ -357,7 +357,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
 
 
 def _check_whose_folder(workdir: Path, paths: Sequence[Path]) -> None:
-    """Raises UserError if the result would lie in the workdir of a run that it is not of."""
+    """Raises UserError if the result would be written into the workdir of another run."""
     evaluated = {workdir_of(path).resolve() for path in paths}
     if steps(workdir) and workdir.resolve() not in evaluated:
         raise UserError(

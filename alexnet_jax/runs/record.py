@@ -1,4 +1,4 @@
-"""Facts of a run that lie beside each of its checkpoints, and their one comparison.
+"""Facts of a run that are saved beside each checkpoint, and the checks that compare them.
 
 The facts are the data set and the random generator that the parameters belong to. Training,
 evaluation, `init_from` and `predict` compare them with those that they are about to use.
@@ -132,13 +132,18 @@ def check_same_checkpoints(devices: Devices, folders: Iterable[Path]) -> None:
       folders: of saved steps; the folder of the workdir may have another path on each machine.
     """
     # The checksums of a step's files stand for their content.
-    records = {x.name: x / checksums.RECORD for x in folders}
-    found = {name: file.read_text() if file.is_file() else "" for name, file in records.items()}
-    if not devices.agree(json.dumps(found, sort_keys=True)):
+    found = [(folder.name, _recorded_checksums(folder)) for folder in folders]
+    if not devices.agree(json.dumps(found)):
         raise UserError(
             "the processes of this run find different checkpoints; give each the same workdir or "
             "checkpoint, on a drive that they share"
         )
+
+
+def _recorded_checksums(folder: Path) -> str:
+    file = folder / checksums.RECORD
+    # A damaged file may hold anything.
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def data_difference(recorded: DataFacts, found: DataFacts, *names: str) -> str:
