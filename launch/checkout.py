@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
+RESULTS = TOP / "results"  # the records
 sys.path.insert(0, str(TOP))
 
 import alexnet_jax  # noqa: E402, F401  it checks interpreter, packages and variables

@@ -4,13 +4,14 @@
     python launch/evidence.py --claim=plateau,ablations --jobs=4
 
 launch/claims.py lists the runs. A run whose record lies in --output is skipped,
-an interrupted one is resumed. Each record is a folder CLAIM/RUN with
-config.json, metrics.jsonl, run.json (command, commit, machine, seed, seconds),
-predictions_*.npz of an evaluated run and, where a claim needs them, kernels.npz
-of the first layer. The stores are found in --data by name, or prepared from
---tiny_imagenet: the folder tiny-imagenet-200 as its makers pack it, or one with
-train/WNID and test/WNID. On a GPU, small nets leave room for several runs at
-once: --jobs.
+an interrupted one is resumed. A run that a missing one starts from, or evaluates
+with others, is made again if its checkpoints are gone from --work. Each record
+is a folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command, commit,
+machine, seed, seconds), predictions_*.npz of an evaluated run and, where a claim
+needs them, kernels.npz of the first layer. The stores are found in --data by
+name, or prepared from --tiny_imagenet: the folder tiny-imagenet-200 as its
+makers pack it, or one with train/WNID and test/WNID. On a GPU, small nets leave
+room for several runs at once: --jobs.
 """
 
 import checkout  # noqa: F401  first: one error line if .venv is not active
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +39,7 @@ from alexnet_jax.runs import rules
 from alexnet_jax.runs.finite import ADVICE
 from alexnet_jax.runs.machine import ENVIRONMENT
 from alexnet_jax.runs.predictions import read_predictions
-from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runs.workdir import read_config, steps
 from alexnet_jax.weights.hub import load_hub
 
 BIGGEST_METRICS = 200_000  # bytes of a record's metrics.jsonl, above which steps are left out
@@ -68,6 +69,8 @@ class Folders:
         return self.output / run.claim / run.name
 
 
+# The commands in the records use the default folders, wherever a queue's own folders are.
+PUBLIC = Folders(Path("data"), Path("runs/evidence"), Path("results"))
 FLAGS = {
     "claim": ([], f"Some of {', '.join(CLAIMS)}, commas between; empty = all."),
     "data": ("data", "Folder of the stores."),
@@ -193,17 +196,15 @@ def write_record(run: Run, folders: Folders, diverged: bool, seconds: float, job
     folder, workdir = folders.record(run), folders.workdir(run)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((workdir / "config.json").read_text())
-    # The record's command uses the default folders, wherever this queue's folders are.
-    public = Folders(Path("data"), Path("runs/evidence"), Path("results"))
     if run.store:
         config["data"]["dir"] = f"data/{run.store}"  # wherever it lay on this machine
     if run.starts_from:
-        config["init_from"] = str(public.workdir(replace(run, name=run.starts_from)))
+        config["init_from"] = str(PUBLIC.workdir(replace(run, name=run.starts_from)))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(shortened(lines)))
     record = {
-        "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, public)]),
+        "command": " ".join(["python -m alexnet_jax.main", *arguments_of(run, PUBLIC)]),
         "commit": commit(),
         "seed": config["seed"],
         "diverged": diverged,
@@ -254,14 +255,25 @@ def write_kernels(workdir: Path, folder: Path) -> None:
 
 def make_ensemble(ensemble: Ensemble, folders: Folders) -> None:
     """Evaluates an ensemble and writes its record."""
+    start = time.time()
     folder, workdir = folders.record(ensemble), folders.workdir(ensemble)
     workdir.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     members = [str(folders.workdir(replace(ensemble, name=name))) for name in ensemble.members]
     arguments = [f"--checkpoint={','.join(members)}", f"--workdir={workdir}"]
-    record = {"members": ensemble.members, "commit": commit()}
-    for views in ensemble.views:
-        record |= {f"{views}_views": evaluation(workdir, folder, arguments, views)}
+    named = [str(PUBLIC.workdir(replace(ensemble, name=name))) for name in ensemble.members]
+    evaluated = {
+        f"{views}_views": evaluation(workdir, folder, arguments, views) for views in ensemble.views
+    }
+    record = {
+        "command": f"python -m alexnet_jax.main --mode=eval --checkpoint={','.join(named)}",
+        "members": ensemble.members,
+        "commit": commit(),
+        "wall_seconds": round(time.time() - start, 1),
+        # The members' workdirs and this queue are on one machine.
+        "machine": json.loads((Path(members[0]) / ENVIRONMENT).read_text()),
+        **evaluated,
+    }
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -275,9 +287,11 @@ def make(run: Run | Ensemble, folders: Folders, jobs: int) -> None:
     write_record(run, folders, diverged, time.time() - start, jobs)
 
 
-def needs_others(run: Run | Ensemble) -> bool:
-    """True if other runs of the claim have to be finished first."""
-    return isinstance(run, Ensemble) or bool(run.starts_from)
+def read_by(run: Run | Ensemble) -> tuple[str, ...]:
+    """Returns the names of the claim's runs whose checkpoints a run reads."""
+    if isinstance(run, Ensemble):
+        return run.members
+    return (run.starts_from,) if run.starts_from else ()
 
 
 def other_settings(run: Run, record: Path) -> list[str]:
@@ -294,26 +308,43 @@ def other_settings(run: Run, record: Path) -> list[str]:
 
 
 def is_missing(run: Run | Ensemble, folders: Folders) -> bool:
-    """True if a run has no record; prints a line if its record is of other settings."""
-    record = folders.record(run)
-    if not (record / "run.json").is_file():
+    """True if a run has no record, or one that lacks an evaluation.
+
+    Prints a line if the record is of other settings; such a run does not count as missing.
+    """
+    folder = folders.record(run)
+    if not (folder / "run.json").is_file():
         return True
-    changed = [] if isinstance(run, Ensemble) else other_settings(run, record)
+    changed = [] if isinstance(run, Ensemble) else other_settings(run, folder)
     if changed:
         more = "; ".join(changed[:3])
-        print(f"{record} is of other settings ({more}): delete it to make it again", flush=True)
-    return False
+        print(f"{folder} is of other settings ({more}): delete it to make it again", flush=True)
+        return False
+    record = json.loads((folder / "run.json").read_text())
+    evaluated = record.get("diverged") or all(f"{n}_views" in record for n in run.views)
+    return not evaluated
+
+
+def to_make(claim: Sequence[Run | Ensemble], folders: Folders) -> list[Run | Ensemble]:
+    """Returns the runs of a claim to make: those that are missing, and those that they read.
+
+    A run that others read is made again if its workdir has no checkpoint.
+    """
+    missing = [run for run in claim if is_missing(run, folders)]
+    read = {name for run in missing for name in read_by(run)}
+    lost = [run for run in claim if run.name in read and not steps(folders.workdir(run))]
+    return [run for run in claim if run in missing or run in lost]
 
 
 def make_claim(claim: str, folders: Folders, source: str, jobs: int) -> None:
     """Makes the records of a claim that are missing, several at once."""
-    missing = [run for run in runs(claim, folders.output) if is_missing(run, folders)]
+    missing = to_make(list(runs(claim, folders.output)), folders)
     stores = {run.store for run in missing if isinstance(run, Run)}
     for store in sorted(stores):
         prepare_store(store, folders.data, source)
     # Ensembles and fine-tuned runs come later: they read checkpoints of the others.
     for later in (False, True):
-        ready = [run for run in missing if needs_others(run) == later]
+        ready = [run for run in missing if bool(read_by(run)) == later]
         with ThreadPoolExecutor(jobs) as pool:
             # list, because the first error is raised only when the results are taken.
             list(pool.map(partial(make, folders=folders, jobs=jobs), ready))

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import tables
+import tower_tables
 
 PAGES = tables.pages()
 IDS = [str(page.relative_to(tables.TOP)) for page in PAGES]
@@ -24,14 +25,23 @@ def test_every_link_to_a_file_leads_to_one(page):
     assert missing == []
 
 
-def test_kernels_of_one_tower_are_counted_in_two_halves():
-    """A flat red kernel has 2/3 of its squares in colour, a flat grey one none; no orientation."""
+@pytest.mark.parametrize("halved", [False, True])
+def test_the_colour_kernels_of_two_towers_are_counted_and_compared(tmp_path, halved):
+    """A flat red kernel has 2/3 of its squares in colour, a flat grey one none; no orientation.
+
+    Of the 70 ways to choose 4 of 8 kernels two put all of one kind in one tower: p = 2/70.
+    """
     red, grey = np.zeros((5, 5, 3)), np.ones((5, 5, 3))
     red[..., 0] = 1
-    kernels = np.stack([grey, grey, red, grey], axis=-1)
-    two = np.stack([kernels[..., 1:3], kernels[..., :2]])
-    assert tables.by_tower(kernels[None]) == ["4, halved", "50 %", "0 %", "0.00", "0.00"]
-    assert tables.by_tower(two) == ["2 × 2", "50 %", "0 %", "0.00", "0.00"]
+    kernels = np.stack([np.stack([x] * 4, axis=-1) for x in (grey, red)])  # [2, 5, 5, 3, 4]
+    if halved:
+        kernels = np.concatenate(list(kernels), axis=-1)[None]
+    np.savez(tmp_path / "kernels.npz", conv1=kernels.astype(np.float16))
+    towers = tower_tables.read_towers(tmp_path / "kernels.npz")
+    assert towers.divided == halved and towers.counts == [4, 0]
+    np.testing.assert_allclose(towers.colour, [[2 / 3] * 4, [0] * 4], atol=1e-6)
+    assert np.all(towers.orientation < 1e-6)
+    assert towers.p_colour == pytest.approx(2 / 70)
 
 
 def test_a_table_is_put_between_its_marks():

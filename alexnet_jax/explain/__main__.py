@@ -31,7 +31,7 @@ FLAGS = {
     "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),
     "units": ([], "Numbers of the units that are to be excited; default: the layer's first 24."),
     "labels": ("", "Text file of class names, one a line; default: those of the training data."),
-    "sheet": ("", "The .png to draw."),
+    "sheet": ("", "The .png or .svg to draw."),
 }  # fmt: skip
 
 

@@ -85,19 +85,19 @@ def draw_activations(runs: Sequence[ActivationRun]) -> Figure:
         panels = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
         for axes, start in zip(panels, starts, strict=True):
             _draw_panel(axes, start, [run for run in drawn if run.start == start])
-        panels[0].set_ylabel("training error")
+        panels[0].set_ylabel("training error in %")
     return figure
 
 
 def _draw_panel(axes: Axes, start: str, runs: Sequence[ActivationRun]) -> None:
-    axes.axhline(TARGET, color="#999999", lw=0.8, ls=":")
+    axes.axhline(100 * TARGET, color="#999999", lw=0.8, ls=":", label=f"{100 * TARGET:.0f} %")
     named: set[str] = set()
     for run in sorted(runs, key=lambda run: run.activation):
         relu = run.activation == "relu"
         label = f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}"
         axes.plot(
             run.epochs,
-            run.errors,
+            [100 * error for error in run.errors],
             color=COLOURS[0] if relu else COLOURS[1],
             ls="-" if relu else "--",
             label="" if label in named else label,  # one entry of the legend for all seeds

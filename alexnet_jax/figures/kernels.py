@@ -1,14 +1,18 @@
 """The first layer's kernels by tower (paper, Figure 3)."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from alexnet_jax.errors import UserError
 from alexnet_jax.figures.style import SETTINGS
 from alexnet_jax.nets.spec import Conv, Net
 
+FILE = "kernels.npz"  # of a record: conv1 [towers, size, size, 3, maps of a tower]
 GAP = 1  # pixels between two kernels
 COLOUR = 0.5  # colour fraction above which a kernel counts as one of colour; random weights: 2/3
 
@@ -96,25 +100,58 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     return sheet
 
 
-def draw_kernels(kernel: np.ndarray, title: str, columns: int = 16) -> Figure:
-    """Draws the kernels of each tower as a block of its own.
+def tower_blocks(kernel: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the kernels of each tower [size, size, 3, maps] by a line about it; "" if alone."""
+    if len(kernel) == 1:
+        return {"": kernel[0]}
+    return {tower_title(tower, number): tower for number, tower in enumerate(kernel, 1)}
+
+
+def draw_kernels(kernel: np.ndarray, title: str) -> Figure:
+    """Draws the kernels of each tower: float32 [towers, size, size, 3, maps of a tower]."""
+    return draw_blocks(tower_blocks(kernel), title)
+
+
+def draw_blocks(blocks: Mapping[str, np.ndarray], title: str, columns: int = 16) -> Figure:
+    """Draws blocks of kernels, each below its own title.
 
     Args:
-      kernel: float32 [towers, size, size, 3, maps of a tower].
+      blocks: float [size, size, 3, maps] by title, such as those of `tower_blocks`.
       title: above the figure.
       columns: kernels in a row at most.
     """
-    columns = min(columns, kernel.shape[-1])
     # Each kernel has its own scale: with a common one the weak kernels would be flat grey.
-    sheets = [mosaic(to_pictures(tower), columns) for tower in kernel]
-    height = 9 * sheets[0].shape[0] / sheets[0].shape[1] + 0.3
+    sheets = [mosaic(to_pictures(x), min(columns, x.shape[-1])) for x in blocks.values()]
+    heights = [9 * sheet.shape[0] / sheet.shape[1] + 0.3 for sheet in sheets]
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(9, len(sheets) * height + 0.4), layout="constrained")
-        blocks = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
-        for number, (axes, tower, sheet) in enumerate(zip(blocks, kernel, sheets, strict=True), 1):
+        figure = Figure(figsize=(9, sum(heights) + 0.4), layout="constrained")
+        rows = figure.subplots(len(sheets), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, name, sheet in zip(rows, blocks, sheets, strict=True):
             axes.imshow(sheet, interpolation="nearest")
             axes.set_axis_off()
-            if len(sheets) > 1:
-                axes.set_title(tower_title(tower, number), loc="left", fontsize=9)
+            axes.set_title(name, loc="left", fontsize=9)
         figure.suptitle(title)
     return figure
+
+
+def read_kernels(folder: Path) -> dict[str, np.ndarray]:
+    """Reads the first layer that a record keeps, or those of a folder's records.
+
+    Returns:
+      The kernels of each tower [size, size, 3, maps] by a line about it.
+
+    Raises:
+      UserError: there is no kernels.npz.
+    """
+    own = folder / FILE
+    blocks: dict[str, np.ndarray] = {}
+    for path in [own] if own.is_file() else sorted(folder.glob(f"*/{FILE}")):
+        with np.load(path) as arrays:
+            kernel = arrays["conv1"].astype(np.float32)
+        name = path.parent.resolve().name.replace("_", " ")
+        blocks |= {f"{name}, {line}".rstrip(", "): x for line, x in tower_blocks(kernel).items()}
+    if not blocks:
+        raise UserError(
+            f"{folder} has no {FILE}, nor have the folders in it; give one such as results/towers"
+        )
+    return blocks

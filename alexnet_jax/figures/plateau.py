@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.errors import UserError
@@ -99,24 +100,40 @@ def read_run(folder: Path) -> PlateauRun:
 def draw_plateau(runs: Sequence[PlateauRun]) -> Figure:
     """Draws a panel for each size of the net and number of classes, with a line at chance."""
     panels = list(dict.fromkeys((run.crop, run.classes) for run in runs))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)  # rounded up
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(3.1 * len(panels) + 0.6, 3.6), layout="constrained")
-        columns = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (crop, classes) in zip(columns, panels, strict=True):
-            drawn = [run for run in runs if (run.crop, run.classes) == (crop, classes)]
-            axes.axhline(math.log(classes), color="#999999", lw=0.8, ls="--")
-            for run in drawn:
-                axes.plot(run.steps, run.smooth, **_look(run))
-            axes.set_title(f"{classes} classes, {crop} pixels", fontsize=9)
-            axes.set_xlabel("step")
-            axes.set_ylim(top=1.04 * math.log(classes))
-        columns[0].set_ylabel("training loss")
-        # The first line of each panel is that of chance. Panels share their entries by the label.
-        handles = {line.get_label(): line for axes in columns for line in axes.lines[1:]}
+        figure = Figure(figsize=(4.4 * columns, 2.8 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw_panel(axes, panel, [run for run in runs if (run.crop, run.classes) == panel])
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_axis_off()
+        for axes in grid[:, 0]:
+            axes.set_ylabel("training loss")
+        # Panels share their entries by the label; chance's line has none.
+        lines = [x for axes in grid.flat for x in axes.lines if not x.get_label().startswith("_")]
+        handles = {line.get_label(): line for line in lines}
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8
+            handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8
         )
     return figure
+
+
+def _draw_panel(axes: Axes, panel: tuple[int, int], runs: Sequence[PlateauRun]) -> None:
+    crop, classes = panel
+    chance = math.log(classes)
+    # Below the runs' lines: the printed net's lies on it for long.
+    axes.axhline(chance, color="#999999", lw=0.8, ls="--", zorder=1)
+    axes.annotate("ln(classes)", (1, chance), xycoords=("axes fraction", "data"), **_NOTE)
+    for run in runs:
+        axes.plot(run.steps, run.smooth, **_look(run))
+    axes.set_title(f"{classes} classes, {crop} pixels", fontsize=9)
+    axes.set_xlabel("step")
+    axes.set_ylim(top=1.06 * chance)
+
+
+_NOTE = {"ha": "right", "va": "bottom", "fontsize": 7, "color": "#777777"}
 
 
 def _look(run: PlateauRun) -> dict[str, object]:

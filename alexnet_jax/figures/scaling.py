@@ -74,9 +74,10 @@ def draw_scaling(errors: Errors) -> Figure:
 def _draw_panel(axes: Axes, kind: str, points: Mapping[float, Sequence[float]]) -> None:
     means = [mean(values) for values in points.values()]
     ours = "alexnet_original, Tiny-ImageNet, 56 pixels"
-    axes.plot(list(points), means, color=COLOURS[0], label=ours)
+    axes.plot(list(points), means, "o-", color=COLOURS[0], ms=4, label=ours)
     for x, values in points.items():
-        axes.plot([x] * len(values), values, "o", color=COLOURS[0], ms=4)
+        if len(values) > 1:  # a dash for each seed, around their mean
+            axes.plot([x] * len(values), values, "_", color=COLOURS[0], ms=9)
     theirs = CAFFENET[kind]
     label = "CaffeNet, ImageNet, 128 pixels (Mishkin et al.)"
     axes.plot(list(theirs), list(theirs.values()), "s--", color=COLOURS[1], ms=3, label=label)

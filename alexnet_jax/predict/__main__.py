@@ -29,7 +29,7 @@ FLAGS = {
     "features": ("", "Layer whose output to write to an .npz, or to compare with --neighbours."),
     "neighbours": (0, "Nearest pictures to find for each picture, in fc7 or --features."),
     "gallery": ([], "Pictures that the neighbours are chosen from, as --images."),
-    "sheet": ("", "A .png to draw: pictures with their classes, or with their neighbours."),
+    "sheet": ("", "A .png or .svg to draw: pictures with their classes, or with their neighbours."),
     "batch_size": (128, "Pictures that the net works on at once."),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from alexnet_jax.predict import pictures
 from alexnet_jax.runs.workdir import check_restorable, read_config
 from alexnet_jax.weights.hub import is_hub
 
-TABLES, FEATURES, SHEET = (".jsonl", ".csv"), (".npz",), (".png",)
+TABLES, FEATURES, SHEET = (".jsonl", ".csv"), (".npz",), (".png", ".svg")
 
 
 @dataclass(frozen=True)

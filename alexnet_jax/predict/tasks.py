@@ -112,20 +112,26 @@ def _on_sheet(ranked: Sequence[Ranking], most: int) -> list[Ranking]:
 def _classified(net: LoadedNet, ranking: Ranking) -> sheets.Classified:
     """Returns a picture for the sheet. Its true class is known if its folder is named like one."""
     path = Path(ranking.path)
-    shown = Path(pictures.text_of(path))
-    folder = class_name(path.parent.name)
-    label = folder if folder in net.class_names else ""
+    name, label = Path(pictures.text_of(path)).name, _true_class(net, path)
     # Read again: only the pictures of the sheet are held in memory.
     return sheets.Classified(
-        pictures.read(path, net.side).pixels, shown.name, ranking.matches, ranking.numbers, label
+        pictures.read(path, net.side).pixels, name, ranking.matches, ranking.numbers, label
     )
 
 
+def _true_class(net: LoadedNet, path: Path) -> str:
+    """Returns the class whose name the picture's folder has; "" if the net knows no such class."""
+    folder = class_name(path.parent.name)
+    return folder if folder in net.class_names else ""
+
+
 def _neighbour_row(net: LoadedNet, ranking: Ranking) -> list[sheets.Captioned]:
-    """Returns a picture and its neighbours for the sheet."""
+    """Returns a picture and its neighbours for the sheet, these with their class if it is known."""
     paths = [Path(text) for text in (ranking.path, *ranking.matches)]
     name = Path(pictures.text_of(paths[0])).name
-    captions = (name, *(f"distance {number:.1f}" for number in ranking.numbers))
+    classes = [_true_class(net, path) or "distance" for path in paths[1:]]
+    near = zip(classes, ranking.numbers, strict=True)
+    captions = (name, *(f"{label} {distance:.1f}" for label, distance in near))
     return [
         sheets.Captioned(pictures.read(path, net.side).pixels, caption)
         for path, caption in zip(paths, captions, strict=True)

@@ -69,7 +69,10 @@ def test_records_hold_what_was_run(monkeypatch, tmp_path):
     }
     assert found.keys() == {"one", "two", "tuned", "wild", "both"}
     assert [found[x]["diverged"] for x in ("one", "two", "tuned", "wild")] == [False] * 3 + [True]
-    assert found["both"]["1_views"]["members"] == 2
+    both = found["both"]
+    assert both["1_views"]["members"] == 2 and both["machine"] == found["one"]["machine"]
+    members = "--checkpoint=runs/evidence/claim/one,runs/evidence/claim/two"
+    assert both["command"] == f"python -m alexnet_jax.main --mode=eval {members}"
     assert "--config.init_from=runs/evidence/claim/one" in found["tuned"]["command"]
     assert found["two"]["seed"] == 1 and found["one"]["machine"]["devices"].startswith("1 × cpu")
     labels = np.asarray(open_dataset(base.get_config().data).splits["test"].labels)
@@ -216,3 +219,32 @@ def test_a_record_of_other_settings_is_named(tmp_path, capsys):
     line = "is of other settings (model.width: 0.5 → 1.0): delete it to make it again"
     assert line in capsys.readouterr().out
     assert evidence.is_missing(Run("claim", "two", "configs/base.py", ""), folders)
+
+
+def write_record(folder, record):
+    """Writes the record of a run of the quickstart's settings."""
+    folder.mkdir(parents=True)
+    config = base.get_config()
+    config.model.num_classes = 10
+    (folder / "config.json").write_text(config.to_json())
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def test_a_run_whose_checkpoint_a_missing_one_reads_is_made_again_if_it_is_gone(tmp_path):
+    names = ("first", "second", "third", "tuned", "both", "wild")
+    first, second, third = (Run("claim", x, "configs/base.py", "", views=(1,)) for x in names[:3])
+    tuned = Run("claim", "tuned", "configs/base.py", "", starts_from="first")
+    both = Ensemble("claim", "both", ("second", "third"), views=(1, 10))
+    wild = Run("claim", "wild", "configs/base.py", "", views=(1,))
+    claim = [both, tuned, first, second, third, wild]
+    folders = evidence.Folders(tmp_path, tmp_path / "work", tmp_path / "results")
+    for name in names:
+        record = {"1_views": {}} if name != "wild" else {"diverged": True}
+        write_record(tmp_path / "results/claim" / name, record)
+    # The ensemble lacks its ten views; of its members the third has a checkpoint.
+    (tmp_path / "work/claim/third/checkpoints/7").mkdir(parents=True)
+    assert evidence.to_make(claim, folders) == [both, second]
+    (tmp_path / "results/claim/tuned/run.json").unlink()
+    assert evidence.to_make(claim, folders) == [both, tuned, first, second]
+    (tmp_path / "results/claim/both/run.json").write_text('{"1_views": {}, "10_views": {}}')
+    assert evidence.to_make(claim, folders) == [tuned, first]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,10 @@ from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import draw_curves, rate_drops, read_metrics, series
 from alexnet_jax.figures.kernels import (
     colour_fraction,
+    draw_blocks,
     mosaic,
     orientation_selectivity,
+    read_kernels,
     to_pictures,
 )
 from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
@@ -62,10 +65,8 @@ def test_the_curves_of_a_record_are_drawn_beside_it(tmp_path):
     # A run without validation has no line for it in the legend.
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert legend == ["training, one batch"]
-    values = command.parse(["figures", f"--curves={record}"], figures_command.define_flags)
-    assert figures_command.main(values) == 0
-    with Image.open(record / "curves.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 5  # not blank
+    drawn(f"--curves={record}")
+    assert not_blank(record / "curves.png")
 
 
 def test_zero_weights_are_mid_grey_and_the_largest_is_white():
@@ -127,6 +128,62 @@ def test_the_true_class_has_its_own_colour_and_every_bar_its_probability():
         assert words[1] == f"digit {labels[position]}"
 
 
+def drawn(*arguments):
+    """Calls the command in this process."""
+    values = command.parse(["figures", *arguments], figures_command.define_flags)
+    assert figures_command.main(values) == 0
+
+
+def not_blank(path):
+    """True if a picture is more than white."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_kernels_of_a_record_and_of_a_folder_of_records_are_drawn_by_tower(tmp_path):
+    """A net with two towers, of which the second is red, and one with a single tower."""
+    kernels = np.ones((2, 5, 5, 3, 4), np.float16)
+    kernels[1, ..., 1:, :] = 0
+    for name, kernel in (("two_seed0", kernels), ("one_seed0", kernels[:1])):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "kernels.npz", conv1=kernel)
+    towers = (
+        "two seed0, tower 1: 0 % colour, orientation selectivity 0.00",
+        "two seed0, tower 2: 100 % colour, orientation selectivity 0.00",
+    )
+    both, alone = read_kernels(tmp_path), read_kernels(tmp_path / "two_seed0")
+    assert tuple(both) == ("one seed0", *towers) and tuple(alone) == towers
+    np.testing.assert_array_equal(alone[towers[1]], kernels[1])
+    titles = [axes.get_title(loc="left") for axes in draw_blocks(both, "kernels").axes]
+    assert titles == ["one seed0", *towers]
+    drawn(f"--kernels={tmp_path}")
+    drawn(f"--kernels={tmp_path / 'two_seed0'}")
+    assert not_blank(tmp_path / "kernels.png") and not_blank(tmp_path / "two_seed0/kernels.png")
+    with pytest.raises(UserError, match=r"has no kernels\.npz, nor have the folders in it"):
+        read_kernels(tmp_path.parent / "none")
+
+
+def test_a_published_net_is_drawn_by_its_name(tmp_path):
+    drawn("--net=cuda_convnet_18pct", f"--output={tmp_path}")
+    assert not_blank(tmp_path / "cuda_convnet_18pct.png")
+    assert (tmp_path / "cuda_convnet_18pct.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--net=alexnet"], "--net=alexnet needs --output"),
+        (["--output=out"], "nothing to draw"),
+        (["--net=alexnot", "--output=out"], "--net=alexnot is unknown; choose from alexnet, "),
+        (["--plateau=results/plateau", "--labels=a.txt"], "--labels=a.txt needs --workdir"),
+        (["--plateau=results/plateau", "--output=out"], "--output=out needs --net"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_an_error(arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        drawn(*arguments)
+
+
 def test_mosaic_lays_pictures_out_row_by_row_with_white_gaps():
     pictures = np.stack([np.full((2, 2, 3), value) for value in (0.1, 0.2, 0.3)])
     sheet = mosaic(pictures, columns=2)
@@ -177,7 +234,7 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
     assert rates == {("published", "relu"): 0.003, ("published", "tanh"): 0.003}
     (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
-    assert drawn == {"ReLU, rate 0.003": [0.4, 0.25], "tanh, rate 0.003": [0.6, 0.5, 0.3]}
+    assert drawn == {"ReLU, rate 0.003": [40, 25], "tanh, rate 0.003": [60, 50, 30]}
 
 
 def test_errors_are_drawn_against_width_and_fraction_of_the_pictures(tmp_path):
@@ -241,6 +298,8 @@ def test_the_plateau_is_drawn_from_records(tmp_path):
     runs = read_runs(tmp_path)
     assert [(run.bias, run.left_at) for run in runs] == [(1.0, None), (0.1, 60)]
     assert len(draw_plateau(runs).axes) == 1
+    others = [replace(runs[0], classes=classes) for classes in (10, 50, 200)]
+    assert [axes.axison for axes in draw_plateau(others).axes] == [True, True, True, False]
     done = run("figures", f"--plateau={tmp_path}")
     assert done.stdout.splitlines()[0] == str(tmp_path / "plateau.png")
     with Image.open(tmp_path / "plateau.png") as picture:
@@ -279,8 +338,11 @@ def test_a_run_gets_curves_kernels_its_net_and_predictions(tmp_path):
     written = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert written == sorted(f"{name}.{kind}" for name in names for kind in ("png", "svg"))
     for name in names:
-        with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
-            assert np.asarray(picture.convert("L")).std() > 5  # not blank
+        assert not_blank(tmp_path / "figures" / f"{name}.png")
+    (tmp_path / "labels.txt").write_text("".join(f"figure {i}\n" for i in range(10)))
+    run("figures", f"--workdir={tmp_path}", f"--labels={tmp_path / 'labels.txt'}")
+    # The words of an SVG are paths, each with a comment that says what they spell.
+    assert "<!-- figure " in (tmp_path / "figures" / "predictions.svg").read_text()
     found = read_predictions(tmp_path)
     older = {**found.numbers, "step": 5}
     write_predictions(tmp_path, replace(found, checksum="of other pictures", numbers=older))
