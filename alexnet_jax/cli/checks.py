@@ -31,6 +31,7 @@ from alexnet_jax.runs.workdir import (
     PREDICTIONS,
     check_encoding,
     find_good,
+    locate,
     newest_good,
     read_config,
     results,
@@ -251,6 +252,21 @@ def check_writable(folder: Path, flag: str = "workdir") -> None:
         raise UserError(f"{flag} {folder} is not writable ({existing}); give another --{flag}")
 
 
+def check_workdir(workdir: Path) -> None:
+    """Raises UserError unless files can be written into the workdir, and it is no checkpoint.
+
+    A run inside the folder of a checkpoint would be removed with it.
+    """
+    run, step = locate(workdir)
+    if step is not None:
+        raise UserError(
+            f"--workdir={workdir} is a checkpoint of the run in {run}; give a workdir (main "
+            "evaluates a checkpoint with --checkpoint, and starts from it with --config.init_from)"
+        )
+    check_encoding(workdir)
+    check_writable(workdir)
+
+
 def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     """Checks the workdir, and the checkpoint that a training resumes or starts from.
 
@@ -266,8 +282,7 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
       UserError: the workdir or the checkpoint of init_from does not fit the run, or the workdir
         holds the result of another one.
     """
-    check_encoding(workdir)
-    check_writable(workdir)
+    check_workdir(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
         return check_resume(config, workdir, given)
@@ -350,7 +365,7 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     # The result of a single checkpoint belongs to its run; that of an ensemble to none of them.
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     _check_whose_folder(workdir, paths)
-    check_writable(workdir)
+    check_workdir(workdir)
     _check_written_files(values, workdir)
     notes = tuple(effects.equal_views(config))
     return Run(config, workdir, notes, checkpoints=paths, split=split)
