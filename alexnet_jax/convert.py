@@ -50,7 +50,7 @@ FLAGS = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the command's flags besides --config."""
+    """Declares the command's flags other than --config."""
     command.define(values, FLAGS)
     flags.DEFINE_bool(
         "partial",
@@ -97,7 +97,8 @@ def convert_file(values: flags.FlagValues) -> int:
     layout, file, directory = check(values)
     config, overrides = values.config, config_flags.get_override_values(values["config"])
     content = readers.read(file)
-    model = values.model or stated_net(layout, content.facts) or layout.nets[0]
+    stated = stated_net(layout, content.facts)
+    model = values.model or stated or layout.nets[0]
     arrays, notes = matching.renamed(layout, NETS[model], content.arrays)
     # The file decides the width and the number of classes, so the config follows the arrays.
     net = fill_config(config, overrides, layout, model, arrays)
@@ -108,7 +109,7 @@ def convert_file(values: flags.FlagValues) -> int:
         f"{converted(params, file, directory)}, {model} of width {config.model.width:g} with "
         f"{config.model.num_classes} classes",
         *notes,
-        *report(config, layout, content.facts, found, params),
+        *report(config, layout, stated, content.facts, found, params),
     )
     print(*map(wrap, lines), sep="\n")
     return 0
@@ -193,13 +194,13 @@ def write_workdir(
 
     make_state = make_initial_state(config, build_model(config))
 
-    def state_without_ours() -> TrainState:
+    def state_of_missing_layers() -> TrainState:
         state = make_state()
         missing = {name: layer for name, layer in state.params.items() if name not in params}
         # Under jit, XLA does not draw the layers that are not part of the result.
         return with_params(state, missing)
 
-    state = jax.jit(state_without_ours)()
+    state = jax.jit(state_of_missing_layers)()
     state = with_params(state, {**state.params, **jax.tree.map(jax.numpy.asarray, params)})
     data = DataFacts(config.data.name, "", class_names, config.data.image_size, {})
     record = RunRecord(0.0, random_generator(), data if class_names else None)

@@ -80,7 +80,7 @@ CPU_FLAGS = {
 KNOWN_FROM, KNOWN_BELOW = (0, 10, 2), (0, 13)
 
 # Parameters of glibc's mallopt and their values: freed memory is never given back to the kernel,
-# large blocks are not mapped apart, and all threads share one arena.
+# large blocks are not mapped separately, and all threads share one arena.
 KEEP = {-1: -1, -4: 0, -8: 1}  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
 
 # Variables of jax that are set below. Processes that we start inherit them.

@@ -16,7 +16,6 @@ The numbers are permuted and never rescaled. --checkpoint can be such a folder,
 too.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,10 @@ from typing import Any
 
 from absl import flags
 
+from alexnet_jax import environment
 from alexnet_jax.cli import command
 from alexnet_jax.cli.tables import wrap
+from alexnet_jax.disk.durable import write_bytes
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import without_statistics
 from alexnet_jax.runs import workdir
@@ -74,7 +75,7 @@ def check(values: flags.FlagValues) -> Request:
     kind = "" if values.to.endswith("/") else target.suffix
     if kind and kind not in FILES:
         raise UserError(
-            f"--to={values.to} ends in {kind}; give {', '.join(FILES)}, or a folder with a / behind"
+            f"--to={values.to} ends in {kind}; give {', '.join(FILES)}, or a folder that ends in /"
         )
     for flag, kinds, meaning in (
         ("layout", (".safetensors", ".npz"), "a .safetensors or .npz"),
@@ -84,9 +85,8 @@ def check(values: flags.FlagValues) -> Request:
             raise UserError(f"--{flag} is for {meaning}, not --to={values.to}; leave it out")
     if values.layout and values.layout not in LAYOUTS:
         raise UserError(f"--layout={values.layout} is unknown; choose from {', '.join(LAYOUTS)}")
-    # find_spec looks for the package without importing it.
-    if kind == ".onnx" and importlib.util.find_spec("onnx") is None:
-        raise UserError(f"--to={values.to} needs a package; install it with: pip install onnx")
+    if kind == ".onnx":
+        environment.check_packages("onnx")
     if target.exists():
         raise UserError(f"--to={values.to} exists already; remove it or give another name")
     if not is_hub(checkpoint):
@@ -110,9 +110,9 @@ def main(values: flags.FlagValues) -> int:
     else:
         content = hub_files(trained, evaluation_of(request.checkpoint), request.license_name)
         input_text = "as config.json and input.mean say; alexnet_jax.load applies them"
-    # Only now: a net that this format cannot hold leaves no empty folder behind.
+    # Only now: a net that this format cannot hold leaves no empty folder.
     folder.mkdir(parents=True, exist_ok=True)
-    write = writers.write_file if request.kind else writers.write_folder
+    write = write_bytes if request.kind else writers.write_folder
     write(request.target, content)
     learned = without_statistics(trained.params)
     numbers = sum(x.size for layer in learned.values() for x in layer.values())

@@ -20,7 +20,7 @@ from alexnet_jax.cli.tables import wrap
 
 FLAGS = {
     "workdir": ("", "Folder of the run; empty = runs/<config>-<time>."),
-    "checkpoint": ([], "To evaluate: workdirs or workdir/checkpoints/STEP, commas between."),
+    "checkpoint": ((), "To evaluate: workdirs or workdir/checkpoints/STEP, commas between."),
     "probabilities": ("", "To evaluate: an .npz for the probabilities and labels of all images."),
     "submission": ("", "To evaluate: a text file with the five likeliest classes of each image, "
                    "as positions in the store's labels.txt, counted from 1."),
@@ -32,7 +32,7 @@ FLAGS = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     modes = ["train", "eval", "describe"]
     flags.DEFINE_enum("mode", "train", modes, "train, eval or describe.", flag_values=values)
     command.define(values, FLAGS)

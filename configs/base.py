@@ -139,6 +139,6 @@ def checkpoint_settings() -> ConfigDict:
     """Returns the settings of saving: how often, how many, and on a full disk."""
     checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # steps between two checkpoints; 0 = after every validation
-    checkpoint.keep = 2  # newest checkpoints kept; the best is kept besides
+    checkpoint.keep = 2  # newest checkpoints kept; the best one is kept, too
     checkpoint.on_full_disk = "stop"  # stop with an error; continue = train on, save when it fits
     return checkpoint

@@ -1,7 +1,17 @@
 # Sourced by the other scripts: makes a virtual environment once and installs packages into it.
-# Usage: environment REQUIREMENTS [REQUIREMENTS…]; after it, "$venv/bin/python" has the packages.
+# Usage: enter_top; environment REQUIREMENTS [REQUIREMENTS…]; after it, "$venv/bin/python" has the
+# packages.
 # PYTHON=python3.12 names the interpreter; without it, the first of python3, python3.13, … that fits
 # is used. If .venv is of another version than PYTHON, .venv-3.12 is made beside it.
+
+# Changes into the repository's top folder; a relative path in PYTHON stays that of the caller.
+enter_top() {
+  case ${PYTHON:-} in
+    /*) ;;
+    */*) PYTHON=$PWD/$PYTHON ;;
+  esac
+  cd "$(dirname "${BASH_SOURCE[0]}")/.."
+}
 
 environment() {
   find_venv || return

@@ -4,8 +4,8 @@
 # more.
 # PYTHON=python3.12 bash launch/quickstart.sh takes that interpreter.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. launch/environment.sh
+. "$(dirname "$(readlink -f "$0")")/environment.sh" # $0 may be a link
+enter_top
 
 environment requirements.txt
 workdir=runs/quickstart
@@ -16,7 +16,7 @@ echo "Test set, from the restored checkpoint:"
 "$venv/bin/python" -m alexnet_jax.report --workdir=$workdir
 cat <<END
 
-Where everything lies:
+Where everything lies, in $PWD:
   $workdir/config.json      every setting of the run
   $workdir/metrics.jsonl    loss, errors, rate and speed, step by step
   $workdir/tensorboard/     the same for TensorBoard
@@ -25,7 +25,7 @@ Where everything lies:
   $workdir/predictions.npz  the likeliest classes of every test image
   $workdir/report.html      all of it on one page, with the worst pictures: open it in a browser
   $workdir/figures/         training curves, first-layer kernels, the net
-Go on with another setting:
+Go on with another setting, in $PWD:
   source $venv/bin/activate
   python -m alexnet_jax.main --config=configs/base.py --config.seed=1
 END

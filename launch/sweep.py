@@ -29,6 +29,7 @@ from checkout import TOP  # first: one error line if .venv is not active
 # isort: split
 import contextlib
 import csv
+import io
 import itertools
 import json
 import math
@@ -93,7 +94,7 @@ class Point:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     grid = "config.a.b=1,2: values of one setting; several grids are multiplied."
     flags.DEFINE_multi_string("grid", [], grid, **own)
@@ -260,8 +261,9 @@ def run_points(points: Sequence[Point], jobs: int, stop: Stop) -> None:
 def last_metrics(workdir: Path) -> dict[str, float]:
     """Returns the last value of every metric in a run's metrics.jsonl."""
     path, last = workdir / metrics.FILE, {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError, TypeError):  # a line that is being written
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, TypeError):  # a line that is being written, or damaged
             last |= json.loads(line)
     return last
 
@@ -305,8 +307,9 @@ def terminal_table(rows: Sequence[Sequence[Any]]) -> str:
 def report(folder: Path, points: Sequence[Point]) -> int:
     """Writes and prints the table, names the points that failed; returns the exit code."""
     rows = table_rows(points)
-    with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_text(folder / TABLE, text.getvalue())
     print(terminal_table(rows), f"table: {folder / TABLE}", sep="\n", flush=True)
     failed = [point for point in points if state(point) == "failed"]
     for point in failed:

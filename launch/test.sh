@@ -4,8 +4,8 @@
 #   bash launch/test.sh -m soak -n 0            the long form, one test at a time
 #   PYTHON=python3.13 bash launch/test.sh       with another Python, in .venv-3.13
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. launch/environment.sh
+. "$(dirname "$(readlink -f "$0")")/environment.sh" # $0 may be a link
+enter_top
 
 environment requirements.txt tests/requirements.txt
 "$venv/bin/ruff" check .

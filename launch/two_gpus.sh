@@ -4,8 +4,8 @@
 # Needs the store of ImageNet (python -m alexnet_jax.prepare --help). With fewer than two devices
 # main says so in one line. On four GPUs: --config.parallel.data=2, two by two.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. launch/environment.sh
+. "$(dirname "$(readlink -f "$0")")/environment.sh" # $0 may be a link
+enter_top
 made_venv
 
 # JAX takes 75 % of each GPU's memory at its start. Where others use the GPU too, set before this

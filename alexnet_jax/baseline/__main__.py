@@ -49,7 +49,7 @@ OWN = {  # flag: the one method that it is for, default, lowest value, help
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     flags.DEFINE_enum("method", "kmeans", METHODS, ", ".join(METHODS) + ".", **own)
     flags.DEFINE_string("output", "", "Folder for the record; empty = none.", **own)
@@ -85,7 +85,7 @@ def check(values: flags.FlagValues) -> "Settings":
 
 
 def settings_of(values: flags.FlagValues) -> "Settings":
-    """Returns the values of the flags besides --config and --output."""
+    """Returns the values of the flags other than --config and --output."""
     from alexnet_jax.baseline.experiment import Settings
     from alexnet_jax.baseline.kmeans import Form
 

@@ -18,7 +18,7 @@ from alexnet_jax.evaluate import top_k
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the command's flags besides --config and --output."""
+    """The values of the command's flags other than --config and --output."""
 
     method: str  # hog, kmeans or fisher
     train_images: int  # random images of the training split that are used; 0 = all

@@ -15,8 +15,9 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from alexnet_jax.baseline.descriptors import colour, places, sift
-from alexnet_jax.baseline.images import limit, read_images
+from alexnet_jax.baseline.images import limit
 from alexnet_jax.data import Split
+from alexnet_jax.data.records import read_images
 
 KINDS = (sift, colour)  # of descriptors, each with its own mixture
 COMPONENTS = 64  # principal components that are kept of a descriptor

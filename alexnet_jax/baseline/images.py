@@ -6,18 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from alexnet_jax.data import Split
-from alexnet_jax.data.records import Records, rows_of
+from alexnet_jax.data.records import read_images, rows_of
 
 BLOCK = 500  # images
-
-
-def read_images(split: Split, indices: np.ndarray) -> np.ndarray:
-    """Returns uint8 [len(indices), S, S, 3]; raises UserError if one of them is corrupt."""
-    records = Records(split, skip=False)
-    images = records.new(len(indices))
-    records.read(rows_of(split, indices), images)
-    records.usable(indices)  # raises for a corrupt image
-    return images
 
 
 def blocks(split: Split) -> Iterator[tuple[slice, np.ndarray]]:

@@ -21,12 +21,11 @@ folder (TMPDIR) and removed at the end: JPEG from 256 pixels up, else raw, or as
 --encoding says. Raw images that fit into data.device_megabytes are held on the
 device; a value of 0 has them read from the store.
 
---against=torch measures the same net in PyTorch in the same repeats: eager, on
-a float batch that is already on the device, and a DataLoader of two workers
-that reads the same images as JPEG files with Pillow.
+--against=torch measures the same net in PyTorch in the same repeats: eager, in
+float32, on a batch that is already on the device, and a DataLoader of two
+workers that reads the same images as JPEG files with Pillow.
 """
 
-import importlib.util
 import json
 import os
 import signal
@@ -38,6 +37,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from alexnet_jax import environment
 from alexnet_jax.cli import command, config_flag
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import rules
@@ -45,10 +45,20 @@ from alexnet_jax.runs import rules
 CONFIG = "base.py"  # unless --config names another
 JPEG_FROM = 256  # pixels, side from which a synthetic store holds JPEGs by default
 NEEDED = {"torch": "torch==2.13.0", "PIL": "pillow"}  # for --against=torch
+# What PyTorch's step does, by the settings that would have ours do other work.
+TORCH_STEP = {
+    "train.compute_dtype": ("float32",),
+    "train.accumulate_steps": (1,),
+    "train.label_smoothing": (0.0,),
+    "train.ema_decay": (0.0,),
+    "optim.name": ("paper", "sgd"),
+    "parallel.data": (1,),
+    "parallel.tower": (1,),
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     against = "torch: measure the same net in PyTorch too."
     flags.DEFINE_enum("against", "", ["", "torch"], against, **own)
@@ -65,14 +75,26 @@ def check_flags(values: flags.FlagValues) -> None:
     """Raises UserError for flags that do not fit, and for packages that are missing."""
     if not 0 <= values.seconds <= 3600:
         raise UserError(f"--seconds={values.seconds:g} has to be from 0 to 3600")
-    for package in NEEDED if values.against else ():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"--against=torch needs it: pip install {NEEDED[package]}")
+    if values.against:
+        check_against_torch(values.config)
     name = values.config.data.name
     if values.encoding and name != "synthetic":
         raise UserError(
             f"--encoding={values.encoding} is for data.name=synthetic, not {name}; leave it out"
         )
+
+
+def check_against_torch(config: ConfigDict) -> None:
+    """Raises UserError for a setting that PyTorch's step does not have, or a missing package."""
+    for key, value in rules.flat(config):
+        if value not in TORCH_STEP.get(key, (value,)):
+            raise UserError(
+                f"--against=torch measures a step with {key}={TORCH_STEP[key][0]!r}, not "
+                f"{value!r}; leave one of the two out"
+            )
+    for package in NEEDED:
+        if not environment.is_installed(package):
+            raise UserError(f"--against=torch needs it: pip install {NEEDED[package]}")
 
 
 def resolved(values: flags.FlagValues) -> ConfigDict:

@@ -8,21 +8,21 @@ import numpy as np
 from alexnet_jax.benchmark.rates import rate
 from alexnet_jax.data.images import encode_jpeg
 from alexnet_jax.data.lazy_tensorflow import tensorflow
-from alexnet_jax.data.records import Records, rows_of
+from alexnet_jax.data.records import read_images, rows_of
 from alexnet_jax.data.store import JpegRecords, Split
 
 MAX_FILES = 2048
 
 
 def jpegs(split: Split) -> list[bytes]:
-    """Returns the first images of a split, at most 2,048, as JPEG files; raw ones are encoded."""
-    rows = rows_of(split, np.arange(min(len(split), MAX_FILES)))
+    """Returns the first images of a split, at most 2,048, as JPEG files; raw ones are encoded.
+
+    Raises UserError for a raw image that is corrupt.
+    """
+    first = np.arange(min(len(split), MAX_FILES))
     if isinstance(split.images, JpegRecords):
-        return split.images.read(rows)
-    records = Records(split, skip=False)
-    images = records.new(len(rows))
-    records.read(rows, images)
-    return [encode_jpeg(image) for image in images]
+        return split.images.read(rows_of(split, first))
+    return [encode_jpeg(image) for image in read_images(split, first)]
 
 
 def write_jpegs(folder: Path, files: list[bytes]) -> list[Path]:

@@ -21,9 +21,32 @@ from alexnet_jax.runs.workdir import CONFIG
 DefineFlags = Callable[[flags.FlagValues], None]
 
 
+class PathsParser(flags.ListParser):
+    """Parser of paths with commas between them; a value that is one existing path stays whole."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        """Returns the paths."""
+        is_one = isinstance(argument, str) and os.path.exists(argument)
+        return [argument] if is_one else super().parse(argument)
+
+
+def define_paths(name: str, default: Sequence[str], text: str, flag_values: Any) -> None:
+    """Declares a flag whose value is a list of paths."""
+    serializer = flags.CsvListSerializer(",")
+    flags.DEFINE(PathsParser(), name, list(default), text, flag_values, serializer)
+
+
 def define(values: flags.FlagValues, table: Mapping[str, tuple[Any, str]]) -> None:
-    """Declares flags from a table of name: (default, help); the default gives the type."""
-    kinds = {str: flags.DEFINE_string, int: flags.DEFINE_integer, list: flags.DEFINE_list}
+    """Declares flags from a table of name: (default, help).
+
+    The default gives the type: a list stands for words, a tuple for paths.
+    """
+    kinds = {
+        str: flags.DEFINE_string,
+        int: flags.DEFINE_integer,
+        list: flags.DEFINE_list,
+        tuple: define_paths,
+    }
     for name, (default, text) in table.items():
         kinds[type(default)](name, default, text, flag_values=values)
 

@@ -26,7 +26,7 @@ from alexnet_jax.explain.request import METHODS, check
 
 FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
-    "images": ([], "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
+    "images": ((), "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
     "methods": (list(METHODS), "Columns of the sheet, commas between."),
     "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),
     "units": ([], "Numbers of the units that are to be excited; default: the layer's first 24."),

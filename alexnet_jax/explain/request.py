@@ -13,6 +13,7 @@ from alexnet_jax.predict import pictures
 from alexnet_jax.predict.request import SHEET, check_file, check_layer, read_checkpoint, read_labels
 
 METHODS = ("saliency", "occlusion", "gradcam", "deconv")
+OF_A_LAYER = ("gradcam", "deconv")  # those of METHODS that look at --layer
 UNITS = 24  # shown of a layer unless --units says which
 
 
@@ -24,8 +25,8 @@ class Request:
       checkpoint: a workdir, workdir/checkpoints/STEP, or a folder for a model hub.
       images: picture files to explain; empty to draw what excites units.
       methods: some of METHODS.
-      layer: name of the layer whose maps and units are looked at.
-      units: numbers of the units in the layer.
+      layer: name of the layer whose maps or units are looked at; "" if no method needs one.
+      units: numbers of the units in the layer; empty with images.
       sheet: the file to write.
       class_names: from --labels; empty = the checkpoint's own.
     """
@@ -48,32 +49,57 @@ def check(values: flags.FlagValues) -> Request:
     for name in ("checkpoint", "sheet"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see --help")
+    _check_combination(values)
+    path, config = read_checkpoint(values.checkpoint)
+    net = resolve(config.model, config.data.crop_size)
+    layer = _layer(values, net)
+    images = pictures.find(values.images, "images")
+    return Request(
+        checkpoint=path,
+        images=images,
+        methods=tuple(values.methods),
+        layer=layer,
+        units=() if images else _units(values.units, _output_of(net, layer)[-1], layer),
+        sheet=check_file(values, "sheet", SHEET, images),
+        class_names=read_labels(values.labels, config.model.num_classes),
+    )
+
+
+def _check_combination(values: flags.FlagValues) -> None:
     if not values.images and not values.layer:
         raise UserError(
             "--images is missing; or give --layer=LAYER alone to draw what excites its units"
         )
     if values.images and values.units:
         raise UserError("--units is for --layer without --images; leave one of them out")
-    methods = tuple(values.methods)
-    for method in methods:
+    if values["methods"].present and not values.images:
+        raise UserError("--methods is for --images; leave it out")
+    for method in values.methods:
         if method not in METHODS:
             raise UserError(f"--methods={method} is unknown; choose from {', '.join(METHODS)}")
-    path, config = read_checkpoint(values.checkpoint)
-    net = resolve(config.model, config.data.crop_size)
+    if values.layer and not _needs_layer(values):
+        raise UserError(
+            f"--layer is for {' and '.join(OF_A_LAYER)}, and --methods has neither; leave it out"
+        )
+
+
+def _needs_layer(values: flags.FlagValues) -> bool:
+    return not values.images or bool(set(OF_A_LAYER).intersection(values.methods))
+
+
+def _layer(values: flags.FlagValues, net: Net) -> str:
+    """Returns the name of the layer to look at, by default the last convolution; "" if none is.
+
+    Raises:
+      UserError: the net has no such layer, or gradcam has no maps in it.
+    """
+    if not _needs_layer(values):
+        return ""
     layer = values.layer or last_convolution(net)
     check_layer(net, layer, "layer")
-    if values.images and "gradcam" in methods and len(_output_of(net, layer)) == 1:
+    if values.images and "gradcam" in values.methods and len(_output_of(net, layer)) == 1:
         raise UserError(f"--layer={layer} has no maps, which gradcam needs; see --methods")
-    images = pictures.find(values.images, "images")
-    return Request(
-        checkpoint=path,
-        images=images,
-        methods=methods,
-        layer=layer,
-        units=_units(values.units, _output_of(net, layer)[-1], layer),
-        sheet=check_file(values, "sheet", SHEET, images),
-        class_names=read_labels(values.labels, config.model.num_classes),
-    )
+    return layer
 
 
 def last_convolution(net: Net) -> str:

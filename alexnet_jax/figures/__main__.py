@@ -30,13 +30,15 @@ from absl import flags
 from alexnet_jax.cli import command
 from alexnet_jax.cli.checks import check_writable
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.zoo import NETS
+from alexnet_jax.runs.workdir import check_is_workdir
 
 # Each names a folder that gets figures; of several folders, the first.
 FOLDERS = {
     "workdir": ("", "Workdir of a run."),
     "curves": ("", "Folder of a record: config.json and metrics.jsonl."),
     "kernels": ("", "Folder of a record with kernels.npz, or of such records."),
-    "plateau": ([], "Folders of the plateau's records, commas between."),
+    "plateau": ((), "Folders of the plateau's records, commas between."),
     "activations": ("", "Folder of Figure 1's records."),
     "scaling": ("", "Folder with the folders scaling and ablations of records."),
 }
@@ -77,9 +79,9 @@ def figures_of_run(workdir: Path, labels: str = "") -> Iterator[Path]:
     folder, metrics = workdir / "figures", workdir / FILE
     model, variables, config = load(workdir)
     name, names = config.model.name, read_labels(labels, config.model.num_classes)
-    if metrics.is_file():
-        curves = draw_curves(read_lines(metrics), f"{name} on {config.data.name}")
-        yield from save(curves, folder, "curves")
+    # A run that was stopped before its first line has an empty file.
+    if metrics.is_file() and (lines := read_lines(metrics)):
+        yield from save(draw_curves(lines, f"{name} on {config.data.name}"), folder, "curves")
     if first := first_convolution(model.net):
         kernel = np.asarray(variables["params"][first]["kernel"])
         yield from save(draw_kernels(kernel, "first-layer kernels"), folder, "kernels")
@@ -134,10 +136,7 @@ def figure_of_net(name: str, folder: Path) -> Iterator[Path]:
     from alexnet_jax.figures.architecture import draw_net
     from alexnet_jax.figures.style import save
     from alexnet_jax.nets.variants import published
-    from alexnet_jax.nets.zoo import NETS
 
-    if name not in NETS:
-        raise UserError(f"--net={name} is unknown; choose from {', '.join(NETS)}")
     classes = 10 if NETS[name].crop < 100 else 1000  # CIFAR-10's or ImageNet's
     yield from save(draw_net(published(name, classes), name), folder, name)
 
@@ -151,6 +150,10 @@ def check(values: flags.FlagValues) -> None:
     for given, needed in (("labels", "workdir"), ("net", "output"), ("output", "net")):
         if values[given].value and not values[needed].value:
             raise UserError(f"--{given}={values[given].value} needs --{needed}, see --help")
+    if values.net and values.net not in NETS:
+        raise UserError(f"--net={values.net} is unknown; choose from {', '.join(NETS)}")
+    if values.workdir:
+        check_is_workdir(Path(values.workdir))
     for name in (*FOLDERS, "output"):
         given = values[name].value
         for folder in [given] if isinstance(given, str) else given:

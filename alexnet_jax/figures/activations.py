@@ -1,6 +1,5 @@
 """Training error against epochs for ReLU and tanh (paper, Figure 1)."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.figures.curves import read_metrics, series
+from alexnet_jax.figures.records import MAKE, read_number, read_series, record_folders
 from alexnet_jax.figures.style import COLOURS, SETTINGS
+from alexnet_jax.runs.workdir import read_config
 
 # A record's folder: activation, initial weights, rate or seed.
 NAME = re.compile(r"(relu|tanh)_(\w+)_([\d.]+|seed\d+)")
@@ -47,19 +47,18 @@ def read_activation_runs(folder: Path) -> list[ActivationRun]:
     """Reads the records of a folder, without those that diverged.
 
     Raises:
-      UserError: the folder has no such record.
+      UserError: the folder has no such record, or one of them is broken.
     """
     found = []
-    for path in sorted(folder.glob("*/run.json")):
-        name = NAME.fullmatch(path.parent.name)
-        if name is None or json.loads(path.read_text(encoding="utf-8"))["diverged"]:
+    for record in record_folders(folder):
+        name = NAME.fullmatch(record.name)
+        if name is None or read_number(record, "diverged"):
             continue
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-        epochs, errors = series(read_metrics(path.parent), "train/epoch_top1_error")
-        rate = config["optim"]["learning_rate"]
+        rate = read_config(record).optim.learning_rate
+        epochs, errors = read_series(record, "train/epoch_top1_error")
         found.append(ActivationRun(name[1], name[2], rate, epochs, errors))
     if not found:
-        raise UserError(f"{folder} has no records; make them with launch/evidence.py")
+        raise UserError(f"{folder} has no records; {MAKE}")
     return found
 
 

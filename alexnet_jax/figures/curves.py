@@ -13,10 +13,14 @@ from alexnet_jax.runs.metrics import FILE, Line, read_lines
 
 
 def read_metrics(folder: Path) -> list[Line]:
-    """Reads the lines of a metrics.jsonl; raises UserError if there is none or it is broken."""
-    if not (folder / FILE).is_file():
+    """Reads the lines of a metrics.jsonl; raises UserError if there are none or one is broken."""
+    path = folder / FILE
+    if not path.is_file():
         raise UserError(f"{folder} has no {FILE}; give the workdir of a run")
-    return read_lines(folder / FILE)
+    lines = read_lines(path)
+    if not lines:
+        raise UserError(f"{path} has no lines yet; give the workdir of a run that has logged some")
+    return lines
 
 
 def series(lines: Sequence[Line], key: str, x: str = "epoch") -> tuple[list[float], list[float]]:

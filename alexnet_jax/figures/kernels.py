@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.style import SETTINGS
 from alexnet_jax.nets.spec import Conv, Net
+from alexnet_jax.weights import readers
 
 FILE = "kernels.npz"  # of a record: conv1 [towers, size, size, 3, maps of a tower]
 GAP = 1  # pixels between two kernels
@@ -91,7 +92,7 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
     """Lays pictures [maps, size, size, 3] out in rows with white gaps between them."""
     count, size = pictures.shape[:2]
     rows = math.ceil(count / columns)
-    # A gap behind every kernel but the last of a row or column.
+    # A gap after every kernel but the last of a row or column.
     sheet = np.ones((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
@@ -129,7 +130,8 @@ def draw_blocks(blocks: Mapping[str, np.ndarray], title: str, columns: int = 16)
         for axes, name, sheet in zip(rows, blocks, sheets, strict=True):
             axes.imshow(sheet, interpolation="nearest")
             axes.set_axis_off()
-            axes.set_title(name, loc="left", fontsize=9)
+            # A folder may have a $ in its name, which is no formula.
+            axes.set_title(name, loc="left", fontsize=9, parse_math=False)
         figure.suptitle(title)
     return figure
 
@@ -141,13 +143,14 @@ def read_kernels(folder: Path) -> dict[str, np.ndarray]:
       The kernels of each tower [size, size, 3, maps] by a line about it.
 
     Raises:
-      UserError: there is no kernels.npz.
+      UserError: there is no kernels.npz, or one that is damaged or holds something else.
     """
     own = folder / FILE
     blocks: dict[str, np.ndarray] = {}
     for path in [own] if own.is_file() else sorted(folder.glob(f"*/{FILE}")):
-        with np.load(path) as arrays:
-            kernel = arrays["conv1"].astype(np.float32)
+        kernel = readers.read(path).arrays.get("conv1", np.zeros(0))
+        if kernel.ndim != 5 or kernel.shape[3] != 3:
+            raise UserError(f"{path} has no conv1 [towers, size, size, 3, maps]; bring it back")
         name = path.parent.resolve().name.replace("_", " ")
         blocks |= {f"{name}, {line}".rstrip(", "): x for line, x in tower_blocks(kernel).items()}
     if not blocks:

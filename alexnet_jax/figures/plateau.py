@@ -1,6 +1,5 @@
 """The plateau at chance: loss against step for other initial weights and numbers of classes."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.figures.curves import read_metrics, series
+from alexnet_jax.figures.records import MAKE, read_series, record_folders
 from alexnet_jax.figures.style import COLOURS, SETTINGS
+from alexnet_jax.runs.workdir import read_config
 
 WINDOW = 5  # logged lines that the loss is averaged over
 BELOW = 0.01  # fraction of ln(classes) by which the loss has to lie below it
@@ -66,9 +66,9 @@ def read_runs(folder: Path) -> list[PlateauRun]:
     Raises:
       UserError: the folder has no records.
     """
-    found = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    found = [read_run(record) for record in record_folders(folder)]
     if not found:
-        raise UserError(f"{folder} has no records; make them with launch/evidence.py")
+        raise UserError(f"{folder} has no records; {MAKE}")
     return sorted(found, key=lambda run: (run.crop, -run.classes, run.std, -run.bias))
 
 
@@ -76,20 +76,20 @@ def read_run(folder: Path) -> PlateauRun:
     """Reads one record: its config.json and its metrics.jsonl.
 
     Raises:
-      UserError: it is a record of something else.
+      UserError: it is broken, or a record of something else.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     # conv4 has both of the values that are varied: the paper's bias of conv3 is 0.
-    initial = {name: (std, bias) for name, std, bias in config["model"]["initial"]}
+    initial = {name: (std, bias) for name, std, bias in config.model.initial}
     if "conv4" not in initial:
         raise UserError(
             f"{folder} is no record of the plateau: its model.initial has no conv4; give a folder "
             "such as results/plateau"
         )
-    steps, losses = series(read_metrics(folder), "train/loss", "step")
+    steps, losses = read_series(folder, "train/loss", "step")
     return PlateauRun(
-        config["model"]["num_classes"],
-        config["data"]["crop_size"],
+        config.model.num_classes,
+        config.data.crop_size,
         initial["conv4"][0],
         initial["conv4"][1],
         np.array(steps),

@@ -1,6 +1,5 @@
 """Error against the net's width and against the number of training pictures."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures.records import MAKE, read_number, record_folders
 from alexnet_jax.figures.style import COLOURS, SETTINGS
 
 NAME = re.compile(r"(width|pictures)_([\d.]+)_seed\d+")  # of a record's folder
@@ -35,26 +35,26 @@ def read_scaling(records: Path) -> Errors:
       records: folder with scaling/RUN and ablations/reference_seed*.
 
     Raises:
-      UserError: it has none of them.
+      UserError: one of the two folders has no such record, or a record is broken.
     """
     found: dict[str, dict[float, list[float]]] = {"width": {}, "pictures": {}}
     runs: dict[tuple[str, float], list[Path]] = defaultdict(list)
-    for path in sorted(records.glob("scaling/*/run.json")):
-        name = NAME.fullmatch(path.parent.name)
+    for record in record_folders(records / "scaling"):
+        name = NAME.fullmatch(record.name)
         if name:
-            runs[name[1], float(name[2])].append(path)
-    if not runs:
-        raise UserError(f"{records / 'scaling'} has no records; make them with launch/evidence.py")
+            runs[name[1], float(name[2])].append(record)
+    ablations = record_folders(records / "ablations")
+    references = [record for record in ablations if record.name.startswith("reference_seed")]
+    for name, needed in (("scaling", runs), ("ablations", references)):
+        if not needed:
+            raise UserError(f"{records / name} has no records; {MAKE}")
     # The reference of the ablations is the same net: its point is not trained again.
     for kind, value in REFERENCE.items():
-        runs[kind, value] = sorted(records.glob("ablations/reference_seed*/run.json"))
-    for (kind, value), paths in sorted(runs.items()):
-        results = [
-            json.loads(path.read_text(encoding="utf-8"))["1_views"]["test/top1_error"]
-            for path in paths
-        ]
+        runs[kind, value] = references
+    for (kind, value), folders in sorted(runs.items()):
         x = value / ALL_PICTURES if kind == "pictures" else value
-        found[kind][x] = [100 * error for error in results]
+        errors = [read_number(folder, "1_views", "test/top1_error") for folder in folders]
+        found[kind][x] = [100 * error for error in errors]
     return found
 
 

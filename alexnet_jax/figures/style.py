@@ -5,6 +5,8 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from alexnet_jax.predict.drawing_files import write_drawing
+
 COLOURS = ("#0b5394", "#cc4125", "#38761d", "#b45f06", "#674ea7", "#444444")
 SETTINGS = {
     "font.size": 9,
@@ -22,8 +24,5 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context(SETTINGS):
-        for path in paths:
-            # Without the date, so that the same figure is the same file.
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=160, bbox_inches="tight", metadata=metadata)
+        write_drawing(figure, *paths, dpi=160, bbox_inches="tight")
     return paths

@@ -49,7 +49,7 @@ FORMATS = {  # of each --table
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Declares the flags besides --config."""
+    """Declares the flags other than --config."""
     own = {"flag_values": values}
     devices = "Devices to compile for; unset = parallel.data × parallel.tower."
     flags.DEFINE_integer("devices", None, devices, **own)
@@ -70,13 +70,16 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def check_flags(values: flags.FlagValues) -> None:
-    """Raises UserError for a format that the table lacks, and for rates that are not positive."""
+    """Raises UserError for flags that the table does not read, and for rates out of bounds."""
     if values.format not in FORMATS[values.table]:
         table = f"--table={values.table}" if values.table else "the plan"
         raise UserError(
             f"--format={values.format} is not for {table}; give "
             f"--format={' or '.join(FORMATS[values.table])}"
         )
+    for name in ("devices", "link_gbps", "device_tflops"):
+        if values.table and values[name].present:
+            raise UserError(f"--{name} is for the plan, not --table={values.table}; leave it out")
     for name in ("link_gbps", "device_tflops"):
         # Neither is NaN, which absl reads as a float.
         if not SLOWEST <= values[name].value <= FASTEST:
@@ -86,12 +89,11 @@ def check_flags(values: flags.FlagValues) -> None:
 
 
 def resolved(values: flags.FlagValues) -> ConfigDict:
-    """Returns the config with its devices and classes filled in, and forces its CPU devices.
+    """Returns the config with its devices and classes filled in.
 
     Raises:
       UserError: a value that cannot be, or a net and a batch that cannot be divided so.
     """
-    from alexnet_jax import parallel
     from alexnet_jax.cli import checks
     from alexnet_jax.data import check_crop
 
@@ -100,6 +102,14 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
     fill_devices(config.parallel, values.devices)
     checks.check_model(config, checks.overrides(values))
     check_crop(config.data)
+    return config
+
+
+def check_step(config: ConfigDict) -> None:
+    """Forces the CPU devices of the step; raises UserError if it cannot be compiled for them."""
+    from alexnet_jax import parallel
+    from alexnet_jax.cli import checks
+
     # Before check_parallel, which counts the devices: that creates them and fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
     checks.check_parallel(config, ("data.batch_size",))
@@ -109,7 +119,6 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
             f"train.compute_dtype={config.train.compute_dtype!r}: the plan is compiled for a CPU, "
             "where XLA computes and sends in float32; leave it out"
         )
-    return config
 
 
 def fill_devices(parallel: ConfigDict, devices: int | None) -> None:
@@ -147,6 +156,7 @@ def layers(config: ConfigDict, form: str) -> str:
 
 def plan(config: ConfigDict, values: flags.FlagValues) -> str:
     """Compiles the step and returns its plan in the format that the flags name."""
+    check_step(config)
     from alexnet_jax.plan.forecast import Machine
     from alexnet_jax.plan.record import plan_record
     from alexnet_jax.plan.report import plan_text

@@ -13,7 +13,7 @@ _INSTRUCTION = re.compile(
     re.MULTILINE,
 )
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ stands between the members of a long tuple
-# Such as f32[128,9216]; the memory layout {1,0} behind it does not change the number of bytes.
+# Such as f32[128,9216]; the memory layout {1,0} after it does not change the number of bytes.
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 

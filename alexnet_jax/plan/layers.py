@@ -20,7 +20,7 @@ def layer_rows(net: Net) -> list[Row]:
       layer, kind: its name and the class of its description in `nets.spec`.
       in_height … out_maps: the sizes of its input and output; dense units are maps of 1×1 pixels.
       size, stride, padding, far_padding: of its windows in pixels; far_padding is what the last
-        window needs besides at the bottom and the right. 0 without windows.
+        window needs in addition, at the bottom and the right. 0 without windows.
       towers: columns that share its maps; 1 for the classifier.
       reads_all_towers: 1 if each tower reads the maps of all towers, 0 if only its own.
       fan_in: inputs of one unit.

@@ -21,14 +21,15 @@ from alexnet_jax.predict.request import check
 
 FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
-    "images": ([], "Pictures: files, folders (with all below them) or patterns, commas between."),
+    "images": ((), "Pictures: files, folders (with all below them) or patterns, commas between; "
+               'beside others, a name with a comma stands in "".'),
     "top": (5, "Classes to show of each picture."),
     "views": (1, "1 = the centre; 10 = mean of corners and centre, mirrored too (paper §4.1)."),
     "labels": ("", "Text file of class names, one a line; default: those of the training data."),
     "output": ("", "File to write: .jsonl or .csv, or .npz for --features."),
     "features": ("", "Layer whose output to write to an .npz, or to compare with --neighbours."),
     "neighbours": (0, "Nearest pictures to find for each picture, in fc7 or --features."),
-    "gallery": ([], "Pictures that the neighbours are chosen from, as --images."),
+    "gallery": ((), "Pictures that the neighbours are chosen from, as --images."),
     "sheet": ("", "A .png or .svg to draw: pictures with their classes, or with their neighbours."),
     "batch_size": (128, "Pictures that the net works on at once."),
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """The pictures of a gallery that are nearest to each picture (paper §6.1)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -25,26 +24,25 @@ def rank_neighbours(
 
     usable = [picture for picture in gallery if picture.values is not None]
     paths = [picture.path for picture in usable]
+    # The same file can be named in two ways, such as by a link.
+    files = [path.resolve() for path in paths]
     # Brute, because trees gain nothing in 4,096 dimensions.
     index = NearestNeighbors(algorithm="brute").fit(_rows(usable))
 
     def rank(query: Output) -> Ranking:
         if query.values is None:
             return Ranking(str(query.path), error=query.error)
-        # One more than asked for: the query itself may be among them.
-        distances, rows = index.kneighbors(_rows([query]), min(count + 1, len(usable)))
-        found = {paths[row]: float(d) for d, row in zip(distances[0], rows[0], strict=True)}
-        return _ranking(query.path, found, count)
+        own = query.path.resolve()
+        # The query itself may be in the gallery, and is left out below.
+        number = min(count + files.count(own), len(usable))
+        distances, rows = index.kneighbors(_rows([query]), number)
+        pairs = zip(rows[0], distances[0], strict=True)
+        found = [(str(paths[row]), float(d)) for row, d in pairs if files[row] != own][:count]
+        return Ranking(
+            str(query.path), tuple(path for path, _ in found), tuple(d for _, d in found)
+        )
 
     return [rank(query) for query in queries]
-
-
-def _ranking(query: Path, found: dict[Path, float], count: int) -> Ranking:
-    """Returns the first `count` pictures found that are not the query's own file."""
-    # The same file can be named in two ways, such as by a link.
-    own = query.resolve()
-    others = [path for path in found if path.resolve() != own][:count]
-    return Ranking(str(query), tuple(map(str, others)), tuple(found[path] for path in others))
 
 
 def _rows(outputs: Sequence[Output]) -> np.ndarray:

@@ -79,7 +79,7 @@ def _files(place: Path) -> list[Path]:
     if place.is_dir():
         return sorted(files_below(place))
     matches = map(Path, sorted(glob.glob(str(place), recursive=True)))
-    # A pipe or a broken link is neither a file nor a folder, and would match itself for ever.
+    # A pipe or a broken link is neither: as a pattern it matches itself, again and again.
     found = [match for match in matches if match.is_file() or match.is_dir()]
     return [path for match in found for path in _files(match)]
 

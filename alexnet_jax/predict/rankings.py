@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_jax.disk.durable import write_text
+from alexnet_jax.disk.durable import write_bytes, write_text
 from alexnet_jax.evaluate import top_k
+from alexnet_jax.predict.columns import end
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.pictures import text_of
 from alexnet_jax.prepare.originals.names import readable
@@ -26,7 +27,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"  # a column of a bar, filled by no to eigh
 
 @dataclass(frozen=True)
 class Words:
-    """The names of the columns: what is ranked and by what number, in singular and plural."""
+    """The names of a ranking's columns, match and number, in singular and plural."""
 
     match: str
     matches: str
@@ -81,12 +82,15 @@ def table(rankings: Sequence[Ranking], words: Words) -> str:
     grid.add_column("%" if percent else words.number, justify="right", no_wrap=True)
     grid.add_column("", no_wrap=True)
     for ranking in rankings:
-        path = _one_line(_end_of(readable(ranking.path), PATH_COLUMNS))
+        # Of a long path the end is shown, for that is where files differ.
+        path = _one_line(end(readable(ranking.path), PATH_COLUMNS))
         if ranking.error:
             grid.add_row(path, Text(f"error: {ranking.error}"))
+        elif not ranking.matches:  # the gallery holds the picture itself and no other
+            grid.add_row(path, "none")
         for match, number in zip(ranking.matches, ranking.numbers, strict=True):
             cells = (f"{100 * number:.1f}", _bar(number)) if percent else (f"{number:.3f}", "")
-            match = match if percent else _end_of(readable(match), PATH_COLUMNS)
+            match = match if percent else end(readable(match), PATH_COLUMNS)
             grid.add_row(path, _one_line(match), *cells)
             path = Text("")  # the path stands in the first of its rows only
     text = io.StringIO()
@@ -100,11 +104,6 @@ def _one_line(text: str) -> Text:
     # A file's name may contain them, and a terminal would obey an escape code.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return Text(shown, no_wrap=True, overflow="ellipsis")
-
-
-def _end_of(path: str, columns: int) -> str:
-    """Returns the end of a path that is too long, for that is where files differ."""
-    return path if len(path) <= columns else f"…{path[1 - columns :]}"
 
 
 def _bar(probability: float) -> str:
@@ -148,15 +147,16 @@ def _csv_rows(rankings: Sequence[Ranking], words: Words, count: int) -> Iterator
 
 
 def write_features(path: Path, outputs: Sequence[Output], class_names: Sequence[str]) -> None:
-    """Writes an .npz of the pictures that could be read.
+    """Writes an .npz of the pictures that could be read, complete or not at all.
 
     It holds `features` float32 [N, …], `paths` [N], and `class_names` in the order of the net's
     outputs.
     """
-    good = [output for output in outputs if output.values is not None]
+    good, content = [output for output in outputs if output.values is not None], io.BytesIO()
     np.savez(
-        path,
+        content,
         features=np.stack([output.values for output in good]),
         paths=np.array([text_of(output.path) for output in good]),
         class_names=np.array(class_names),
     )
+    write_bytes(path, content.getvalue())

@@ -109,6 +109,9 @@ def _check_combination(values: flags.FlagValues) -> None:
         )
     if values.views == 10 and (values.features or values.neighbours):
         raise UserError("--views=10 is for classes; features are those of the centre: leave it out")
+    for name, other in (("top", "neighbours"), ("labels", "neighbours"), ("top", "features")):
+        if values[name].present and values[other].value:
+            raise UserError(f"--{name} is for classes, not for {other}; leave it out")
     if values.features and not values.neighbours:
         if not values.output:
             raise UserError("--features needs --output=FILE.npz to write them to")

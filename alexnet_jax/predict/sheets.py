@@ -8,6 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.predict.columns import beginning, without_middle
+from alexnet_jax.predict.drawing_files import write_drawing
+
 CELL = 1.9  # inches, width of a picture
 GAP = 0.22  # inches between cells
 LINE = 0.185  # inches, height of a line of text
@@ -48,7 +51,7 @@ class Captioned:
 
 def classes_sheet(path: Path, pictures: Sequence[Classified]) -> None:
     """Writes pictures with bars for their likeliest classes, see `draw_classes`."""
-    draw_classes(pictures).savefig(path, dpi=DPI, facecolor="white")
+    write_drawing(draw_classes(pictures), path, dpi=DPI, facecolor="white")
 
 
 def draw_classes(pictures: Sequence[Classified]) -> Figure:
@@ -63,7 +66,7 @@ def draw_classes(pictures: Sequence[Classified]) -> Figure:
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         show(sheet.axes(row, column, 0, CELL), picture.pixels)
-        title = shortened(picture.label or picture.title)
+        title = without_middle(picture.label or picture.title, LETTERS)
         sheet.text(row, column, CELL + TITLE / 2, title, weight="bold")
         _draw_bars(sheet.axes(row, column, CELL + TITLE, lines * LINE), picture, lines)
     return sheet.figure
@@ -83,7 +86,7 @@ def _draw_bars(axes: Axes, picture: Classified, lines: int) -> None:
             0.025,
             line,
             # Shorter than a caption: the percentage stands beside it.
-            name if len(name) < LETTERS - 2 else f"{name[: LETTERS - 4]}…",
+            beginning(name, LETTERS - 3),
             color=INK,
             **place,
         )
@@ -108,8 +111,10 @@ def rows_sheet(
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             show(sheet.axes(row, column, 0, CELL), picture.pixels)
-            sheet.text(row, column, CELL + TITLE / 2, shortened(picture.caption), color=PALE)
-    sheet.figure.savefig(path, dpi=DPI, facecolor="white")
+            sheet.text(
+                row, column, CELL + TITLE / 2, without_middle(picture.caption, LETTERS), color=PALE
+            )
+    write_drawing(sheet.figure, path, dpi=DPI, facecolor="white")
 
 
 def show(axes: Axes, pixels: np.ndarray) -> None:
@@ -118,14 +123,6 @@ def show(axes: Axes, pixels: np.ndarray) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def shortened(text: str, letters: int = LETTERS) -> str:
-    """Returns the text, cut in its middle if it is too long for the width of a picture."""
-    if len(text) <= letters:
-        return text
-    half = (letters - 1) // 2
-    return f"{text[: letters - 1 - half]}…{text[-half:]}"
 
 
 class _Sheet:
@@ -148,7 +145,7 @@ class _Sheet:
           columns, rows: numbers of cells.
           width, height: of a cell.
           top: room for headings.
-          apart: further room behind the first column.
+          apart: extra room to the right of the first column.
         """
         self.figure, self._cell, self._top, self._apart = figure, (width, height), top, apart
         # No gap follows the last column and the last row.

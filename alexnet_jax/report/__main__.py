@@ -17,7 +17,7 @@ from alexnet_jax.cli import command
 from alexnet_jax.report.request import check
 
 FLAGS = {
-    "workdir": ([], "Workdirs of runs, commas between."),
+    "workdir": ((), "Workdirs of runs, commas between."),
     "output": ("", "The .html file to write; default: report.html in the workdir of a single run."),
 }
 

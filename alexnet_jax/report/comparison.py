@@ -130,12 +130,13 @@ def shared_errors(runs: Sequence[RunFacts]) -> list[Row]:
 
     Returns:
       A row for each run, and in it a count for each run. The list is empty unless several runs were
-      evaluated on the same split of the same data.
+      evaluated on the same pictures.
     """
     found = [run.predictions for run in runs]
     if len(found) < 2 or None in found:
         return []
-    if len({(each.checksum, split_of(each.numbers)) for each in found}) > 1:
+    # Of one data set, data.val_fraction decides how many pictures the validation split has.
+    if len({(x.checksum, split_of(x.numbers), len(x.labels)) for x in found}) > 1:
         return []
     counts = mistakes.common_errors(np.stack([each.wrong for each in found]))
     pairs = zip(runs, counts, strict=True)

@@ -123,7 +123,7 @@ def strengths(matrix: np.ndarray) -> np.ndarray:
 
     The root keeps rare errors visible.
     """
-    # A class without pictures has a row of zeros, which stays one.
+    # A class without pictures has a row of zeros, which must not be divided by its sum.
     return np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
 
 
@@ -166,7 +166,7 @@ def worst_pictures(
     """Returns the worst misclassified pictures, or the reason why they cannot be shown."""
     indices = mistakes.worst_pictures(predictions.wrong, predictions.label_probabilities, most)
     try:
-        # The data set may have been moved or prepared anew since the evaluation.
+        # The data set may have been moved or prepared again since the evaluation.
         images = read_images(open_split(predictions), indices)
     except UserError as error:
         return (), str(error)

@@ -7,7 +7,7 @@ from absl import flags
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.predict.request import check_file
-from alexnet_jax.runs.workdir import check_restorable, locate, read_config
+from alexnet_jax.runs.workdir import check_is_workdir, check_restorable, read_config
 
 PAGE = (".html",)
 DEFAULT = "report.html"  # in the workdir of a single run
@@ -39,7 +39,9 @@ def check(values: flags.FlagValues) -> Request:
         raise UserError("--workdir is missing; give a run's workdir, or several, see --help")
     workdirs = tuple(Path(name).expanduser() for name in values.workdir)
     for path in workdirs:
-        _check_run(path)
+        check_is_workdir(path)
+        check_restorable(path)
+        read_config(path)
     # Resolved, because a link is the same run as its target.
     if len({path.resolve() for path in workdirs}) < len(workdirs):
         raise UserError("--workdir names a run twice; leave one of them out")
@@ -49,13 +51,6 @@ def check(values: flags.FlagValues) -> Request:
     if not values.output:
         values.output = str(workdirs[0] / DEFAULT)
     return Request(workdirs, labels_of(workdirs), check_file(values, "output", PAGE))
-
-
-def _check_run(path: Path) -> None:
-    if locate(path)[1] is not None:
-        raise UserError(f"--workdir={path} is a checkpoint; give the workdir {locate(path)[0]}")
-    check_restorable(path)
-    read_config(path)
 
 
 def labels_of(workdirs: tuple[Path, ...]) -> tuple[str, ...]:

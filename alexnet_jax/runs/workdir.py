@@ -43,6 +43,13 @@ def locate(path: Path) -> tuple[Path, int | None]:
     return path, None
 
 
+def check_is_workdir(path: Path) -> None:
+    """Raises UserError if --workdir names one of a run's checkpoints instead of its workdir."""
+    workdir, step = locate(path)
+    if step is not None:
+        raise UserError(f"--workdir={path} is a checkpoint; give the workdir {workdir}")
+
+
 def check_encoding(path: Path) -> None:
     """Raises UserError unless the absolute path is UTF-8: orbax can save in no other folder."""
     # Absolute, because a folder above the working directory may have such a name.

@@ -97,6 +97,7 @@ def fitting_width(config: ConfigDict, widths: Sequence[float]) -> float:
 def report(
     config: ConfigDict,
     layout: WeightLayout,
+    stated: str,
     facts: Mapping[str, Any],
     found: matching.Match,
     params: Params,
@@ -109,12 +110,12 @@ def report(
     Args:
       config: as `fill_config` leaves it.
       layout: of the file.
+      stated: the net that the file says it is of, as `stated_net` returns it.
       facts: of the file, as `readers.read` finds them.
       found: arrays that the net takes from the file.
       params: made of these arrays.
     """
-    data, stated = config.data, stated_net(layout, facts)
-    native = stated or layout.nets[0]
+    data, native = config.data, stated or layout.nets[0]
     mean, scale = (
         ", ".join(f"{x:.6g}" for x in values) for values in (data.input_mean, data.input_scale)
     )

@@ -20,7 +20,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import array_shapes
 from alexnet_jax.runs.workdir import CONFIG, read_config
 from alexnet_jax.weights import readers
-from alexnet_jax.weights.layouts import Params
+from alexnet_jax.weights.layouts import Arrays, Params
 from alexnet_jax.weights.model_card import model_card
 from alexnet_jax.weights.trained_net import TrainedNet
 
@@ -76,8 +76,9 @@ def load_hub(directory: Path) -> TrainedNet:
     net = resolve(config.model, config.data.crop_size)
     tensors = readers.read(directory / WEIGHTS).arrays
     expected = {".".join(names): sides for names, sides in array_shapes(net).items()}
+    _check_numbers(directory / WEIGHTS, tensors)
     mean = tensors.pop(MEAN, np.zeros(0))  # a shape that is refused below
-    _check(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)
+    _check_shapes(directory / WEIGHTS, {name: x.shape for name, x in tensors.items()}, expected)
     if mean.shape not in ((3,), (net.crop, net.crop, 3)):
         raise UserError(f"{directory / WEIGHTS} has no {MEAN} of this net; export it again")
     params: Params = {}
@@ -103,7 +104,14 @@ def label_names(config: ConfigDict) -> tuple[str, ...]:
     return tuple(str(labels[number]) for number in numbers) if labels else ()
 
 
-def _check(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _check_numbers(file: Path, tensors: Arrays) -> None:
+    """Raises UserError unless every tensor holds finite floats: no training saves others."""
+    for name, x in tensors.items():
+        if x.dtype.kind != "f" or not np.isfinite(x).all():
+            raise UserError(f"{name} in {file} is not all finite floats; export it again")
+
+
+def _check_shapes(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
             raise UserError(

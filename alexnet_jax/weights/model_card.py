@@ -55,7 +55,7 @@ def model_card(
     net, learned = NETS[config.model.name], without_statistics(params)
     return CARD.format(
         metadata="\n".join(
-            # The head is YAML, of which JSON is a part; json.dumps quotes what needs quotes.
+            # The head is YAML. JSON is valid YAML, and json.dumps adds the quotes.
             f"{key}: {json.dumps(value, ensure_ascii=False)}"
             for key, value in _metadata(config.model.name, evaluation, license_name).items()
         ),

@@ -217,7 +217,7 @@ def _local(graph: Graph, net: Net, shape: LayerShape, x: str, weights: Weights) 
 def _patches(graph: Graph, x: str, layer: Local, side: int) -> str:
     """Adds the patch of every place, [N, size²·maps, side, side], ordered (row, column, map)."""
     if layer.padding:
-        # ONNX's order: first the padding before each of the four axes, then that behind them.
+        # ONNX's order: first the padding before each of the four axes, then the padding after each.
         edges = [0, 0, layer.padding, layer.padding] * 2
         x = graph.add("Pad", x, graph.constant(f"{layer.name}.pads", edges, np.int64))
     axes = graph.constant("height_and_width", [2, 3], np.int64)

@@ -82,19 +82,10 @@ def array_input(trained: TrainedNet, layout_name: str) -> str:
     )
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file that is never seen half-written."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_bytes(content)  # in the same folder: a rename stays on one disk
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Writes a folder that is never seen half-written."""
     draft = path.with_name(f".{path.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
     try:
         draft.mkdir()
         for name, content in files.items():

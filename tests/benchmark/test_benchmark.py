@@ -187,6 +187,24 @@ def test_a_missing_torch_names_the_pip_command(monkeypatch):
         config_of("--against=torch")
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.compute_dtype=bfloat16",
+        "train.accumulate_steps=2",
+        "train.label_smoothing=0.1",
+        "train.ema_decay=0.9",
+        "optim.name=lars",
+        "parallel.data=2",
+        "parallel.tower=2",
+    ],
+)
+def test_a_step_that_torch_does_not_take_is_not_compared_with_its_own(setting):
+    key, _, value = setting.partition("=")
+    with pytest.raises(UserError, match=rf"--against=torch measures .*{key}=.*, not '?{value}"):
+        config_of(*TINY, f"--config.{setting}", "--against=torch")
+
+
 def test_the_error_of_a_measured_run_is_passed_on(tmp_path):
     with pytest.raises(UserError, match="seed=-1"):
         start_up.profile_start_up(["--config=configs/base.py", "--config.seed=-1"], tmp_path, 0.0)

@@ -180,6 +180,8 @@ TABLE = [
     ("plan", (BASE, "--table=k20", "--format=json"), "--format=json is not for --table=k20"),
     ("plan", (BASE, "--format=csv"), "--format=csv is not for the plan; give --format=text"),
     ("plan", (BASE, "--table=k40"), "k40"),
+    ("plan", (BASE, "--table=k20", "--link_gbps=3"), "--link_gbps is for the plan, not --table"),
+    ("plan", (BASE, "--table=layers", "--devices=2"), "--devices is for the plan, not --table"),
     ("report", (), "--workdir is missing"),
     ("report", ("--workdir=gone",), "no checkpoint in gone"),
     ("report", ("--workdir=file",), "no checkpoint in file"),

@@ -163,9 +163,15 @@ def test_of_pips_output_the_large_files_are_shown(tmp_path):
     ]
 
 
+def checkout(folder):
+    """A checkout of its own, without a .venv."""
+    shutil.copytree(TOP / "launch", folder / "launch")
+    return folder
+
+
 @pytest.mark.parametrize("script", ["two_gpus.sh", "slurm.sbatch"])
 def test_without_a_venv_a_script_is_one_line(script, tmp_path):
-    (tmp_path / "launch").symlink_to(TOP / "launch")
+    checkout(tmp_path)
     done = subprocess.run([BASH, f"launch/{script}"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert error_line(done) == (
@@ -178,3 +184,25 @@ def test_a_job_that_is_submitted_from_elsewhere_is_one_line(tmp_path):
         [BASH, TOP / "launch/slurm.sbatch"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 2 and "not the repository's top folder" in error_line(done)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("quickstart.sh", "{elsewhere}/./old is Python 3.9;"),
+        ("test.sh", "{elsewhere}/./old is Python 3.9;"),
+        ("two_gpus.sh", "{top} has no .venv;"),
+    ],
+)
+def test_a_script_can_be_called_by_a_link_from_any_folder(script, said, tmp_path):
+    """A relative path in PYTHON is one of the folder that it is called from."""
+    top, elsewhere = checkout(tmp_path / "top"), tmp_path / "elsewhere"
+    interpreters(elsewhere, {"old": "3.9"})
+    (elsewhere / "link").symlink_to(top / "launch" / script)
+    for name in ("pyproject.toml", "requirements.txt", "tests/requirements.txt"):
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).touch()
+    env = {**os.environ, "PYTHON": "./old"}
+    done = subprocess.run([BASH, "link"], cwd=elsewhere, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert error_line(done).startswith(f"error: {said.format(top=top, elsewhere=elsewhere)}")

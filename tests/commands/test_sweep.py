@@ -9,6 +9,7 @@ import pytest
 import slurm_array
 import sweep
 from commands import TOP, error_line
+from small_disk import files_up_to
 from stores import write_store
 from sweeps import BASE, RATES, TINY, run
 
@@ -297,6 +298,12 @@ def test_report_names_the_failed_points(tmp_path, capsys):
     assert err == "failed: seed=1 (exit code 2): error: what is wrong\n"
     assert [line.split()[-1] for line in out.splitlines()[:3]] == ["state", "done", "failed"]
     assert sweep.report(tmp_path, points[:1]) == 0
+    # The table stays whole if the next one does not fit on the disk.
+    before = (tmp_path / "table.csv").read_bytes()
+    assert before.count(b"\r\n") == 2
+    with files_up_to(100), pytest.raises(OSError, match="File too large"):
+        sweep.report(tmp_path, points)
+    assert (tmp_path / "table.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "null", ""])
@@ -310,7 +317,7 @@ def test_a_record_of_the_sweep_that_is_broken_is_named(tmp_path, content):
 def test_a_point_whose_files_are_broken_is_unfinished(tmp_path, content):
     (tmp_path / sweep.RECORD).write_text(content)
     good = '{"val/top1_error": 0.25}'
-    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{content}\n[1]\n")
+    (tmp_path / "metrics.jsonl").write_bytes(f"{good}\n{content}\n[1]\n".encode() + b"\xff\n")
     point = sweep.Point(tmp_path, {}, (), {"seed": 0})
     assert sweep.state(point) == "unfinished"
     assert sweep.last_metrics(tmp_path) == {"val/top1_error": 0.25}

@@ -1,8 +1,8 @@
 """Figures: the numbers behind them by hand, and the command on a real run."""
 
 import json
-import math
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,6 @@ from alexnet_jax.data import open_dataset
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures import __main__ as figures_command
 from alexnet_jax.figures.__main__ import figures_of_run
-from alexnet_jax.figures.activations import draw_activations, fastest, read_activation_runs
 from alexnet_jax.figures.architecture import draw_net
 from alexnet_jax.figures.curves import draw_curves, rate_drops, read_metrics, series
 from alexnet_jax.figures.kernels import (
@@ -26,9 +25,7 @@ from alexnet_jax.figures.kernels import (
     read_kernels,
     to_pictures,
 )
-from alexnet_jax.figures.plateau import PlateauRun, draw_plateau, read_runs
 from alexnet_jax.figures.predictions import chosen, draw_predictions
-from alexnet_jax.figures.scaling import draw_scaling, read_scaling
 from alexnet_jax.nets.shapes import array_shapes
 from alexnet_jax.nets.variants import published, resolve
 from alexnet_jax.nets.zoo import NETS
@@ -163,6 +160,25 @@ def test_the_kernels_of_a_record_and_of_a_folder_of_records_are_drawn_by_tower(t
         read_kernels(tmp_path.parent / "none")
 
 
+def test_a_record_of_kernels_that_is_damaged_is_named(tmp_path):
+    for content in (b"", b"PK\x03\x04 and no more"):
+        (tmp_path / "kernels.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"kernels\.npz cannot be read"):
+            read_kernels(tmp_path)
+    for name, shape in (("conv2", (1, 5, 5, 3, 4)), ("conv1", (5, 5, 3, 4))):
+        np.savez(tmp_path / "kernels.npz", **{name: np.ones(shape)})
+        with pytest.raises(UserError, match=r"kernels\.npz has no conv1 \[towers"):
+            read_kernels(tmp_path)
+
+
+def test_a_record_with_dollar_signs_in_its_name_is_no_formula(tmp_path):
+    record = tmp_path / "$\\bad{$"
+    record.mkdir()
+    np.savez(record / "kernels.npz", conv1=np.ones((1, 5, 5, 3, 4)))
+    drawn(f"--kernels={record}")
+    assert not_blank(record / "kernels.png")
+
+
 def test_a_published_net_is_drawn_by_its_name(tmp_path):
     drawn("--net=cuda_convnet_18pct", f"--output={tmp_path}")
     assert not_blank(tmp_path / "cuda_convnet_18pct.png")
@@ -174,7 +190,11 @@ def test_a_published_net_is_drawn_by_its_name(tmp_path):
     [
         (["--net=alexnet"], "--net=alexnet needs --output"),
         (["--output=out"], "nothing to draw"),
-        (["--net=alexnot", "--output=out"], "--net=alexnot is unknown; choose from alexnet, "),
+        (
+            # Before the figures of the record, which would be written.
+            ["--plateau=none", "--net=alexnot", "--output=out"],
+            "--net=alexnot is unknown; choose from alexnet, ",
+        ),
         (["--plateau=results/plateau", "--labels=a.txt"], "--labels=a.txt needs --workdir"),
         (["--plateau=results/plateau", "--output=out"], "--output=out needs --net"),
     ],
@@ -192,75 +212,6 @@ def test_mosaic_lays_pictures_out_row_by_row_with_white_gaps():
     assert (sheet[2] == 1).all() and (sheet[3:, 3:] == 1).all()
 
 
-def plateau_run(losses):
-    steps = 10 * np.arange(1, len(losses) + 1)
-    return PlateauRun(10, 56, 0.03, 1.0, steps, np.array(losses))
-
-
-def test_a_run_leaves_chance_where_its_averaged_loss_stays_below():
-    chance = math.log(10)
-    stuck = plateau_run([chance] * 30)
-    assert stuck.left_at is None
-    # Five lines are averaged. The mean falls 1 % below ln(10) with the first line of half of it,
-    # and stays there.
-    left = plateau_run([chance] * 20 + [chance / 2] * 10)
-    assert left.left_at == 210
-    returned = plateau_run([chance] * 5 + [chance / 2] * 5 + [chance] * 20)
-    assert returned.left_at is None
-
-
-def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
-    """The lowest error counts down to 25 %, then the fewest epochs; a diverged run does not."""
-    ends = {
-        "relu_published_0.001": ([0.5, 0.3, 0.24], False),
-        "relu_published_0.003": ([0.4, 0.25], False),
-        "tanh_published_0.001": ([0.6, 0.5, 0.4], False),
-        "tanh_published_0.003": ([0.6, 0.5, 0.3], False),
-        "tanh_published_0.01": ([0.1], True),
-    }
-    for name, (errors, diverged) in ends.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        rate = float(name.rsplit("_", 1)[1])
-        (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
-        (folder / "run.json").write_text(json.dumps({"diverged": diverged}))
-        lines = [
-            {"step": 9 * i, "epoch": i, "time": 1.0, "train/epoch_top1_error": x}
-            for i, x in enumerate(errors, 1)
-        ]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    best = fastest(read_activation_runs(tmp_path))
-    rates = {key: run.rate for key, run in best.items()}
-    assert rates == {("published", "relu"): 0.003, ("published", "tanh"): 0.003}
-    (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
-    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
-    assert drawn == {"ReLU, rate 0.003": [40, 25], "tanh, rate 0.003": [60, 50, 30]}
-
-
-def test_errors_are_drawn_against_width_and_fraction_of_the_pictures(tmp_path):
-    errors = {
-        "scaling/width_0.25_seed0": 0.8,
-        "scaling/width_0.25_seed1": 0.9,
-        "scaling/pictures_50_seed0": 0.7,
-        "ablations/reference_seed0": 0.5,
-    }
-    for name, error in errors.items():
-        (tmp_path / name).mkdir(parents=True)
-        record = json.dumps({"1_views": {"test/top1_error": error}})
-        (tmp_path / name / "run.json").write_text(record)
-    found = read_scaling(tmp_path)
-    assert found == {"width": {0.25: [80, 90], 0.5: [50]}, "pictures": {0.1: [70], 1.0: [50]}}
-    width, pictures = draw_scaling(found).axes
-    assert list(width.lines[0].get_xdata()) == [0.25, 0.5]
-    assert list(width.lines[0].get_ydata()) == [85, 50]
-    assert list(pictures.lines[0].get_ydata()) == [70, 50]
-
-
-def test_without_records_of_scaling_an_error_says_how_to_make_them(tmp_path):
-    with pytest.raises(UserError, match=r"scaling has no records; make them with launch"):
-        read_scaling(tmp_path)
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_can_be_drawn(name):
     net = published(name, num_classes=10)
@@ -270,50 +221,16 @@ def test_every_net_can_be_drawn(name):
     assert [word.split("\n")[0] for word in words if word.split("\n")[0] in names] == names
 
 
-def test_a_record_of_something_else_is_no_record_of_the_plateau(tmp_path):
-    folder = tmp_path / "digits"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model": {"initial": []}}))
-    (folder / "run.json").write_text("{}")
-    with pytest.raises(UserError, match="digits is no record of the plateau"):
-        read_runs(tmp_path)
-
-
-@pytest.mark.slow
-def test_the_plateau_is_drawn_from_records(tmp_path):
-    for bias, losses in ((1.0, [2.3] * 20), (0.1, [2.3] * 5 + [1.0] * 15)):
-        folder = tmp_path / f"bias_{bias}"
-        folder.mkdir()
-        config = {
-            "model": {"num_classes": 10, "initial": [["conv4", 0.03, bias]]},
-            "data": {"crop_size": 56},
-        }
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "run.json").write_text("{}")
-        lines = [
-            {"step": 10 * i, "epoch": 1.0, "time": 1.0, "train/loss": x}
-            for i, x in enumerate(losses, 1)
-        ]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    runs = read_runs(tmp_path)
-    assert [(run.bias, run.left_at) for run in runs] == [(1.0, None), (0.1, 60)]
-    assert len(draw_plateau(runs).axes) == 1
-    others = [replace(runs[0], classes=classes) for classes in (10, 50, 200)]
-    assert [axes.axison for axes in draw_plateau(others).axes] == [True, True, True, False]
-    done = run("figures", f"--plateau={tmp_path}")
-    assert done.stdout.splitlines()[0] == str(tmp_path / "plateau.png")
-    with Image.open(tmp_path / "plateau.png") as picture:
-        assert min(picture.size) > 300
-
-
 @pytest.mark.parametrize(
-    ("without", "figures"),
+    ("without", "metrics", "figures"),
     [
-        (("conv1", "conv4", "fc7"), ("kernels", "net")),
-        (("conv1", "conv2", "conv3", "conv4", "conv5"), ("net",)),
+        (("conv1", "conv4", "fc7"), True, ("kernels", "net")),
+        (("conv1", "conv2", "conv3", "conv4", "conv5"), False, ("net",)),
     ],
 )
-def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path, without, figures):
+def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(
+    tmp_path, without, metrics, figures
+):
     config = base.get_config()
     config.model.update(width=1 / 16, num_classes=10, without=without)
     config.data.crop_size = 32
@@ -323,9 +240,22 @@ def test_a_net_without_conv1_shows_the_kernels_of_its_first_convolution(tmp_path
     trained = TrainedNet(net, params, config, np.zeros(3), ())
     for name, content in hub_files(trained, {}, "mit").items():
         (tmp_path / name).write_bytes(content)
-    names = {path.name for path in figures_of_run(tmp_path)}
-    # It was not trained in this folder, and so has no curves.
+    if metrics:  # of a run that was stopped before its first line
+        (tmp_path / "metrics.jsonl").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        names = {path.name for path in figures_of_run(tmp_path)}
+    # No curves.
     assert names == {f"{x}.{y}" for x in figures for y in ("png", "svg")}
+
+
+def test_a_checkpoint_is_no_workdir_and_nothing_is_written_into_it(tmp_path):
+    step = tmp_path / "checkpoints" / "7"
+    step.mkdir(parents=True)
+    values = command.parse(["figures", f"--workdir={step}"], figures_command.define_flags)
+    with pytest.raises(UserError, match=f"is a checkpoint; give the workdir {tmp_path}"):
+        figures_command.main(values)
+    assert not any(step.iterdir())
 
 
 @pytest.mark.slow

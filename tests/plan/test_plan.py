@@ -87,6 +87,15 @@ def test_layers_are_printed_for_other_programs(form):
     assert rows == expected
 
 
+@pytest.mark.parametrize(
+    "setting", ["train.compute_dtype=bfloat16", "parallel.data=512"], ids=["dtype", "devices"]
+)
+def test_layers_do_not_depend_on_the_step(setting):
+    """Nothing is compiled; 512 are more devices than this process has."""
+    batches = ("--config.data.batch_size=512", "--config.eval.batch_size=512")
+    assert printed("--table=layers", f"--config.{setting}", *batches) == printed("--table=layers")
+
+
 def test_layers_are_printed_as_text():
     out = printed("--table=layers")
     assert out.splitlines()[0].startswith("layer ") and out.splitlines()[-1].startswith("total ")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from small_disk import files_up_to
 
 from alexnet_jax.predict.loaded_net import Output
 from alexnet_jax.predict.neighbours import rank_neighbours
@@ -105,6 +107,25 @@ def test_features_are_those_of_the_readable_pictures(tmp_path):
         assert file["class_names"].tolist() == ["cat", "dog"]
 
 
+def test_features_that_do_not_fit_on_the_disk_leave_no_half_of_a_file(tmp_path):
+    outputs = [Output(tmp_path / "a.png", np.zeros(1000, np.float32))]
+    with files_up_to(1000), pytest.raises(OSError, match="File too large"):
+        write_features(tmp_path / "f.npz", outputs, ())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_long_path_of_wide_letters_leaves_room_for_the_class():
+    lines = table([Ranking("写真/" * 20 + "猫.jpg", ("cat",), (0.5,))], CLASSES).splitlines()
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert lines[1].startswith("…") and lines[1].split()[0].endswith("写真/猫.jpg")
+    assert lines[1].split()[1:] == ["cat", "50.0", "█████"]
+
+
+def test_a_picture_without_neighbours_has_a_row():
+    lines = table([Ranking("a.png"), Ranking("b.png", ("c.png",), (1.0,))], NEIGHBOURS).splitlines()
+    assert [line.split() for line in lines[1:]] == [["a.png", "none"], ["b.png", "c.png", "1.000"]]
+
+
 def test_neighbours_are_those_of_a_loop_over_all_pairs(tmp_path):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(20, 4, 3)).astype(np.float32)
@@ -131,3 +152,14 @@ def test_a_small_gallery_gives_fewer_neighbours(tmp_path):
         (str(tmp_path / "1.png"), str(tmp_path / "0.png")),
         (4.0, 5.0),
     )
+
+
+def test_a_query_that_is_twice_in_the_gallery_still_gets_all_its_neighbours(tmp_path):
+    """As a link to a picture is, in a folder that holds both."""
+    gallery = [Output(tmp_path / f"{i}.png", np.float32([i])) for i in range(4)]
+    gallery[1].path.touch()
+    (tmp_path / "link.png").symlink_to(gallery[1].path)
+    gallery.append(Output(tmp_path / "link.png", np.float32([1])))
+    (ranking,) = rank_neighbours([gallery[1]], gallery, 3)
+    assert sorted(ranking.matches) == [str(tmp_path / f"{i}.png") for i in (0, 2, 3)]
+    assert ranking.numbers == (1.0, 1.0, 2.0)

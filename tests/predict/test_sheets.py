@@ -1,10 +1,14 @@
 """Contact sheets: what is drawn where, read back from the file."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
+from fonts import SIDE, write_font
+from matplotlib.font_manager import fontManager
 from PIL import Image
+from small_disk import files_up_to
 
 from alexnet_jax.predict import sheets
 
@@ -56,8 +60,50 @@ def test_rows_of_pictures_lie_below_each_other(tmp_path):
     assert blue[2:] == red[2:] and red[1] < blue[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("short", "short"), ("abcdefghijkl", "abcd…jkl"), ("", "")]
-)
-def test_a_long_name_is_cut_in_its_middle(text, expected):
-    assert sheets.shortened(text, 8) == expected
+def test_the_same_sheet_is_the_same_svg(tmp_path):
+    for name in ("a.svg", "b.svg"):
+        sheets.rows_sheet(tmp_path / name, [named("photo.jpg")])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A font with 猫 and 犬 beside the ones that are installed, and no other font with them."""
+    write_font(tmp_path / "squares.ttf", "Squares", "猫犬")
+    own = [font for font in fontManager.ttflist if font.name.startswith(("DejaVu", "Last Resort"))]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    fontManager.addfont(tmp_path / "squares.ttf")
+
+
+def named(name):
+    return [sheets.Captioned(plain((0, 90, 0)), name)]
+
+
+def test_letters_come_from_an_installed_font_that_has_them(tmp_path, installed, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sheets.rows_sheet(tmp_path / "sheet.png", [named("猫犬")])
+    assert capsys.readouterr() == ("", "")
+    # Two letters of 8 points, each a square in the colour of captions.
+    _, count = area(drawn(tmp_path / "sheet.png"), (0x66, 0x66, 0x66))
+    assert count == pytest.approx(2 * (SIDE * 8 * sheets.DPI / 72) ** 2, rel=0.1)
+
+
+def test_letters_that_no_font_has_are_one_line(tmp_path, installed, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sheets.rows_sheet(tmp_path / "sheet.png", [named("猫山川é"), named("川")])
+    assert capsys.readouterr().out == (
+        f"warning: no installed font has 山川, drawn as boxes in {tmp_path / 'sheet.png'}; install "
+        "one, such as Noto Sans CJK\n"
+    )
+
+
+def test_a_sheet_that_does_not_fit_on_the_disk_leaves_the_older_one(tmp_path):
+    path = tmp_path / "sheet.png"
+    sheets.rows_sheet(path, [named("old")])
+    before = path.read_bytes()
+    with files_up_to(1000), pytest.raises(OSError, match="File too large"):
+        sheets.rows_sheet(path, [named("new")])
+    assert path.read_bytes() == before
+    assert [x.name for x in tmp_path.iterdir()] == ["sheet.png"]

@@ -2,17 +2,19 @@
 
 import base64
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alexnet_jax.convert import write_workdir
-from alexnet_jax.report.comparison import duration
+from alexnet_jax.report.comparison import duration, shared_errors
 from alexnet_jax.report.embedded_images import SMALL, THUMBNAIL, thumbnail_uri
 from alexnet_jax.report.evaluation_view import RIGHT, WRONG, cells_of, class_rows, heat_map
 from alexnet_jax.report.page import page
 from alexnet_jax.report.run_facts import read_run
+from alexnet_jax.runs.predictions import Predictions
 from configs.base import get_config
 
 MATRIX = np.array([[3, 1, 0], [0, 0, 0], [4, 5, 0]])
@@ -91,3 +93,19 @@ def test_running_averages_are_no_parameters(tmp_path):
     write_workdir(tmp_path, config, {}, np.zeros(3, np.float32))
     dense = (6 * 256 + 256) + (256 * 256 + 256) + (256 * 10 + 10)
     assert read_run("run", tmp_path).parameters == 11 * 11 * 3 * 6 + 6 + 6 + dense
+
+
+def validated(label, guesses, labels):
+    """A run that was evaluated on the validation split of one data set."""
+    columns = {"classes": np.array(guesses)[:, None], "labels": np.array(labels)}
+    columns |= dict.fromkeys(("names", "probabilities", "label_probabilities", "class_names"))
+    about = {"numbers": {"val/loss": 1.0}, "data": {}, "checksum": "same"}
+    return SimpleNamespace(label=label, predictions=Predictions(**columns, **about))
+
+
+def test_shared_mistakes_are_counted_on_the_same_pictures_only():
+    runs = [validated("a", [1, 1, 0, 1], [0, 0, 0, 1]), validated("b", [1, 0, 1, 1], [0, 0, 0, 1])]
+    rows = [(row.name, row.values) for row in shared_errors(runs)]
+    assert rows == [("a", ("2", "1")), ("b", ("1", "2"))]
+    # Another data.val_fraction holds out another number of pictures.
+    assert shared_errors([runs[0], validated("c", [1, 0], [0, 0])]) == []

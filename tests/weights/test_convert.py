@@ -1,7 +1,6 @@
 """Converted weights compute what they computed where they came from."""
 
 import json
-import resource
 from functools import partial
 
 import jax
@@ -22,6 +21,7 @@ from foreign_nets import (
     shapes_of,
     torchvision,
 )
+from small_disk import files_up_to
 
 import alexnet_jax
 from alexnet_jax import main
@@ -268,11 +268,6 @@ def test_an_exported_folder_keeps_its_class_names(tmp_path):
 def test_a_conversion_that_a_full_disk_stops_can_be_repeated(tmp_path):
     """A workdir with a config would be taken for a run's. No file may be longer than 20 kB."""
     arguments = (f"--from={DIGITS}", f"--workdir={tmp_path / 'run'}")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="the disk is full"):
-            run_convert(*arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_up_to(20_000), pytest.raises(UserError, match="the disk is full"):
+        run_convert(*arguments)
     assert run_convert(*arguments) == 0

@@ -24,6 +24,7 @@ from conversions import (
 )
 from foreign_nets import BLOBS
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import alexnet_jax
 from alexnet_jax import build_model, export
@@ -194,6 +195,14 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path, workdirs, capsys):
     assert "warning: the kernels of conv1, conv2, conv3" in capsys.readouterr().out
 
 
+def test_what_a_killed_export_has_left_is_replaced(tmp_path):
+    (tmp_path / ".hub.draft").mkdir()
+    (tmp_path / ".hub.draft" / "half").touch()
+    folder = exported(TOP / "results" / "nets" / "digits", tmp_path / "hub")
+    assert is_hub(folder) and not (folder / "half").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
 def test_a_folder_can_be_exported_again(hub, tmp_path, trained):
     arrays = readers.read(exported(f"{hub}/", tmp_path / "x.npz")).arrays
     expected = readers.read(exported(trained, tmp_path / "y.npz")).arrays
@@ -209,6 +218,13 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def spoil(file, change):
+    """Changes the first bias."""
+    tensors = load_file(file)
+    tensors["conv1.bias"] = change(tensors["conv1.bias"])
+    save_file(tensors, file)
+
+
 DAMAGES = {
     "no weights": (lambda x: (x / "model.safetensors").unlink(), "model.safetensors is not a file"),
     "cut weights": (lambda x: cut(x / "model.safetensors"), "damaged"),
@@ -220,6 +236,14 @@ DAMAGES = {
     "another crop": (
         lambda x: replace_in(x / "config.json", '"crop_size": 32', '"crop_size": 33'),
         "no input.mean of this net",
+    ),
+    "weights that are no numbers": (
+        lambda x: spoil(x / "model.safetensors", lambda bias: bias * np.nan),
+        "conv1.bias in",
+    ),
+    "weights that are integers": (
+        lambda x: spoil(x / "model.safetensors", lambda bias: bias.astype(np.int32)),
+        "model.safetensors is not all finite floats",
     ),
     # The names behind it would each stand for the class before.
     "a class without a name": (

@@ -83,6 +83,6 @@ def _format(content: bytes) -> tuple[str, Reader]:
         return "a .pth archive of PyTorch", pytorch.read_archive
     if content[:1] == b"\x80" and content[1:2] <= b"\x05":  # a pickle's opcode PROTO
         return "a .pth file of PyTorch's old form", pytorch.read_legacy
-    if content[8:9] == b"{":  # JSON behind the eight bytes of its length
+    if content[8:9] == b"{":  # JSON after the eight bytes of its length
         return "a .safetensors file", safetensors.read
     return "a .caffemodel (nor is it a .pth, .npz or .safetensors)", caffe.read

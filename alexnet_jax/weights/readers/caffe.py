@@ -47,7 +47,7 @@ def layer_names(content: bytes) -> list[str]:
 
 
 def _varint(buffer: memoryview, at: int) -> tuple[int, int]:
-    """Reads the number that begins at this offset; returns it and the offset behind it."""
+    """Reads the number that begins at this offset; returns it and the offset after it."""
     value = 0
     # Seven bits a byte, the lowest first; the eighth says that another byte follows.
     for i, byte in enumerate(buffer[at : at + LONGEST_VARINT]):
@@ -73,7 +73,7 @@ def _message(buffer: memoryview) -> Message:
 
 
 def _value(buffer: memoryview, at: int, wire: int) -> tuple[Value, int]:
-    """Reads a field's content; returns it and the offset behind it."""
+    """Reads a field's content; returns it and the offset after it."""
     if wire == VARINT:
         return _varint(buffer, at)
     if wire == BYTES:

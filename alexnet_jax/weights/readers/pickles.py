@@ -277,7 +277,7 @@ def _is_inert(argument: str) -> bool:
 
 def _is_key(key: Any) -> bool:
     """True for a string or an integer that a dict finds in constant time."""
-    # Strings cannot be made to collide: Python seeds their hash anew in each process.
+    # Strings cannot be made to collide: Python seeds their hash differently in each process.
     return isinstance(key, str) or (isinstance(key, int) and 0 <= key < LARGEST_KEY)
 
 

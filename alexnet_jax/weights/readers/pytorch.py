@@ -128,7 +128,7 @@ def _view(flat: np.ndarray, tensor: Tensor, name: str) -> np.ndarray:
     counts = (tensor.offset, *strides) if isinstance(strides, list | tuple) else ()
     if len(counts) != len(shape) + 1 or not all(type(x) is int and x >= 0 for x in counts):
         raise Broken(f"{quoted(name)} in it has strides that do not fit its shape")
-    # PyTorch leaves any stride behind an axis of length 1; it is never used.
+    # The stride of an axis of length 1 is never used, and PyTorch leaves any number there.
     strides = [0 if side == 1 else stride for side, stride in zip(shape, strides, strict=True)]
     reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     # The second bound is for strides of 0, which repeat numbers without reaching any further.
