@@ -151,8 +151,7 @@ def free_workdir(values: flags.FlagValues) -> Path:
     if not values.workdir:
         raise UserError("--workdir is missing; see --help")
     directory = Path(values.workdir).expanduser()
-    workdir.check_encoding(directory)
-    checks.check_writable(directory)
+    checks.check_workdir(directory)
     # A training writes its config before its first checkpoint. A result would pass for this net's.
     has_config = (directory / workdir.CONFIG).exists()
     if has_config or workdir.steps(directory) or workdir.results(directory):

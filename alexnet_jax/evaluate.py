@@ -18,6 +18,7 @@ from alexnet_jax.nets.placement import param_specs
 from alexnet_jax.parallel import REPLICATED, Devices
 from alexnet_jax.preprocess import VIEWS, InputStats, view
 from alexnet_jax.runs.progress import with_progress
+from alexnet_jax.runs.record import check_same_checkpoints
 from alexnet_jax.runs.restore import load_on, restored_stats
 from alexnet_jax.runs.workdir import good_step, step_folder, workdir_of
 
@@ -186,12 +187,17 @@ def evaluate_checkpoints(
 
     Returns:
       The evaluation and the checkpoints' steps.
+
+    Raises:
+      UserError: a checkpoint cannot be restored, or is another one for some processes of the run.
     """
     # Read once: a training that is still running may save a newer checkpoint at any moment.
     steps = [good_step(path) for path in paths]
+    folders = [step_folder(workdir_of(path), x) for path, x in zip(paths, steps, strict=True)]
+    check_same_checkpoints(devices, folders)
     members = []
-    for path, step in zip(paths, steps, strict=True):
-        model, variables, _ = load_on(step_folder(workdir_of(path), step), devices)
+    for folder in folders:
+        model, variables, _ = load_on(folder, devices)
         stats = devices.replicate(restored_stats(variables))
         view_probabilities = make_view_probabilities(model, devices)
         members.append(

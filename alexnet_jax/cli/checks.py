@@ -31,6 +31,7 @@ from alexnet_jax.runs.workdir import (
     PREDICTIONS,
     check_encoding,
     find_good,
+    locate,
     newest_good,
     read_config,
     results,
@@ -208,13 +209,9 @@ def check_parallel(config: ConfigDict, sizes: Sequence[str]) -> None:
     """Raises UserError unless the net and these batch sizes fit config.parallel and the devices."""
     check_division(config, sizes)
     layout = parallel.layout_of(config.parallel)
-    if layout.devices > 1:  # there is always one; asking JAX for it would initialise the backend
+    # There is always one device for a single process; asking JAX would initialise the backend.
+    if layout.devices > 1 or parallel.is_distributed():
         parallel.check_devices(layout)
-    if layout.devices == 1 and parallel.is_distributed():
-        raise UserError(
-            "several processes, but parallel.data=1 and parallel.tower=1 use one device; raise "
-            "parallel.data to the number of devices"
-        )
 
 
 def check_parts(config: ConfigDict) -> None:
@@ -255,6 +252,21 @@ def check_writable(folder: Path, flag: str = "workdir") -> None:
         raise UserError(f"{flag} {folder} is not writable ({existing}); give another --{flag}")
 
 
+def check_workdir(workdir: Path) -> None:
+    """Raises UserError unless files can be written into the workdir, and it is no checkpoint.
+
+    A run inside the folder of a checkpoint would be removed with it.
+    """
+    run, step = locate(workdir)
+    if step is not None:
+        raise UserError(
+            f"--workdir={workdir} is a checkpoint of the run in {run}; give a workdir (main "
+            "evaluates a checkpoint with --checkpoint, and starts from it with --config.init_from)"
+        )
+    check_encoding(workdir)
+    check_writable(workdir)
+
+
 def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str]:
     """Checks the workdir, and the checkpoint that a training resumes or starts from.
 
@@ -270,8 +282,7 @@ def check_start(config: ConfigDict, workdir: Path, given: Overrides) -> list[str
       UserError: the workdir or the checkpoint of init_from does not fit the run, or the workdir
         holds the result of another one.
     """
-    check_encoding(workdir)
-    check_writable(workdir)
+    check_workdir(workdir)
     if steps(workdir):
         newest_good(workdir)  # raises if there is none
         return check_resume(config, workdir, given)
@@ -291,12 +302,7 @@ def check_training(config: ConfigDict, found: Summary) -> None:
 
     A run of several processes that is to pass over a full disk or a corrupt image is refused, too.
     """
-    steps = config.train.epochs * steps_per_epoch(found.sizes["train"], config.data.batch_size)
-    if not config.train.steps and steps > rules.LARGEST:
-        raise UserError(
-            f"train.epochs={config.train.epochs:g} are {steps:.3g} steps, more than "
-            f"{rules.LARGEST}; lower it"
-        )
+    _check_epochs(config, steps_per_epoch(found.sizes["train"], config.data.batch_size))
     if config.optim.schedule == "plateau" and "val" not in found.sizes:
         raise UserError(
             "optim.schedule='plateau' needs a validation split; set data.val_fraction above 0 or "
@@ -311,6 +317,19 @@ def check_training(config: ConfigDict, found: Summary) -> None:
             raise UserError(
                 f"{key}={value!r} is for a single process: of several only one would know of "
                 f"{cause}; leave it out"
+            )
+
+
+def _check_epochs(config: ConfigDict, batches: int) -> None:
+    """Raises UserError for a number of epochs of `batches` steps that int32 cannot count."""
+    settings, unread = dict(rules.flat(config)), rules.unread(config)
+    epochs = {key: settings[key] for key in ("train.epochs", "optim.warmup_epochs")}
+    epochs |= {key: max((row[-2] for row in settings[key]), default=0) for key in effects.LISTED}
+    for key, number in epochs.items():
+        if key not in unread and number * batches > rules.LARGEST:
+            raise UserError(
+                f"{key}: {number:g} epochs are {number * batches:.3g} steps, more than "
+                f"{rules.LARGEST}; lower it"
             )
 
 
@@ -346,14 +365,14 @@ def check_evaluation(values: flags.FlagValues, workdir: Path) -> Run:
     # The result of a single checkpoint belongs to its run; that of an ensemble to none of them.
     workdir = workdir if values.workdir or len(paths) > 1 else workdir_of(paths[0])
     _check_whose_folder(workdir, paths)
-    check_writable(workdir)
+    check_workdir(workdir)
     _check_written_files(values, workdir)
     notes = tuple(effects.equal_views(config))
     return Run(config, workdir, notes, checkpoints=paths, split=split)
 
 
 def _check_whose_folder(workdir: Path, paths: Sequence[Path]) -> None:
-    """Raises UserError if the result would lie in the workdir of a run that it is not of."""
+    """Raises UserError if the result would be written into the workdir of another run."""
     evaluated = {workdir_of(path).resolve() for path in paths}
     if steps(workdir) and workdir.resolve() not in evaluated:
         raise UserError(

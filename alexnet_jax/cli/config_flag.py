@@ -57,7 +57,7 @@ class ConfigParser(flags.ArgumentParser):
 
 def fault_of_file(path: str, error: Exception) -> str:
     """Returns a line on the error that a Python file raised, with the line of the file."""
-    # ml_collections raises two kinds anew, with their whole traceback as the text.
+    # ml_collections wraps two kinds of errors in new ones, with the full traceback as the text.
     if str(error).startswith("Error whilst parsing config file") and error.__context__:
         error = error.__context__
     frames = traceback.extract_tb(error.__traceback__)

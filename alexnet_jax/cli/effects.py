@@ -6,11 +6,15 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.cli.restore_checks import Overrides
 from alexnet_jax.data import Summary, summary
+from alexnet_jax.data.catalogue import EMBEDDED
 from alexnet_jax.data.pipeline import steps_per_epoch
 from alexnet_jax.nets.spec import Dropout, Norm, Pool
 from alexnet_jax.nets.variants import weighted_layers
 from alexnet_jax.nets.zoo import NETS
 from alexnet_jax.runs import rules
+
+# Settings whose rows end in (epoch, value).
+LISTED = ("optim.listed", "optim.listed_layers", "data.augment.colour_listed")
 
 
 def without_effect(config: ConfigDict, given: Overrides) -> list[str]:
@@ -60,6 +64,8 @@ def unread_by_net(config: ConfigDict) -> dict[str, str]:
 def unread_with_data(data: ConfigDict) -> dict[str, str]:
     """Returns each setting that these images leave without effect, with the reason."""
     unread = {}
+    if data.name in EMBEDDED:
+        unread["data.dir"] = f"data.name={data.name!r}, which has no store"
     if data.crop_size == data.image_size:
         unread["data.augment.crop"] = f"data.crop_size={data.crop_size}, as large as the images"
     if "val" in summary(ConfigDict({**data, "val_fraction": 0.0})).sizes:
@@ -88,7 +94,7 @@ def late_changes(config: ConfigDict, found: Summary) -> list[str]:
     """Returns a line for each setting whose list names epochs that the training does not reach."""
     epochs, settings = epochs_of(config, found), dict(rules.flat(config))
     unread, lines = rules.unread(config), []
-    for key in ("optim.listed", "optim.listed_layers", "data.augment.colour_listed"):
+    for key in LISTED:
         # The epoch is the last but one, with or without a layer in front of it.
         late = [epoch for *_, epoch, _ in settings[key] if epoch >= epochs]
         if late and key not in unread:

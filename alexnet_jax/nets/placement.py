@@ -191,7 +191,7 @@ def global_norm(tree: Params, net: Net, layout: Layout) -> Array:
     Each parameter's squares are summed over the mesh axes that it is divided along, and no other:
     a replicated parameter would count once per device.
     """
-    # Sums by mesh axes: parameters that are divided alike need one psum together.
+    # Sums by mesh axes: parameters that are divided along the same axes share one psum.
     sums: dict[tuple[str, ...], Array] = {}
     for layer, leaves in without_statistics(param_specs(net, layout)).items():
         for name, spec in leaves.items():

@@ -135,7 +135,8 @@ def layer_shapes(net: Net, crop: int) -> Iterator[LayerShape]:
     out, per_tower, exchange = (crop, crop, 3), 3, False
     for layer in net.layers:
         if isinstance(layer, Exchange):
-            exchange = net.towers > 1  # with one tower there is nothing to exchange
+            # Nothing to exchange with one tower, or of the image, which every tower has already.
+            exchange = per_tower < out[-1]
             continue
         if isinstance(layer, Weighted):
             maps = out[-1] if exchange else per_tower

@@ -8,7 +8,9 @@ from ml_collections import ConfigDict
 from alexnet_jax.errors import UserError
 from alexnet_jax.nets.shapes import WindowTooLargeError, layer_shapes, smallest_crop
 from alexnet_jax.nets.spec import (
+    LRN,
     Activation,
+    BatchNorm,
     Dropout,
     Exchange,
     Layer,
@@ -70,6 +72,23 @@ def _exchanging(net: Net, names: tuple[str, ...]) -> Net:
         if not isinstance(layer, Exchange):
             layers += [Exchange()] * (layer.name in names) + [layer]
     return replace(net, layers=tuple(layers))
+
+
+def _check_first_layers(net: Net) -> None:
+    """Raises UserError if a layer that is computed over all towers would read the image.
+
+    Every tower has a copy of the image, where these layers expect each tower's share of the maps.
+    """
+    for layer in net.layers:
+        if isinstance(layer, Weighted) or net.towers == 1:
+            return
+        if isinstance(layer, BatchNorm | Dropout) or (
+            isinstance(layer, LRN) and layer.across_towers
+        ):
+            raise UserError(
+                f"model.without leaves no layer with weights before {layer.name!r}, which in a net "
+                f"of {net.towers} towers cannot read the image; leave {layer.name!r} out too"
+            )
 
 
 def _check_classifier_reads_all(net: Net) -> None:
@@ -218,8 +237,9 @@ def resolve(model: ConfigDict, crop: int) -> Net:
     model.num_classes must be set.
 
     Raises:
-      UserError: an unknown net, layer or activation, towers that do not all reach the classifier, a
-        width that the towers cannot divide, or a crop that is too small.
+      UserError: an unknown net, layer or activation, a layer that cannot read the image,
+        towers that do not all reach the classifier, a width that the towers cannot divide, or a
+        crop that is too small.
     """
     if model.name not in NETS:
         raise UserError(f"model.name={model.name!r} is unknown; choose from {', '.join(NETS)}")
@@ -234,6 +254,7 @@ def resolve(model: ConfigDict, crop: int) -> Net:
         net = _exchanging(net, model.exchange)
     # After the exchanges: the exchange before a layer that is left out then serves the next one.
     net = _without(net, model.without)
+    _check_first_layers(net)
     _check_classifier_reads_all(net)
     changed = (_changed(layer, model) for layer in net.layers)
     net = replace(net, layers=tuple(layer for layer in changed if layer is not None))

@@ -112,7 +112,7 @@ def learning_rates(
 
     The weights of a layer in optim.listed_layers leave the common schedule at the first epoch
     listed for that layer. From then on they have the listed rates themselves, without the layer's
-    factor and the plateau scale. A weights' rate of 0 freezes the biases of the layer too.
+    factor and the plateau scale. If the rate of the weights is 0, the biases are frozen too.
     """
     common, factors = schedule(optim, steps_per_epoch, total_steps), layer_factors(optim, net)
     first_bias = optim.learning_rate * optim.bias_multiplier

@@ -134,7 +134,7 @@ class Devices:
         if jax.process_count() == 1:
             return True
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1  # int32
-        # Both are computed before they are compared: the others wait for each.
+        # A list, so that both maxima are always computed: the other processes wait for each.
         largest = [self.max_over_processes(lambda x=x: x)() for x in (number, -number)]
         return largest == [number, -number]
 
@@ -171,12 +171,20 @@ def make_devices(layout: Layout) -> Devices:
 
 
 def check_devices(layout: Layout) -> None:
-    """Raises UserError if there are fewer devices than the layout needs."""
+    """Raises UserError if the devices are too few for the layout, or a process has none of them."""
     if layout.devices > jax.device_count():
         raise UserError(
             f"parallel.data={layout.data} × parallel.tower={layout.tower} needs {layout.devices} "
             f"devices, but there are {jax.device_count()}; JAX_NUM_CPU_DEVICES={layout.devices} "
             "makes as many of a CPU"
+        )
+    # The first devices are used (`make_devices`), and jax lists them process by process.
+    used = {device.process_index for device in jax.devices()[: layout.devices]}
+    if len(used) < jax.process_count():
+        raise UserError(
+            f"parallel.data={layout.data} × parallel.tower={layout.tower} uses {layout.devices} of "
+            f"{jax.device_count()} devices, which leaves some of the {jax.process_count()} "
+            "processes without one; raise parallel.data, or start fewer processes"
         )
 
 

@@ -60,8 +60,8 @@ def initialize_distributed(coordinator: str, processes: int, process: int, timeo
             "--num_processes and --process_id need --coordinator, the same for every process; give "
             "it, or leave them out"
         )
-    # The step's number first: SLURM_NTASKS counts the tasks of the job, of which an interactive
-    # step may have a single one.
+    # The variable of the step comes first: SLURM_NTASKS counts the tasks of the job, and an
+    # interactive step may have only one of them.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
     slurm = "SLURM_STEP_NODELIST" in os.environ and tasks != "1"
     if not coordinator and not slurm:

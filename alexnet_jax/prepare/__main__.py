@@ -10,7 +10,7 @@ reads only the store, which is data/<name> unless --dir says otherwise. A
 command that was stopped continues when it is run again.
 
 A folder: DIR/train/CLASS/*.jpg with DIR/val/… (or valid, validation, dev) and
-DIR/test/… if there are any; or DIR/CLASS/*.jpg alone, of which training holds
+DIR/test/… if there are any; or DIR/CLASS/*.jpg alone: training then holds
 out a part for validation. Sub-folders of a class are read too. Files are JPEG,
 PNG, WebP, TIFF, BMP or PPM, and are turned upright as the camera recorded it
 (EXIF). Tiny-ImageNet is read as its makers pack it.
@@ -37,6 +37,7 @@ from alexnet_jax.prepare import shared_images, store_writer
 from alexnet_jax.prepare.comparison import check_directory
 from alexnet_jax.prepare.disk_space import check_disk, image_bytes, store_bytes
 from alexnet_jax.prepare.form import choose_form
+from alexnet_jax.prepare.lock import LOCK, only_preparation
 from alexnet_jax.prepare.opening import SCRATCH, open_original
 from alexnet_jax.prepare.originals.names import readable
 from alexnet_jax.prepare.request import Request, check_name_given, check_source
@@ -103,11 +104,20 @@ def prepare(request: Request) -> str:
     check_name_given(request)
     check_directory(request)
     directory = request.directory
-    if store.is_complete(directory):
-        clean(directory)  # a command that was stopped after the manifest may have left files
-        return described("already prepared", store.read_manifest(directory), directory)
-    # Only now: the originals may be removed once the store is complete.
-    check_source(request)
+    if not store.is_complete(directory):
+        # Only now: the originals may be removed once the store is complete.
+        check_source(request)
+        with only_preparation(directory):
+            # Another command may have completed it since the check.
+            if not store.is_complete(directory):
+                return write(request)
+    clean(directory)  # a command that was stopped after the manifest may have left files
+    return described("already prepared", store.read_manifest(directory), directory)
+
+
+def write(request: Request) -> str:
+    """Writes the store; returns lines for the user. Raises UserError as `prepare` does."""
+    directory = request.directory
     original = open_original(request)
     for note in original.notes:
         print(wrap(f"{original.source}: {note}"), flush=True)
@@ -127,6 +137,7 @@ def clean(directory: Path) -> None:
     """Removes files that a complete store does not need."""
     store_writer.tidy(directory)
     shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+    (directory / LOCK).unlink(missing_ok=True)
 
 
 def described(done: str, manifest: dict, directory: Path) -> str:

@@ -6,6 +6,7 @@ from alexnet_jax.data import store
 from alexnet_jax.errors import UserError
 from alexnet_jax.prepare import store_files
 from alexnet_jax.prepare.fingerprint import fingerprint_files
+from alexnet_jax.prepare.lock import LOCK
 from alexnet_jax.prepare.originals import folder, imagenet
 from alexnet_jax.prepare.request import Request
 
@@ -20,7 +21,7 @@ def check_directory(request: Request) -> None:
     elif (directory / store.PARTIAL).is_file():
         recorded = store_files.read_json(directory / store.PARTIAL)
         check_same(request, request.recorded, recorded, "was begun with")
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif directory.is_dir() and any(entry.name != LOCK for entry in directory.iterdir()):
         raise UserError(f"{directory} is not empty and holds no store: give another --dir")
 
 

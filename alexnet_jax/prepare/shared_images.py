@@ -14,7 +14,7 @@ def shared_images(training: Split, other: Split) -> dict[int, int]:
     Two images are the same if their stored forms are equal byte for byte.
 
     Args:
-      training, other: whole splits of a store, with their checksums.
+      training, other: complete splits of a store, with their checksums.
 
     Returns:
       {position in `other`: position in `training` of the first such image}.

@@ -48,17 +48,9 @@ AHEAD = 8  # images in progress for each thread
 
 
 def begin(directory: Path, request: dict) -> None:
-    """Creates the folder of a store that is to be written for this request.
-
-    Raises UserError if that is not possible.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        store_files.write_json(directory / PARTIAL, request)
-    except OSError as error:
-        raise UserError(
-            f"{directory} cannot be written ({error.strerror}): give another --dir"
-        ) from error
+    """Creates the folder of a store, and records the request that it is written for."""
+    directory.mkdir(parents=True, exist_ok=True)
+    store_files.write_json(directory / PARTIAL, request)
 
 
 def write_store(directory: Path, name: str, original: Original, form: Form) -> dict:

@@ -45,7 +45,7 @@ def to_stored(
         if pixels.shape != (form.side, form.side, 3):
             raise images.BadImageError(
                 f"has {pixels.shape[0]} × {pixels.shape[1]} pixels and others {form.side} × "
-                f"{form.side}; --image_size=256 makes them alike"
+                f"{form.side}; --image_size=256 makes them equal"
             )
     except images.BadImageError as error:
         return StoredImage(name, original.label, fault=str(error))

@@ -68,5 +68,5 @@ class Calendar:
 
 
 def _is_multiple(step: int, every: int) -> bool:
-    # Step 0 is the untrained state, of which nothing is due.
+    # Step 0 is the untrained state, for which nothing is due.
     return step > 0 and every > 0 and step % every == 0

@@ -87,8 +87,8 @@ class Reporter:
         self._steps_per_epoch, self._total = steps_per_epoch, total_steps
         self._classes, self._steps_at_chance = config.model.num_classes, 0
         warmup = round(config.optim.warmup_epochs * steps_per_epoch)
-        # Until this step the rate changes at each one, which is not worth a line.
-        self._rate_is_smooth_to = total_steps if config.optim.schedule in SMOOTH else warmup
+        # Before this step the rate changes at each one, which is not worth a line.
+        self._rate_is_smooth_to = math.inf if config.optim.schedule in SMOOTH else warmup
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -190,7 +190,7 @@ class Reporter:
     def _announce(self, step: int, values: Mapping[str, float]) -> None:
         """Prints the first learning rate and its drops, and once that the loss is at chance."""
         rate = values["learning_rate"]
-        changed = rate != self._rate and step > self._rate_is_smooth_to
+        changed = rate != self._rate and step >= self._rate_is_smooth_to
         if math.isnan(self._rate) or changed:
             self.say(f"learning rate {rate:g} from step {step} on")
         self._rate = rate

@@ -1,10 +1,11 @@
-"""Facts of a run that lie beside each of its checkpoints, and their one comparison.
+"""Facts of a run that are saved beside each checkpoint, and the checks that compare them.
 
 The facts are the data set and the random generator that the parameters belong to. Training,
 evaluation, `init_from` and `predict` compare them with those that they are about to use.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
+from alexnet_jax.disk import checksums
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import Devices
@@ -119,6 +121,31 @@ def check_agreement(devices: Devices, config: ConfigDict, facts: DataFacts) -> N
         )
 
 
+def check_same_checkpoints(devices: Devices, folders: Iterable[Path]) -> None:
+    """Raises UserError unless all processes of a run see the same checkpoints in these folders.
+
+    Otherwise some would wait for ever for others that restore nothing, or the parameters on their
+    devices would differ.
+
+    Args:
+      devices: of the run.
+      folders: of saved steps; the folder of the workdir may have another path on each machine.
+    """
+    # The checksums of a step's files stand for their content.
+    found = [(folder.name, _recorded_checksums(folder)) for folder in folders]
+    if not devices.agree(json.dumps(found)):
+        raise UserError(
+            "the processes of this run find different checkpoints; give each the same workdir or "
+            "checkpoint, on a drive that they share"
+        )
+
+
+def _recorded_checksums(folder: Path) -> str:
+    file = folder / checksums.RECORD
+    # A damaged file may hold anything.
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
 def data_difference(recorded: DataFacts, found: DataFacts, *names: str) -> str:
     """Returns a phrase on the first of the named facts that differs; "" if all are equal.
 
@@ -198,7 +225,7 @@ def check_evaluable(path: Path, record: RunRecord, facts: DataFacts, split: str)
     if difference:
         raise UserError(
             f"checkpoint {path} was trained on other data than {facts.name!r} ({difference}); "
-            "give the data set that it was trained on, or one prepared alike"
+            "give the data set that it was trained on, or one prepared the same way"
         )
     difference = same_name and data_difference(record.data, facts, "sizes", "checksum")
     if difference and split == "val":

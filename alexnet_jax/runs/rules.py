@@ -122,7 +122,8 @@ RULES: dict[str, Rule] = {
         "a tuple of (layer, factor) tuples, each layer once, factors 0 or more",
     ),
     "optim.dexp_target": POSITIVE,
-    "optim.dexp_steps": (lambda x: x >= 2, "at least 2"),  # its formula divides by steps − 1
+    # Its formula divides by steps − 1, and the compiled step compares with each of the steps.
+    "optim.dexp_steps": (lambda x: 2 <= x <= 1000, "from 2 to 1000"),
     "train.epochs": NOT_NEGATIVE,
     "train.steps": NOT_NEGATIVE,
     "train.accumulate_steps": AT_LEAST_1,

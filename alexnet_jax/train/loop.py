@@ -14,9 +14,14 @@ from alexnet_jax.runs.finite import check_state
 from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter
-from alexnet_jax.runs.record import RunRecord, check_agreement, facts_of
+from alexnet_jax.runs.record import (
+    RunRecord,
+    check_agreement,
+    check_same_checkpoints,
+    facts_of,
+)
 from alexnet_jax.runs.signals import Stop, Stopped
-from alexnet_jax.runs.workdir import write_config
+from alexnet_jax.runs.workdir import step_folder, steps, write_config
 from alexnet_jax.train.session import Session, open_session
 from alexnet_jax.train.start import print_start, restore_or_init
 from alexnet_jax.train.step import TrainState, swap_average
@@ -111,6 +116,14 @@ def open_reporter(
     )
 
 
+def record_start(session: Session, dataset: Dataset, workdir: Path, state: TrainState) -> None:
+    """Prints what the training starts with, and writes config.json and environment.json."""
+    print_start(session, dataset, state)
+    if is_lead_process():
+        write_config(workdir, session.config)
+        write_environment(workdir, session.devices)
+
+
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:
     """Trains until the end, or until a signal; saves the last state and returns its step.
 
@@ -124,10 +137,12 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
       stop: has noted the signals that arrived.
 
     Raises:
-      UserError: a checkpoint does not fit, the state is no longer finite, or the disk is full.
+      UserError: a checkpoint does not fit, the processes of the run differ, the state is no longer
+        finite, or the disk is full.
     """
     session = open_session(config, dataset)
     check_agreement(session.devices, config, facts_of(dataset))
+    check_same_checkpoints(session.devices, (step_folder(workdir, x) for x in steps(workdir)))
     calendar = make_calendar(session)
     keep, on_full_disk = config.checkpoint.keep, config.checkpoint.on_full_disk
     with Checkpoints(workdir, keep, on_full_disk) as checkpoints:
@@ -137,10 +152,7 @@ def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> in
         # Before anything is printed or written: a finished run is left as it is.
         if validated and is_finished(config, calendar, state):
             return step
-        print_start(session, dataset, state)
-        if is_lead_process():
-            write_config(workdir, config)
-            write_environment(workdir, session.devices)
+        record_start(session, dataset, workdir, state)
         batches = session.batches(dataset.splits["train"], step)
         with open_reporter(session, workdir, state, record) as reporter:
             validate = make_validate(config, calendar, validation, reporter)

@@ -15,12 +15,13 @@ from alexnet_jax.runs.record import (
     DataFacts,
     RunRecord,
     check_resumable,
+    check_same_checkpoints,
     data_difference,
     facts_of,
     random_generator,
 )
 from alexnet_jax.runs.restore import abstract_params
-from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runs.workdir import find_good, read_config, step_folder, workdir_of
 from alexnet_jax.train.session import Session
 from alexnet_jax.train.step import TrainState, swap_average, with_params
 
@@ -70,10 +71,11 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
       facts: of the data set.
 
     Raises:
-      UserError: the checkpoint is of another net.
+      UserError: the checkpoint is of another net, or another one for some processes of the run.
     """
-    # Restored with the checkpoint's own number of classes, so that the shapes of fc8 fit.
     path, config = Path(session.config.init_from), ConfigDict(session.config)
+    check_same_checkpoints(session.devices, [step_folder(workdir_of(path), find_good(path)[0])])
+    # Restored with the checkpoint's own number of classes, so that the shapes of fc8 fit.
     config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
     abstract = abstract_params(build_model(config), session.devices)
     restored = restore_params(path, abstract)

@@ -31,6 +31,7 @@ from alexnet_jax.cli import command
             ("data.synthetic_classes=3",),
             "data.synthetic_classes has no effect with data.name='digits'",
         ),
+        (("data.dir=pets",), "data.dir has no effect with data.name='digits', which has no store"),
         (
             ("train.steps=9", "train.epochs=3"),
             "train.epochs has no effect with train.steps=9",

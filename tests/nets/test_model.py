@@ -8,6 +8,7 @@ from numpy_net import alexnet_in_numpy, both, map_norm, random_images, random_pa
 
 from alexnet_jax import build_model
 from alexnet_jax.errors import UserError
+from alexnet_jax.nets.spec import Exchange
 from alexnet_jax.nets.zoo import NETS
 from configs.base import get_config
 
@@ -30,6 +31,20 @@ def test_every_layer_of_the_net_is_what_numpy_says(name, crop):
         assert np.abs(value).max() > 0
         np.testing.assert_allclose(ends[layer], value, rtol=1e-9, atol=1e-9, err_msg=layer)
     np.testing.assert_allclose(logits, expected["fc8"], rtol=1e-9, atol=1e-9)
+
+
+def test_the_classifier_alone_is_a_linear_function_of_the_image():
+    """Both towers have the image already: the exchange before fc8 has nothing to gather."""
+    config = small("alexnet", 8)
+    layers = (x for x in NETS["alexnet"].layers if not isinstance(x, Exchange))
+    config.model.without = tuple(x.name for x in layers)[:-1]
+    model = build_model(config)
+    params, images = random_parameters(model), random_images(8)
+    kernel, bias = (np.asarray(params["fc8"][x][0], np.float64) for x in ("kernel", "bias"))
+    with jax.enable_x64(True):
+        logits, _ = model.apply({"params": params}, images)
+    expected = images.reshape(len(images), -1) @ kernel + bias
+    np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_normalising_inside_a_tower_differs_from_normalising_over_the_border():

@@ -106,6 +106,12 @@ def test_the_classifier_alone_is_softmax_regression(towers):
     assert parameters(net) == 224 * 224 * 3 * 1000 + 1000
 
 
+def test_a_layer_that_comes_to_read_the_image_reads_its_three_colours():
+    """Every tower has the image, so that the exchange before conv3 gathers nothing."""
+    shape = shapes_of(net_of("alexnet", without=("conv1", "conv2")))["conv3"]
+    assert (shape.exchanged, shape.kernel) == (False, (2, 3, 3, 3, 192))
+
+
 def test_lrn_false_leaves_out_every_norm_and_nothing_else():
     names = [x.name for x in net_of("alexnet_original", lrn=False).layers if hasattr(x, "name")]
     assert not {"norm1", "norm2", "mapnorm2"} & set(names)
@@ -197,6 +203,8 @@ def test_an_initial_std_is_that_of_the_published_fan_in():
             {"name": "alexnet_batch_norm", "initial": (("conv2", 0.1, 0.5),)},
             "'conv2' a bias of 0.5",
         ),
+        ({"name": "alexnet_batch_norm", "without": ("conv1",)}, "before 'norm1'"),
+        ({"name": "caffenet", "without": ("conv1",)}, "before 'norm1'"),
         ({"towers": 64}, "model.towers=64"),
         ({"width": 1 / 32}, "0.03125"),
         ({"width": 0.001}, "0.001"),

@@ -55,11 +55,14 @@ def coordinator():
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def pair(*arguments, devices=1):
-    """Starts the main command as two processes with this number of devices each."""
-    which = (f"--coordinator={coordinator()}", "--num_processes=2")
+def pair(*arguments, devices=1, own=((), ())):
+    """Starts the main command as two processes with this number of devices each.
+
+    own: further arguments of each process.
+    """
+    which = (*arguments, f"--coordinator={coordinator()}", "--num_processes=2")
     env = {"JAX_NUM_CPU_DEVICES": str(devices)}
-    return [start("main", *arguments, *which, f"--process_id={i}", env=env) for i in (0, 1)]
+    return [start("main", *which, f"--process_id={i}", *own[i], env=env) for i in (0, 1)]
 
 
 def ended(processes, code=0):
@@ -232,28 +235,52 @@ def test_a_process_of_a_step_of_two_tasks_waits_for_the_other():
 
 
 @pytest.mark.slow
-def test_two_processes_on_the_default_layout_are_one_line_each(tmp_path):
-    """parallel.data=1 and parallel.tower=1 would leave the second process without a device."""
-    for _, err in ended(pair(*TRAIN, f"--workdir={tmp_path}/w"), 2):
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (("--config.parallel.data=2",), "parallel.data=2 × parallel.tower=1 uses 2 of 4 devices"),
+        pytest.param((), "parallel.data=1 × parallel.tower=1 uses 1 of 4", marks=pytest.mark.soak),
+    ],
+)
+def test_a_layout_without_a_device_of_the_second_process_is_one_line_each(layout, said, tmp_path):
+    """The first process would train alone, and the second end with a traceback."""
+    for _, err in ended(pair(*TRAIN, *layout, f"--workdir={tmp_path}/w", devices=2), 2):
         (line,) = err.splitlines()
-        assert line.startswith("error: several processes, but parallel.data=1")
+        assert line.startswith(f"error: {said}") and "start fewer processes" in line
     assert not (tmp_path / "w").exists()
 
 
 def test_processes_with_other_settings_are_one_line_each(tmp_path):
     """Each would compute with its own rate, and the parameters on the devices would part."""
-    which = (f"--coordinator={coordinator()}", "--num_processes=2")
-    arguments = (*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", *which)
-    processes = [
-        start(
-            "main", *arguments, f"--process_id={i}", f"--config.optim.learning_rate={rate}",
-            env={"JAX_NUM_CPU_DEVICES": "1"},
-        )
-        for i, rate in enumerate((0.01, 0.02))
-    ]  # fmt: skip
+    rates = [(f"--config.optim.learning_rate={rate}",) for rate in (0.01, 0.02)]
+    processes = pair(*TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", own=rates)
     for _, err in ended(processes, 2):
         (line,) = err.splitlines()
         assert line.startswith("error: the processes of this run differ in their settings")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "use", ["resume", pytest.param("init_from", marks=pytest.mark.soak), "evaluate"]
+)
+def test_processes_that_see_other_checkpoints_are_one_line_each(use, alone, tmp_path):
+    """As without a shared drive: they would wait for each other, or mix two nets."""
+    step_9 = alone / "checkpoints" / "9"
+    arguments, own = {
+        "resume": (TRAIN, [(f"--workdir={x}",) for x in (alone, tmp_path / "w")]),
+        "init_from": (
+            (*TRAIN, f"--workdir={tmp_path}/w"),
+            [(f"--config.init_from={x}",) for x in (alone, step_9)],
+        ),
+        "evaluate": (
+            (*SMALL, "--mode=eval", f"--workdir={tmp_path}/w", "--config.eval.split=val"),
+            [(f"--checkpoint={x}",) for x in (alone, step_9)],
+        ),
+    }[use]
+    for _, err in ended(pair(*arguments, *TOWERS_APART, own=own), 2):
+        (line,) = err.splitlines()
+        assert line.startswith("error: the processes of this run find different checkpoints")
     assert not (tmp_path / "w").exists()
 
 

@@ -11,6 +11,7 @@ from prepare_command import printed, refused, run, stored
 from alexnet_jax import data
 from alexnet_jax.data import store
 from alexnet_jax.errors import UserError
+from alexnet_jax.prepare.lock import LOCK, only_preparation
 from configs import base
 
 DARK, LIGHT = plain(24, 24, 20), plain(24, 24, 200)
@@ -49,6 +50,24 @@ def prepared(tmp_path):
     source = write_folder(tmp_path / "pictures", two_classes())
     run(*folder(source, tmp_path / "store"))
     return source, tmp_path / "store"
+
+
+def test_a_second_command_is_refused_while_the_first_one_writes(tmp_path):
+    """It would remove files of the first one, which then reports a store that is damaged."""
+    source = write_folder(tmp_path / "pictures", two_classes())
+    with only_preparation(tmp_path / "store"):
+        refused("another command is writing the store", *folder(source, tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+    run(*folder(source, tmp_path / "store"))
+    assert not (tmp_path / "store" / LOCK).exists()
+
+
+def test_a_lock_that_a_killed_command_left_is_in_nobodys_way(tmp_path):
+    source = write_folder(tmp_path / "pictures", two_classes())
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / LOCK).touch()
+    run(*folder(source, tmp_path / "store"))
+    assert store.is_complete(tmp_path / "store")
 
 
 def test_the_manifest_records_the_origin(prepared):

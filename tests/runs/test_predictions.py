@@ -83,6 +83,22 @@ def test_a_broken_file_is_named_with_the_mend(tmp_path, kind):
         read_predictions(tmp_path)
 
 
+def test_a_file_with_any_byte_changed_is_read_or_named(tmp_path):
+    """Damage in the compressed data, for one, is an error of zlib."""
+    write(tmp_path, predictions())
+    intact = (tmp_path / PREDICTIONS).read_bytes()
+    refused = 0
+    for place in range(0, len(intact), 3):
+        damaged = bytearray(intact)
+        damaged[place] ^= 0x55
+        (tmp_path / PREDICTIONS).write_bytes(damaged)
+        try:
+            read_predictions(tmp_path)
+        except UserError:
+            refused += 1
+    assert refused > len(intact) / 6  # some bytes mean nothing, such as the time of a member
+
+
 EVALUATION = {
     "step": 7, "members": 1, "data": "digits", "test/loss": 0.5, "test/top1_error": 0.25,
     "test/top5_error": 0.0, "test/examples": 4, "test/views": 1,

@@ -210,13 +210,14 @@ def test_a_rate_that_changes_at_every_step_is_printed_once(tmp_path, capsys, sch
     assert printed(capsys, "learning rate") == ["learning rate 0.01 from step 1 on"]
 
 
-def test_a_warm_up_is_not_printed_step_by_step(tmp_path, capsys):
+def test_of_a_warm_up_the_first_and_the_full_rate_are_printed(tmp_path, capsys):
     rates = [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.001]
     with reporter_in(tmp_path, optim__warmup_epochs=2.0, epoch_steps=2, total=9, lag=0) as reporter:
         for step, rate in enumerate(rates, 1):
             reporter.push(step, scalars(0.5, rate=rate))
     assert printed(capsys, "learning rate") == [
         "learning rate 0.0025 from step 1 on",
+        "learning rate 0.01 from step 4 on",
         "learning rate 0.001 from step 6 on",
     ]
 

@@ -32,7 +32,7 @@ def builder_of(name: str, directory: Path) -> "tfds.core.DatasetBuilder":
     """
     import tensorflow_datasets as tfds
 
-    # TFDS warns of usual things, and urllib3 of every new try of a download.
+    # TFDS warns about ordinary events, and urllib3 about every retry of a download.
     absl_logging.set_verbosity(absl_logging.ERROR)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
