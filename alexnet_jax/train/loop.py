@@ -7,23 +7,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
-from alexnet_jax.parallel import is_lead_process, reporting_folder
+from alexnet_jax.parallel import reporting_folder
 from alexnet_jax.runs.calendar import Calendar
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.finite import check_state
-from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.metrics import Metrics
 from alexnet_jax.runs.progress import Reporter
-from alexnet_jax.runs.record import (
-    RunRecord,
-    check_agreement,
-    check_same_checkpoints,
-    facts_of,
-)
+from alexnet_jax.runs.record import RunRecord, check_agreement, check_same_checkpoints, facts_of
 from alexnet_jax.runs.signals import Stop, Stopped
-from alexnet_jax.runs.workdir import step_folder, steps, write_config
+from alexnet_jax.runs.workdir import step_folder, steps
 from alexnet_jax.train.session import Session, open_session
-from alexnet_jax.train.start import print_start, restore_or_init
+from alexnet_jax.train.start import record_start, restore_or_init
 from alexnet_jax.train.step import TrainState, swap_average
 from alexnet_jax.train.validate import is_validated, make_validate, make_validation
 
@@ -114,14 +108,6 @@ def open_reporter(
         # A GPU computes a step while the host reports the one before. A CPU has no such overlap.
         lag=0 if session.devices.is_cpu else 1,
     )
-
-
-def record_start(session: Session, dataset: Dataset, workdir: Path, state: TrainState) -> None:
-    """Prints what the training starts with, and writes config.json and environment.json."""
-    print_start(session, dataset, state)
-    if is_lead_process():
-        write_config(workdir, session.config)
-        write_environment(workdir, session.devices)
 
 
 def train(config: ConfigDict, dataset: Dataset, workdir: Path, stop: Stop) -> int:

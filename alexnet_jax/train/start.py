@@ -1,4 +1,4 @@
-"""The state that a training starts from: a checkpoint, other parameters, or random ones."""
+"""The start of a training: its state, from a checkpoint, other parameters or random ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,10 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.model import build_model
+from alexnet_jax.parallel import is_lead_process
 from alexnet_jax.runs.announce import data_line, device_lines, net_line, unlearned_lines
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
+from alexnet_jax.runs.machine import write_environment
 from alexnet_jax.runs.record import (
     DataFacts,
     RunRecord,
@@ -21,7 +23,13 @@ from alexnet_jax.runs.record import (
     random_generator,
 )
 from alexnet_jax.runs.restore import abstract_params
-from alexnet_jax.runs.workdir import find_good, read_config, step_folder, workdir_of
+from alexnet_jax.runs.workdir import (
+    find_good,
+    read_config,
+    step_folder,
+    workdir_of,
+    write_config,
+)
 from alexnet_jax.train.session import Session
 from alexnet_jax.train.step import TrainState, swap_average, with_params
 
@@ -110,3 +118,11 @@ def print_start(session: Session, dataset: Dataset, state: TrainState) -> None:
     if step < session.total_steps:
         lines.append("compiling the training step")
     print(*lines, sep="\n", flush=True)
+
+
+def record_start(session: Session, dataset: Dataset, workdir: Path, state: TrainState) -> None:
+    """Prints what the training starts with, and writes config.json and environment.json."""
+    print_start(session, dataset, state)
+    if is_lead_process():
+        write_config(workdir, session.config)
+        write_environment(workdir, session.devices)
