@@ -64,8 +64,10 @@ SECTIONS = {part for key in KEYS for part in key.split(".")[:-1]}
 @pytest.fixture
 def checkout(tmp_path):
     """A folder that looks like the repository's, with what the pages assume, and no run."""
-    for linked in ("alexnet_jax", "configs", "docs", "launch", "results"):
+    for linked in ("alexnet_jax", "configs", "docs", "results"):
         (tmp_path / linked).symlink_to(TOP / linked)
+    # A script that is called by a link works in the checkout that the link leads to.
+    shutil.copytree(TOP / "launch", tmp_path / "launch")
     for copied in ("pyproject.toml", "requirements.txt", "tests/requirements.txt"):
         (tmp_path / copied).parent.mkdir(exist_ok=True)
         shutil.copy(TOP / copied, tmp_path / copied)
