@@ -3,15 +3,15 @@
     python launch/evidence.py --data=data --work=runs/evidence
     python launch/evidence.py --claim=plateau,ablations --jobs=4
 
-launch/claims.py lists the runs. A run whose record lies in --output is skipped,
-an interrupted one is resumed. A run that a missing one starts from, or evaluates
-with others, is made again if its checkpoints are gone from --work. Each record
-is a folder CLAIM/RUN with config.json, metrics.jsonl, run.json (command, commit,
-machine, seed, seconds), predictions_*.npz of an evaluated run and, where a claim
-needs them, kernels.npz of the first layer. The stores are found in --data by
-name, or prepared from --tiny_imagenet: the folder tiny-imagenet-200 as its
-makers pack it, or one with train/WNID and test/WNID. On a GPU, small nets leave
-room for several runs at once: --jobs.
+launch/claims.py lists the runs. A run whose record lies in --output is
+skipped, an interrupted one is resumed. A run that a missing one starts from,
+or evaluates with others, is made again if its checkpoints are gone from
+--work. Each record is a folder CLAIM/RUN with config.json, metrics.jsonl,
+run.json (command, commit, machine, seed, seconds), predictions_*.npz of an
+evaluated run and, where a claim needs them, kernels.npz of the first layer.
+The stores are found in --data by name, or prepared from --tiny_imagenet: the
+folder tiny-imagenet-200 as its makers pack it, or one with train/WNID and
+test/WNID. On a GPU, small nets leave room for several runs at once: --jobs.
 """
 
 import checkout  # noqa: F401  first: one error line if .venv is not active

@@ -34,7 +34,8 @@ ONLY_PARSED = {
     "python launch/evidence.py": "takes days",
     "python launch/tables.py": "tests/test_pages.py has the same tables made",
     "python launch/tables.py --write": "tests/test_pages.py has the same tables made",
-    "python -m alexnet_jax.figures --plateau=results/plateau": "tests/figures draws the same",
+    "python -m alexnet_jax.figures --kernels=results/tiny_imagenet": "tests/figures draws such",
+    "python -m alexnet_jax.figures --plateau=results/plateau,results/printed": "so it does these",
     "python -m alexnet_jax.plan --table=gtx580": "tests/plan prints the same",
 }
 # What the text says of a block's names that the block itself does not define.

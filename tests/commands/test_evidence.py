@@ -164,7 +164,9 @@ def test_the_fastest_rate_is_that_of_the_lowest_error_then_of_the_fewest_steps(
         folder = tmp_path / "figure1_rates" / f"relu_published_{rate:g}"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps({"diverged": end is None}))
-        (folder / "config.json").write_text(json.dumps({"optim": {"learning_rate": rate}}))
+        config = base.get_config()
+        config.optim.learning_rate, config.model.num_classes = rate, 10
+        (folder / "config.json").write_text(config.to_json())
         error, step = end or (0.0, 1)
         line = {"step": step, "epoch": step / 10, "time": 1.0, "train/epoch_top1_error": error}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
