@@ -16,6 +16,7 @@ from alexnet_jax.figures.style import COLOURS, SETTINGS
 from alexnet_jax.runs.workdir import read_config
 
 WINDOW = 5  # logged lines that the loss is averaged over
+NOTE = {"ha": "right", "va": "bottom", "fontsize": 7, "color": "#777777"}  # at chance's line
 BELOW = 0.01  # fraction of ln(classes) by which the loss has to lie below it
 
 
@@ -125,15 +126,12 @@ def _draw_panel(axes: Axes, panel: tuple[int, int], runs: Sequence[PlateauRun]) 
     chance = math.log(classes)
     # Below the runs' lines: the printed net's lies on it for long.
     axes.axhline(chance, color="#999999", lw=0.8, ls="--", zorder=1)
-    axes.annotate("ln(classes)", (1, chance), xycoords=("axes fraction", "data"), **_NOTE)
+    axes.annotate("ln(classes)", (1, chance), xycoords=("axes fraction", "data"), **NOTE)
     for run in runs:
         axes.plot(run.steps, run.smooth, **_look(run))
     axes.set_title(f"{classes} classes, {crop} pixels", fontsize=9)
     axes.set_xlabel("step")
     axes.set_ylim(top=1.06 * chance)
-
-
-_NOTE = {"ha": "right", "va": "bottom", "fontsize": 7, "color": "#777777"}
 
 
 def _look(run: PlateauRun) -> dict[str, object]:

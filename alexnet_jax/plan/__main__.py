@@ -108,12 +108,12 @@ def resolved(values: flags.FlagValues) -> ConfigDict:
 def check_step(config: ConfigDict) -> None:
     """Forces the CPU devices of the step; raises UserError if it cannot be compiled for them."""
     from alexnet_jax import parallel
-    from alexnet_jax.cli import checks
+    from alexnet_jax.cli import net_checks
 
     # Before check_parallel, which counts the devices: that creates them and fixes their number.
     parallel.force_cpu_devices(config.parallel.data * config.parallel.tower)
-    checks.check_parallel(config, ("data.batch_size",))
-    checks.check_parts(config)
+    net_checks.check_parallel(config, ("data.batch_size",))
+    net_checks.check_parts(config)
     if config.train.compute_dtype != "float32":
         raise UserError(
             f"train.compute_dtype={config.train.compute_dtype!r}: the plan is compiled for a CPU, "

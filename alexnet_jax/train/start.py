@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data import Dataset
 from alexnet_jax.nets.model import build_model
-from alexnet_jax.parallel import is_lead_process
+from alexnet_jax.parallel import is_distributed, is_lead_process
 from alexnet_jax.runs.announce import data_line, device_lines, net_line, unlearned_lines
 from alexnet_jax.runs.checkpoint import Checkpoints, restore_params
 from alexnet_jax.runs.machine import write_environment
@@ -82,7 +82,10 @@ def params_to_start_from(session: Session, drawn: Any, facts: DataFacts) -> tupl
       UserError: the checkpoint is of another net, or another one for some processes of the run.
     """
     path, config = Path(session.config.init_from), ConfigDict(session.config)
-    check_same_checkpoints(session.devices, [step_folder(workdir_of(path), find_good(path)[0])])
+    # One process has nothing to compare, and finding the step reads the files of the checkpoint.
+    if is_distributed():
+        found = step_folder(workdir_of(path), find_good(path)[0])
+        check_same_checkpoints(session.devices, [found])
     # Restored with the checkpoint's own number of classes, so that the shapes of fc8 fit.
     config.model = ConfigDict({**config.model, "num_classes": read_config(path).model.num_classes})
     abstract = abstract_params(build_model(config), session.devices)
