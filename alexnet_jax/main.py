@@ -24,7 +24,7 @@ FLAGS = {
     "probabilities": ("", "To evaluate: an .npz for the probabilities and labels of all images."),
     "submission": ("", "To evaluate: a text file with the five likeliest classes of each image, "
                    "as positions in the store's labels.txt, counted from 1."),
-    "coordinator": ("", "For several processes: host:port of process 0; not under SLURM."),
+    "coordinator": ("", "For several processes: host:port of process 0; not needed under SLURM."),
     "num_processes": (1, "With --coordinator: number of processes."),
     "process_id": (0, "With --coordinator: index of this process, counted from 0."),
     "initialization_timeout": (300, "Seconds to wait until all processes have arrived."),

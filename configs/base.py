@@ -50,9 +50,9 @@ def augment_settings() -> ConfigDict:
     """Returns the settings of the random changes to an image in training."""
     augment = ConfigDict()
     augment.crop = True  # random crops in training; False = the centre
-    augment.flip = False  # horizontal mirror with probability 1/2 (digits have a left and a right)
+    augment.flip = False  # mirror images with probability 1/2; off: a mirrored digit is none
     augment.colour = "none"  # noise along the colour components: none, paper, code
-    augment.colour_scale = 0.1  # standard deviation of the noise, in colour components (paper §4.1)
+    augment.colour_scale = 0.1  # standard deviation of the noise's random factors α (paper §4.1)
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on
     return augment
 
@@ -84,11 +84,11 @@ def optim_settings() -> ConfigDict:
     optim.name = "paper"  # paper (the rate is inside the velocity), sgd (outside), lars
     # Rate, momentum and decay are from paper §5, twice the rate for biases from the released code.
     optim.learning_rate = 0.01  # of the weights at the start
-    optim.bias_multiplier = 2.0  # a bias learns at this multiple of the weights' initial rate
+    optim.bias_multiplier = 2.0  # a bias's first rate, as a multiple of its layer's weights'
     optim.bias_follows = True  # biases follow the schedule; False = they keep their first rate
     optim.momentum = 0.9  # factor on the velocity of the step before
     optim.weight_decay = 0.0005  # for layers that do not state their own; biases have none
-    optim.trust_coefficient = 0.001  # lars: a kernel's rate is times this × ‖kernel‖ ÷ ‖gradient‖
+    optim.trust_coefficient = 0.001  # lars: multiplies a kernel's rate, with ‖kernel‖ ÷ ‖gradient‖
     optim.warmup_epochs = 0.0  # epochs in which the rate rises linearly up to its schedule
     optim.schedule = "plateau"  # plateau, listed, dexp, constant, linear, cosine (to 0 at the end)
     optim.plateau_factor = 0.1  # plateau: multiplies the rate …
@@ -96,7 +96,7 @@ def optim_settings() -> ConfigDict:
     optim.plateau_drops = 3  # at most this many times
     optim.listed = ()  # listed: ((epoch, rate), …): the rate from that epoch on
     optim.listed_layers = ()  # any schedule: ((layer, epoch, rate), …): this layer's weights' rate
-    optim.layer_factors = ()  # ((layer, factor), …): of this layer's rates; 0 freezes it
+    optim.layer_factors = ()  # ((layer, factor), …): multiplies this layer's rates; 0 freezes it
     optim.dexp_target = 250.0  # dexp: first rate ÷ last rate …
     optim.dexp_steps = 4  # over this many equal parts of training
     return optim
@@ -110,7 +110,7 @@ def train_settings() -> ConfigDict:
     train.accumulate_steps = 1  # parts of a batch, one after another, if memory is short
     train.compute_dtype = "float32"  # of the net in training; bfloat16 gains on GPUs, not on CPUs
     train.label_smoothing = 0.0  # probability that targets give to all classes in equal parts
-    train.ema_decay = 0.0  # a step's decay of the parameters' average, which is evaluated; 0 = none
+    train.ema_decay = 0.0  # decay per step of the evaluated moving average of the params; 0 = none
     train.log_every_steps = 10  # steps between two training lines in metrics.jsonl
     train.stop_at_train_error = 0.0  # fraction; ends at this top-1 training error; 0 = never
     return train

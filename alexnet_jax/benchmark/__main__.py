@@ -9,12 +9,12 @@ repeat every rate is measured once, and ratios are taken within a repeat. The
 default --config is configs/base.py.
 
 The step is the compiled training step on one batch that stays on the devices.
-Its roof is the float32 product of two 2048×2048 matrices at jax's default
-precision (on NVIDIA GPUs from Ampere on that is TF32). Only the work of the
-layers with weights counts; norms, pooling and the update are not counted as
-FLOPs. First steps and memory are those of `alexnet_jax.main` in a process of
-its own: cold = with an empty compilation cache, second = the same command
-again.
+Its roof (upper bound) is the rate of the float32 product of two 2048×2048
+matrices at jax's default precision (on NVIDIA GPUs from Ampere on that is
+TF32). Only the layers with weights count; norms, pooling and the update are not
+counted as FLOPs. First steps and memory are those of `alexnet_jax.main` in a
+process of its own: cold = with an empty compilation cache, second = the same
+command again.
 
 With data.name=synthetic a store of synthetic images is written to the temporary
 folder (TMPDIR) and removed at the end: JPEG from 256 pixels up, else raw, or as
@@ -66,8 +66,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("encoding", "", ["", "raw", "jpeg"], encoding, **own)
     profile = "Folder for a trace of a few steps by JAX's profiler; empty = none."
     flags.DEFINE_string("profile", "", profile, **own)
-    flags.DEFINE_integer("repeats", 3, "Measurements of each rate.", lower_bound=1, **own)
-    seconds = "Shortest duration of a measurement in seconds; it has two calls at least."
+    flags.DEFINE_integer("repeats", 3, "Measurements of a rate; default 3.", lower_bound=1, **own)
+    seconds = "Shortest duration of a measurement in seconds; default 2. It has two calls at least."
     flags.DEFINE_float("seconds", 2.0, seconds, **own)
 
 

@@ -5,11 +5,12 @@
     python -m alexnet_jax.explain --checkpoint=runs/digits --layer=conv2 \\
         --sheet=units.png
 
-With --images, a row of the sheet is a picture, its class, and by --methods:
+With --images, each row of the sheet has a picture with its class, and a column
+for each of --methods:
   saliency   how strongly each pixel changes the class's logit
              (Simonyan et al. 2013)
-  occlusion  the loss of probability where a grey square covers the picture:
-             red; a gain: blue (Zeiler and Fergus 2013)
+  occlusion  red where a grey square over the picture lowers the probability of
+             the class, blue where it raises it (Zeiler and Fergus 2013)
   gradcam    the maps of --layer that speak for the class
              (Selvaraju et al. 2016)
   deconv     the pattern that excites the strongest unit of --layer (Zeiler and
@@ -27,9 +28,9 @@ from alexnet_jax.explain.request import METHODS, check
 FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ((), "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
-    "methods": (list(METHODS), "Columns of the sheet, commas between."),
+    "methods": (list(METHODS), "Columns of the sheet, commas between; default: all four."),
     "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),
-    "units": ([], "Numbers of the units that are to be excited; default: the layer's first 24."),
+    "units": ([], "Numbers of the units to excite, from 0, commas between; default: the first 24."),
     "labels": ("", "Text file of class names, one a line; default: those of the training data."),
     "sheet": ("", "The .png or .svg to draw."),
 }  # fmt: skip

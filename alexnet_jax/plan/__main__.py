@@ -8,8 +8,8 @@ Example:   python -m alexnet_jax.plan --config=configs/imagenet.py --devices=8
 Compiles the step of --config for --devices forced CPU devices, and reads from
 the program every collective, its bytes, and what one device holds. Nothing
 runs. No data are needed if the config sets model.num_classes. parallel.data=1
-is raised to use all --devices; any other layout has to use them. The default
---config is configs/base.py.
+is raised so that all --devices are used; any other layout has to make exactly
+that number. The default --config is configs/base.py.
 
 Then forecasts a step for the schemes data, tower and hybrid on 1 to 512
 devices, by formulas that the tests compare with compiled programs.
