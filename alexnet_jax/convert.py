@@ -76,6 +76,9 @@ def convert_folder(values: flags.FlagValues) -> int:
     # The folder has its own config: a setting that would be ignored is an error.
     overrides = sorted(config_flags.get_override_values(values["config"]))
     given = [name for name in ("layout", "model", "partial") if values[name].value]
+    named = Path(config_flags.get_config_filename(values["config"]))
+    if named.resolve() != (config_flag.CONFIGS / CONFIG).resolve():
+        given.append("config")
     given += [f"config.{key}" for key in overrides]
     if given:
         raise UserError(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import parallel
 from alexnet_jax.data import Split
 from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.disk.durable import complete_file
 from alexnet_jax.nets.model import AlexNet, on_devices
 from alexnet_jax.nets.placement import param_specs
 from alexnet_jax.parallel import REPLICATED, Devices
@@ -210,9 +211,11 @@ def evaluate_checkpoints(
 
 def write_probabilities(path: Path, evaluation: Evaluation) -> None:
     """Writes an .npz with `probabilities` float32 [N, classes] and `labels` int32 [N]."""
-    np.savez(path, probabilities=evaluation.probabilities, labels=evaluation.labels)
+    with complete_file(path) as file:
+        np.savez(file, probabilities=evaluation.probabilities, labels=evaluation.labels)
 
 
 def write_submission(path: Path, evaluation: Evaluation) -> None:
     """Writes ILSVRC's submission file: a line per image with its five likeliest classes, from 1."""
-    np.savetxt(path, evaluation.likeliest + 1, fmt="%d")
+    with complete_file(path) as file:
+        np.savetxt(file, evaluation.likeliest + 1, fmt="%d")

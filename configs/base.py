@@ -50,7 +50,7 @@ def augment_settings() -> ConfigDict:
     """Returns the settings of the random changes to an image in training."""
     augment = ConfigDict()
     augment.crop = True  # random crops in training; False = the centre
-    augment.flip = False  # mirror images with probability 1/2; off: a mirrored digit is none
+    augment.flip = False  # mirror images with probability 1/2; off: a mirrored digit is no digit
     augment.colour = "none"  # noise along the colour components: none, paper, code
     augment.colour_scale = 0.1  # standard deviation of the noise's random factors α (paper §4.1)
     augment.colour_listed = ()  # ((epoch, colour_scale), …): the scale from that epoch on

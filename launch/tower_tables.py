@@ -89,10 +89,12 @@ def colour_combined() -> Rows:
 
 
 def orientation() -> Rows:
-    """Returns the orientation selectivity of the full-width nets' towers, with two tests."""
+    """Returns the orientation selectivity of the large nets' towers and of the control's halves."""
     header = ("net", "tower with more colour", "the other", "p, Mann-Whitney test")
     rows: Rows = [(*header, "correlation with colour, by kernel")]
-    for name, towers in first_layers("tiny_imagenet").items():
+    nets = first_layers("tiny_imagenet") | first_layers("towers")
+    for name, towers in nets.items():
+        name += ", halved" if towers.divided else ""
         means = [f"{x:.2f}" for x in towers.orientation.mean(axis=1)]
         p = stats.mannwhitneyu(*towers.orientation).pvalue
         correlation = stats.pearsonr(towers.colour.ravel(), towers.orientation.ravel()).statistic

@@ -113,6 +113,7 @@ def test_a_crop_is_a_slice(seed, size, margin, data):
     np.testing.assert_array_equal(found, image[row : row + size, column : column + size])
 
 
+@pytest.mark.slow
 def test_a_random_crop_is_a_piece_of_the_image():
     data = data_of(12, 8, crop=True)
     images = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8)
@@ -175,6 +176,7 @@ def by_hand(image, key, mean, scale, colour):
     return (x - mean[2:10, 2:10] + noise @ COMPONENTS) / (1 + colour) * scale
 
 
+@pytest.mark.slow
 def test_everything_random_is_a_function_of_the_key_and_the_example():
     """Augmented one by one, each with the key of its own place in the batch."""
     data = data_of(12, 8, "code", crop=True, flip=True)

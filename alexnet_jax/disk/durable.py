@@ -1,6 +1,8 @@
 """Files that are complete or absent, also after a power cut."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -29,20 +31,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically: no reader ever sees a part of it.
+    """Writes a file as `complete_file` does."""
+    with complete_file(path) as file:
+        file.write(content)
 
-    An older file of this name stays until the new one is complete. Raises OSError, as on a full
-    disk, and leaves no part of the file.
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file to be written atomically: no reader ever sees a part of it.
+
+    An older file of this name stays until the new one is complete. If anything fails, as on a full
+    disk, the error is raised and no part of the file is left.
     """
     # In the same folder, because a rename is atomic only inside one file system.
     draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        try:
-            file.write(content)
+    try:
+        with draft.open("wb") as file:
+            yield file
             to_disk(file)
-        except OSError:
-            draft.unlink()  # a part of a file would hold the last of a full disk
-            raise
+    except BaseException:
+        draft.unlink(missing_ok=True)  # a part of a file would hold the last of a full disk
+        raise
     # Renamed only once the content is on the disk: a power cut could otherwise leave an empty file.
     draft.replace(path)
     path_to_disk(path.parent)

@@ -1,6 +1,7 @@
 """Training error against epochs for ReLU and tanh (paper, Figure 1)."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,10 @@ def draw_activations(runs: Sequence[ActivationRun]) -> Figure:
 def _draw_panel(axes: Axes, start: str, runs: Sequence[ActivationRun]) -> None:
     axes.axhline(100 * TARGET, color="#999999", lw=0.8, ls=":", label=f"{100 * TARGET:.0f} %")
     named: set[str] = set()
+    seeds = Counter(run.activation for run in runs)
     for run in sorted(runs, key=lambda run: run.activation):
         relu = run.activation == "relu"
-        label = f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}"
+        label = f"{'ReLU' if relu else 'tanh'}, rate {run.rate:g}, seeds: {seeds[run.activation]}"
         axes.plot(
             run.epochs,
             [100 * error for error in run.errors],

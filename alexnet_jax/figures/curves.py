@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def _mark_drops(axes: Axes, lines: Sequence[Line]) -> None:
     for i, (epoch, rate) in enumerate(drops if len(drops) <= 8 else ()):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":")
         axes.annotate(
-            f"rate {rate:.0e}",
+            f"rate {np.format_float_positional(rate, 2, fractional=False, trim='-')}",
             (epoch, 1),
             xycoords=("data", "axes fraction"),
             rotation=90,

@@ -81,11 +81,11 @@ def orientation_selectivity(kernels: np.ndarray) -> np.ndarray:
     return preferred / np.maximum(power.sum(axis=(0, 1)), least)
 
 
-def tower_title(kernels: np.ndarray, number: int) -> str:
-    """Returns a line about a tower: its share of colour kernels and their mean orientation."""
+def describe_kernels(kernels: np.ndarray) -> str:
+    """Describes the kernels of a tower: the share of colour kernels and the mean selectivity."""
     colour = (colour_fraction(kernels) > COLOUR).mean()
     orientation = orientation_selectivity(kernels).mean()
-    return f"tower {number}: {100 * colour:.0f} % colour, orientation selectivity {orientation:.2f}"
+    return f"{100 * colour:.0f} % colour, orientation selectivity {orientation:.2f}"
 
 
 def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
@@ -102,10 +102,11 @@ def mosaic(pictures: np.ndarray, columns: int) -> np.ndarray:
 
 
 def tower_blocks(kernel: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the kernels of each tower [size, size, 3, maps] by a line about it; "" if alone."""
-    if len(kernel) == 1:
-        return {"": kernel[0]}
-    return {tower_title(tower, number): tower for number, tower in enumerate(kernel, 1)}
+    """Returns the kernels of each tower [size, size, 3, maps] by a line about them."""
+    return {
+        f"tower {number} of {len(kernel)}: {describe_kernels(tower)}": tower
+        for number, tower in enumerate(kernel, 1)
+    }
 
 
 def draw_kernels(kernel: np.ndarray, title: str) -> Figure:
@@ -152,7 +153,7 @@ def read_kernels(folder: Path) -> dict[str, np.ndarray]:
         if kernel.ndim != 5 or kernel.shape[3] != 3:
             raise UserError(f"{path} has no conv1 [towers, size, size, 3, maps]; bring it back")
         name = path.parent.resolve().name.replace("_", " ")
-        blocks |= {f"{name}, {line}".rstrip(", "): x for line, x in tower_blocks(kernel).items()}
+        blocks |= {f"{name}, {line}": x for line, x in tower_blocks(kernel).items()}
     if not blocks:
         raise UserError(
             f"{folder} has no {FILE}, nor have the folders in it; give one such as results/towers"

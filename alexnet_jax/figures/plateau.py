@@ -136,9 +136,9 @@ def _draw_panel(axes: Axes, panel: tuple[int, int], runs: Sequence[PlateauRun]) 
 
 def _look(run: PlateauRun) -> dict[str, object]:
     """Returns a line's colour by bias, its style by std, and its name."""
-    colour = {1.0: COLOURS[1], 0.1: COLOURS[3], 0.0: COLOURS[0]}[run.bias]
+    colours = {1.0: COLOURS[1], 0.1: COLOURS[3], 0.0: COLOURS[0]}
     return {
-        "color": colour,
+        "color": colours.get(run.bias, COLOURS[5]),
         "lw": 1.5,
         "ls": "-" if run.std > 0.02 else ":",  # between the two stds, 0.01 and 0.03
         "label": f"std {run.std:g}, bias {run.bias:g}",

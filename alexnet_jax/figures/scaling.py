@@ -73,10 +73,10 @@ def draw_scaling(errors: Errors) -> Figure:
 
 def _draw_panel(axes: Axes, kind: str, points: Mapping[float, Sequence[float]]) -> None:
     means = [mean(values) for values in points.values()]
-    ours = "alexnet_original, Tiny-ImageNet, 56 pixels"
+    ours = "here: Tiny-ImageNet, 56 pixels; dashes: each seed"
     axes.plot(list(points), means, "o-", color=COLOURS[0], ms=4, label=ours)
     for x, values in points.items():
-        if len(values) > 1:  # a dash for each seed, around their mean
+        if len(values) > 1:  # the point is their mean
             axes.plot([x] * len(values), values, "_", color=COLOURS[0], ms=9)
     theirs = CAFFENET[kind]
     label = "CaffeNet, ImageNet, 128 pixels (Mishkin et al.)"

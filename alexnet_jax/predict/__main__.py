@@ -22,7 +22,7 @@ from alexnet_jax.predict.request import check
 FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ((), "Pictures: files, folders (with all below them) or patterns, commas between; "
-               'in a list, a name with a comma needs double quotes.'),
+               "in a list, a name with a comma needs double quotes."),
     "top": (5, "Classes to show of each picture; default 5."),
     "views": (1, "1 = centre, the default; 10 = mean of corners and centre, mirrored too "
               "(paper §4.1)."),

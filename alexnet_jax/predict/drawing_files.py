@@ -1,6 +1,5 @@
 """The files of drawings: complete or absent, with a font for every letter in them."""
 
-import io
 import warnings
 from collections.abc import Set
 from pathlib import Path
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-from alexnet_jax.disk.durable import write_bytes
+from alexnet_jax.disk.durable import complete_file
 
 MOST_NAMED = 10  # letters in the warning
 PLACEHOLDERS = "Last Resort"  # matplotlib's font of boxes for letters that no other font has
@@ -29,14 +28,14 @@ def write_drawing(figure: Figure, *paths: Path, **options: object) -> None:
     """
     lacking = choose_fonts(figure)
     for path in paths:
-        content, kind = io.BytesIO(), path.suffix.removeprefix(".")
+        kind = path.suffix.removeprefix(".")
         # Without the date, so that the same figure is the same file.
         metadata = {"Date": None} if kind == "svg" else None
         # Otherwise the ids in an SVG are random.
-        with warnings.catch_warnings(), rc_context({"svg.hashsalt": "alexnet_jax"}):
+        same_ids = rc_context({"svg.hashsalt": "alexnet_jax"})
+        with complete_file(path) as file, warnings.catch_warnings(), same_ids:
             warnings.filterwarnings("ignore", "Glyph")  # the line below says it once
-            figure.savefig(content, format=kind, metadata=metadata, **options)
-        write_bytes(path, content.getvalue())
+            figure.savefig(file, format=kind, metadata=metadata, **options)
     if lacking:
         named = "".join(sorted(lacking)[:MOST_NAMED])
         print(

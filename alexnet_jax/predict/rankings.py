@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_jax.disk.durable import write_bytes, write_text
+from alexnet_jax.disk.durable import complete_file, write_text
 from alexnet_jax.evaluate import top_k
 from alexnet_jax.predict.columns import end
 from alexnet_jax.predict.loaded_net import Output
@@ -152,11 +152,11 @@ def write_features(path: Path, outputs: Sequence[Output], class_names: Sequence[
     It holds `features` float32 [N, …], `paths` [N], and `class_names` in the order of the net's
     outputs.
     """
-    good, content = [output for output in outputs if output.values is not None], io.BytesIO()
-    np.savez(
-        content,
-        features=np.stack([output.values for output in good]),
-        paths=np.array([text_of(output.path) for output in good]),
-        class_names=np.array(class_names),
-    )
-    write_bytes(path, content.getvalue())
+    good = [output for output in outputs if output.values is not None]
+    with complete_file(path) as file:
+        np.savez(
+            file,
+            features=np.stack([output.values for output in good]),
+            paths=np.array([text_of(output.path) for output in good]),
+            class_names=np.array(class_names),
+        )

@@ -5,7 +5,6 @@ of the numbers in eval.json, which shows that the two files belong together. It 
 pickle.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data import Split, open_dataset
-from alexnet_jax.disk.durable import write_bytes
+from alexnet_jax.disk.durable import complete_file
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs.workdir import EVALUATION, PREDICTIONS
 
@@ -111,10 +110,9 @@ def write_predictions(workdir: Path, predictions: Predictions) -> None:
         "checksum": predictions.checksum,
     }
     arrays = {name: getattr(predictions, name) for name in ARRAYS}
-    content = io.BytesIO()
-    # The text is an array of str, which is saved without pickle.
-    np.savez_compressed(content, **arrays, about=np.array(json.dumps(about)))
-    write_bytes(workdir / PREDICTIONS, content.getvalue())
+    with complete_file(workdir / PREDICTIONS) as file:
+        # The text is an array of str, which is saved without pickle.
+        np.savez_compressed(file, **arrays, about=np.array(json.dumps(about)))
 
 
 def read_predictions(workdir: Path) -> Predictions | None:

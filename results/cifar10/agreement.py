@@ -38,16 +38,18 @@ def likeliest(path: Path) -> np.ndarray:
         return arrays["top5"][:, 0]
 
 
-def kappa(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+def kappa(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float, float]:
     """Returns the share of images that both get right or both wrong, that by chance, and kappa.
 
     κ = (p − c) ÷ (1 − c): p is the share of such images, and c the share that two nets with the
-    same errors would have if they made them on images chosen at random.
+    same errors would have if they made them on images chosen at random. The last value is the
+    largest κ that two nets with these error rates can have: one errs only where the other does.
     """
     same = float((ours == theirs).mean())
     a, b = ours.mean(), theirs.mean()
     chance = float(a * b + (1 - a) * (1 - b))
-    return same, chance, (same - chance) / (1 - chance)
+    largest = (1 - abs(a - b) - chance) / (1 - chance)
+    return same, chance, (same - chance) / (1 - chance), float(largest)
 
 
 results = Path(__file__).resolve().parents[1]
@@ -57,15 +59,18 @@ wrong = {str(x.parent.relative_to(results)): likeliest(x) != labels for x in fil
 published = {Path(x).stem.removesuffix("_predictions"): Path(x) for x in sys.argv[1:]}
 wrong |= {name: likeliest(path) != labels for name, path in published.items()}
 reference = wrong["cudaconvnet"]
-print("| net | error | both wrong | same outcome | by chance | kappa with cudaconvnet |")
-print("|---|--:|--:|--:|--:|--:|")
+print(
+    "| net | error | both wrong | same outcome | by chance | kappa with cudaconvnet | "
+    "kappa ÷ its largest value |"
+)
+print("|---|--:|--:|--:|--:|--:|--:|")
 for name, errors in wrong.items():
-    same, chance, agreement = kappa(errors, reference)
+    same, chance, agreement, largest = kappa(errors, reference)
     both = float((errors & reference).mean())
     row = f"| {name} | {100 * errors.mean():.2f} % | {100 * both:.2f} % | {100 * same:.2f} % "
-    print(f"{row}| {100 * chance:.2f} % | {agreement:.3f} |")
+    print(f"{row}| {100 * chance:.2f} % | {agreement:.3f} | {agreement / largest:.2f} |")
 
-same, chance, agreement = kappa(wrong["cifar10/11pct_seed0"], wrong["cifar10/11pct_seed1"])
+same, chance, agreement, _ = kappa(wrong["cifar10/11pct_seed0"], wrong["cifar10/11pct_seed1"])
 print(
     f"\nOur two seeds of the 11 % net with each other: {100 * same:.2f} %, by chance "
     f"{100 * chance:.2f} %, kappa {agreement:.3f}.\n"

@@ -61,6 +61,7 @@ def test_improve_takes_signed_roots_and_makes_the_length_1():
     np.testing.assert_array_equal(improve(np.zeros(3, np.float32)), np.zeros(3))
 
 
+@pytest.mark.slow
 def test_features_of_an_image_are_two_vectors_of_length_1():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
     models = learn(Split(pixels, np.zeros(4, np.int32)), 2, seed=0)

@@ -121,7 +121,9 @@ def test_the_record_has_medians_and_ranges():
 # --- the temporary store ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("encoding", "near"), [("raw", 0), ("jpeg", 24)])
+@pytest.mark.parametrize(
+    ("encoding", "near"), [pytest.param("raw", 0, marks=pytest.mark.slow), ("jpeg", 24)]
+)
 def test_the_synthetic_store_holds_distinct_images(tmp_path, encoding, near):
     """Noise of ±20 around a pattern that every sixteenth image shares."""
     data = base.get_config().data
@@ -143,7 +145,8 @@ def test_the_synthetic_store_holds_distinct_images(tmp_path, encoding, near):
 # --- in this process ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_each_measurement_takes_the_expected_steps(devices):
     """Two timed steps on batches from the data set are three batches: the first is not timed."""
     config = config_of(*TINY, f"--config.parallel.data={devices}")

@@ -231,6 +231,7 @@ def test_other_random_numbers_are_refused_on_resume(finished):
     assert contents(finished) == before
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     arguments = (*SMALL, STEPS, f"--workdir={tmp_path}")
     done = run("main", *arguments, "--config.optim.learning_rate=1e6", code=2)

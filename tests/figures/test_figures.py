@@ -58,7 +58,7 @@ def test_the_curves_of_a_record_are_drawn_beside_it(tmp_path):
     (record / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     figure = draw_curves(read_metrics(record), "")
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert words == ["rate 1e-03", "rate 1e-04"]
+    assert words == ["rate 0.001", "rate 0.0001"]
     # A run without validation has no line for it in the legend.
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert legend == ["training, one batch"]
@@ -145,14 +145,15 @@ def test_the_kernels_of_a_record_and_of_a_folder_of_records_are_drawn_by_tower(t
         (tmp_path / name).mkdir()
         np.savez(tmp_path / name / "kernels.npz", conv1=kernel)
     towers = (
-        "two seed0, tower 1: 0 % colour, orientation selectivity 0.00",
-        "two seed0, tower 2: 100 % colour, orientation selectivity 0.00",
+        "two seed0, tower 1 of 2: 0 % colour, orientation selectivity 0.00",
+        "two seed0, tower 2 of 2: 100 % colour, orientation selectivity 0.00",
     )
+    one = "one seed0, tower 1 of 1: 0 % colour, orientation selectivity 0.00"
     both, alone = read_kernels(tmp_path), read_kernels(tmp_path / "two_seed0")
-    assert tuple(both) == ("one seed0", *towers) and tuple(alone) == towers
+    assert tuple(both) == (one, *towers) and tuple(alone) == towers
     np.testing.assert_array_equal(alone[towers[1]], kernels[1])
     titles = [axes.get_title(loc="left") for axes in draw_blocks(both, "kernels").axes]
-    assert titles == ["one seed0", *towers]
+    assert titles == [one, *towers]
     drawn(f"--kernels={tmp_path}")
     drawn(f"--kernels={tmp_path / 'two_seed0'}")
     assert not_blank(tmp_path / "kernels.png") and not_blank(tmp_path / "two_seed0/kernels.png")

@@ -84,7 +84,10 @@ def test_each_activation_is_drawn_at_its_fastest_rate(tmp_path):
     assert rates == {("published", "relu"): 0.003, ("published", "tanh"): 0.003}
     (axes,) = draw_activations(read_activation_runs(tmp_path)).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines[1:]}
-    assert drawn == {"ReLU, rate 0.003": [40, 25], "tanh, rate 0.003": [60, 50, 30]}
+    assert drawn == {
+        "ReLU, rate 0.003, seeds: 1": [40, 25],
+        "tanh, rate 0.003, seeds: 1": [60, 50, 30],
+    }
 
 
 def test_errors_are_drawn_against_width_and_fraction_of_the_pictures(tmp_path):
@@ -118,6 +121,12 @@ def test_a_record_of_something_else_is_no_record_of_the_plateau(tmp_path):
     write_record(tmp_path / "digits", {})
     with pytest.raises(UserError, match="digits is no record of the plateau"):
         read_runs(tmp_path)
+
+
+def test_the_plateau_is_drawn_for_a_bias_that_no_record_here_has(tmp_path):
+    write_plateau(tmp_path / "run", [2.3] * 6, 0.5)
+    (axes,) = draw_plateau(read_runs(tmp_path)).axes
+    assert "std 0.03, bias 0.5" in [line.get_label() for line in axes.lines]
 
 
 @pytest.mark.slow

@@ -147,6 +147,7 @@ def test_a_step_takes_the_moments_of_its_batch():
         np.testing.assert_allclose(found["variance"], 0.9 + 0.1 * variance, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_averages_have_no_velocity_and_a_normalised_convolution_has_no_bias():
     _, state, _ = prepared(small(BN))
     assert state.opt_state.velocity["norm1"].keys() == {"scale", "bias"}

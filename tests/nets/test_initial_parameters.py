@@ -40,6 +40,7 @@ def test_the_two_towers_begin_with_different_weights(initial):
         assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / np.sqrt(first.size)
 
 
+@pytest.mark.slow
 def test_initial_weights_are_a_function_of_the_seed():
     config = small("four_layer", 12, 1.0)
     model = build_model(config)

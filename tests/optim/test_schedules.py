@@ -1,5 +1,6 @@
 """Learning rates by layer and the schedules, by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -162,9 +163,10 @@ def test_a_warm_up_of_at_most_one_step_changes_nothing(epochs):
 def scales(config, errors):
     """Returns the factor on the learning rate after each validation."""
     plateau = schedules.plateau(config.optim)
+    update = jax.jit(plateau.update)
     state, result = plateau.init(jnp.float32(0)), []
     for error in errors:
-        _, state = plateau.update((), state, value=error)
+        _, state = update((), state, value=error)
         result.append(float(state.scale))
     return result
 

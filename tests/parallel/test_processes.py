@@ -189,7 +189,7 @@ def test_a_lost_process_ends_the_other_and_both_resume(which, alone, tmp_path):
     assert_same_metrics(alone, tmp_path)
 
 
-@pytest.mark.parametrize("arrived", [0, 1])
+@pytest.mark.parametrize("arrived", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_never_arrives_is_one_line(arrived, tmp_path):
     done = run(
         "main", *TRAIN, *TOWERS_APART, f"--workdir={tmp_path}/w", "--num_processes=2",
@@ -250,6 +250,7 @@ def test_a_layout_without_a_device_of_the_second_process_is_one_line_each(layout
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_settings_are_one_line_each(tmp_path):
     """Each would compute with its own rate, and the parameters on the devices would part."""
     rates = [(f"--config.optim.learning_rate={rate}",) for rate in (0.01, 0.02)]

@@ -33,7 +33,10 @@ def base_model():
     return model
 
 
-@pytest.mark.parametrize(("env", "unused"), [({}, False), ({"JAX_NUM_CPU_DEVICES": "9"}, True)])
+@pytest.mark.parametrize(
+    ("env", "unused"),
+    [({}, False), pytest.param({"JAX_NUM_CPU_DEVICES": "9"}, True, marks=pytest.mark.slow)],
+)
 def test_the_command_prints_the_plan(env, unused):
     """The user's number of devices is kept if it suffices, and raised if not."""
     env = {"JAX_NUM_CPU_DEVICES": "2", **env}
@@ -60,6 +63,7 @@ def test_tables_of_the_past_are_printed_as_recorded(table):
     assert printed(f"--table={table}") == (TOP / f"results/plan/{table}.md").read_text()
 
 
+@pytest.mark.slow
 def test_json_has_the_numbers_of_the_text():
     out = run("plan", *BASE, "--format=json", "--devices=2", "--config.parallel.tower=2").stdout
     record = json.loads(out.splitlines()[-1])

@@ -157,6 +157,7 @@ def test_the_mark_that_windows_writes_is_no_part_of_a_name(tmp_path):
     assert read_labels(str(tmp_path / "names.txt"), 2) == ("cat", "dog")
 
 
+@pytest.mark.slow
 def test_a_net_without_convolutions_has_no_layer_to_look_at_by_default(tmp_path):
     config = get_config()
     config.model.update(name="four_layer", width=1.0, num_classes=10)

@@ -84,6 +84,7 @@ def test_a_net_without_convolutions_has_a_report_without_kernels(tmp_path):
     assert "Kernels of tower" not in html
 
 
+@pytest.mark.slow
 def test_running_averages_are_no_parameters(tmp_path):
     """conv1 of 3 maps a tower: 11²·3·6 weights, 6 scales, 6 biases; its averages do not count."""
     config = get_config()

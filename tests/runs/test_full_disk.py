@@ -9,9 +9,11 @@ import resource
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from commands import SMALL, error_line, lasting, lines, run, start, wait_for_step
 
+from alexnet_jax import evaluate
 from alexnet_jax.disk import checksums, full_disk
 from alexnet_jax.disk.durable import write_text
 from alexnet_jax.errors import UserError
@@ -142,17 +144,29 @@ def write(metrics, *steps):
         metrics.write(step, step / 9, 1.0, {"train/loss": 0.5, "train/note": "x" * 500})
 
 
-def test_a_file_that_does_not_fit_leaves_the_older_one_and_no_part_of_itself(disk):
+RESULT = evaluate.score(np.full((3000, 10), np.log(0.1)), np.zeros(3000, int), 1)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_text(path, "new" * 10_000),
+        lambda path: evaluate.write_probabilities(path, RESULT),
+        lambda path: evaluate.write_submission(path, RESULT),
+    ],
+    ids=["text", "probabilities", "submission"],
+)
+def test_a_file_that_does_not_fit_leaves_the_older_one_and_no_part_of_itself(write, disk):
     """The command is given again once there is room, and a part of a file would take it."""
-    write_text(disk.folder / "report.html", "old")
+    write_text(disk.folder / "result", "old")
     disk.fill(os.getpid())
     try:
         with pytest.raises(OSError):
-            write_text(disk.folder / "report.html", "new" * 10_000)
+            write(disk.folder / "result")
     finally:
         disk.make_room(os.getpid())
-    assert [path.name for path in disk.folder.iterdir()] == ["report.html"]
-    assert (disk.folder / "report.html").read_text() == "old"
+    assert [path.name for path in disk.folder.iterdir()] == ["result"]
+    assert (disk.folder / "result").read_text() == "old"
 
 
 def test_lines_that_do_not_fit_are_held_and_written_later(disk, capsys):

@@ -1,6 +1,7 @@
 """A validation leaves nothing behind that would grow in a week of training."""
 
 import jax
+import pytest
 from devices import small
 
 from alexnet_jax.data import open_dataset
@@ -8,6 +9,7 @@ from alexnet_jax.train import validate
 from alexnet_jax.train.session import open_session
 
 
+@pytest.mark.slow
 def test_a_validation_compiles_nothing_after_the_first():
     """Each compilation would stay in memory: 2 MB a validation, as the soak test found."""
     compiled = []

@@ -21,6 +21,7 @@ def test_one_bad_number_is_enough(bad):
         check_state(7, (good, {**good, "kernel": good["kernel"].at[2, 3].set(bad)}))
 
 
+@pytest.mark.slow
 def test_every_checkpoint_of_a_run_that_diverges_is_finite(tmp_path):
     """Saved after every step: the loss of a step is that of the parameters before it."""
     arguments = (*SMALL, "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=100")

@@ -29,7 +29,7 @@ def freezing(**layout):
 @pytest.mark.parametrize(
     "layout",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"data": 2, "tower": 2}, marks=pytest.mark.slow),
         pytest.param({"data": 2, "scheme": "hybrid"}, marks=pytest.mark.slow),
     ],
@@ -88,6 +88,7 @@ def on_other_data(first, **changes):
     return one_step(**other, **changes)
 
 
+@pytest.mark.slow
 def test_a_classifier_stays_for_its_own_classes_only(tmp_path):
     """As many other classes are other classes, too, and so are the same in another order."""
     config = one_step(init_from=str(tmp_path))

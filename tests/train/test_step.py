@@ -134,6 +134,7 @@ def test_the_gradient_is_the_mean_over_the_batch():
     close(every, mean)
 
 
+@pytest.mark.slow
 def test_randomness_of_a_step_is_a_function_of_the_seed_and_the_step():
     batch = digits_batch(4, padding=3)
 

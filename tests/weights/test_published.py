@@ -63,6 +63,10 @@ def test_a_published_net_becomes_a_workdir_that_is_evaluated_and_trained_on_from
         ("main --config=configs/base.py --workdir=run --config.init_from={net}", "convert --from="),
         ("main --config=configs/base.py --mode=eval --checkpoint={net}", "--workdir=runs/digits"),
         ("convert --from={net} --workdir=run --layout=caffe", "--layout is for files of weights"),
+        (
+            "convert --from={net} --workdir=run --config=configs/cifar10.py",
+            "--config is for files of weights",
+        ),
         ("convert --from={net} --workdir=run --config.seed=3", "--config.seed is for files"),
         ("convert --from={net}", "--workdir is missing"),
     ],
