@@ -197,6 +197,7 @@ ABLATED = {
     "no_lrn": ("+1.4 / +1.2", "−0.1"),
     "pool_2": ("+0.4 / +0.3", "−1.3, with other map sizes"),
     "no_dropout": ("overfits", "−0.2, with 0.1 for 0.5"),
+    "no_dropout_rate_0.01": ("overfits", ""),
     "no_crop_and_flip": ("overfits", ""),
     "no_colour_noise": ("over +1 / –", ""),
     "exchange_before_fc8_only": ("+1.2 / +1.1, in the code's logs", ""),

@@ -51,12 +51,12 @@ OWN = {  # flag: the one method that it is for, default, lowest value, help
 def define_flags(values: flags.FlagValues) -> None:
     """Declares the flags other than --config."""
     own = {"flag_values": values}
-    flags.DEFINE_enum("method", "kmeans", METHODS, ", ".join(METHODS) + "; default kmeans.", **own)
+    flags.DEFINE_enum("method", "kmeans", METHODS, ", ".join(METHODS) + ".", **own)
     flags.DEFINE_string("output", "", "Folder for the record; empty = none.", **own)
     images = "Random images of the training split that are used; 0 = all."
     flags.DEFINE_integer("train_images", 0, images, lower_bound=0, **own)
     for name, (method, default, lowest, text) in OWN.items():
-        text = f"For --method={method}: {text[0].lower()}{text[1:-1]}; default {default:,}."
+        text = f"For --method={method}: {text[0].lower()}{text[1:]}"
         flags.DEFINE_integer(name, default, text, lower_bound=lowest, **own)
 
 

@@ -66,8 +66,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("encoding", "", ["", "raw", "jpeg"], encoding, **own)
     profile = "Folder for a trace of a few steps by JAX's profiler; empty = none."
     flags.DEFINE_string("profile", "", profile, **own)
-    flags.DEFINE_integer("repeats", 3, "Measurements of a rate; default 3.", lower_bound=1, **own)
-    seconds = "Shortest duration of a measurement in seconds; default 2. It has two calls at least."
+    flags.DEFINE_integer("repeats", 3, "Measurements of each rate.", lower_bound=1, **own)
+    seconds = "Shortest duration of a measurement in seconds; it has two calls at least."
     flags.DEFINE_float("seconds", 2.0, seconds, **own)
 
 

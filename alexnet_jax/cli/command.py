@@ -171,9 +171,17 @@ def help_text(define_flags: DefineFlags, doc: str, *, with_config: bool = False)
     values = _declared(define_flags, with_config, [])
     lines = [doc.strip(), "", "Flags:"]
     for name in sorted(values):
-        text = f"  --{name}: {values[name].help or ''}"
+        text = f"  --{name}: {values[name].help or ''}{default_of(values[name])}"
         lines.append(textwrap.fill(text, 80, subsequent_indent=" " * 6, break_on_hyphens=False))
     return "\n".join(lines)
+
+
+def default_of(flag: flags.Flag) -> str:
+    """Returns a sentence on a flag's default; "" for a switch, and if nothing is the default."""
+    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+    if flag.boolean or default in (None, ""):
+        return ""
+    return f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
 
 
 def open_standard_streams() -> None:

@@ -28,7 +28,7 @@ from alexnet_jax.explain.request import METHODS, check
 FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ((), "Pictures: files, folders or patterns, commas between; the first 8 are drawn."),
-    "methods": (list(METHODS), "Columns of the sheet, commas between; default: all four."),
+    "methods": (list(METHODS), "Columns of the sheet, commas between."),
     "layer": ("", "Layer of gradcam, deconv and --units; default: the last convolution."),
     "units": ([], "Numbers of the units to excite, from 0, commas between; default: the first 24."),
     "labels": ("", "Text file of class names, one a line; default: those of the training data."),

@@ -55,12 +55,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("devices", None, devices, **own)
     link = (
         "Gigabytes (10^9 bytes, not bits) a second that a device sustains sending to its neighbour "
-        f"while it receives as many. Default {LINK:g}: assumed, three quarters of PCIe 4 ×16."
+        "while it receives as many; the default is assumed, three quarters of PCIe 4 ×16."
     )
     flags.DEFINE_float("link_gbps", LINK, link, **own)
     tflops = (
         "TFLOP (10^12) a second that a device sustains in the layers with weights, not its peak. "
-        f"Default {TFLOPS:g}: an A100 in TF32 (10,187 images/s × 4.9 GFLOP in "
+        "The default is that of an A100 in TF32 (10,187 images/s × 4.9 GFLOP in "
         "lambda-tensorflow-benchmark's logs)."
     )
     flags.DEFINE_float("device_tflops", TFLOPS, tflops, **own)

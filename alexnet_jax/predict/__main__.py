@@ -23,9 +23,8 @@ FLAGS = {
     "checkpoint": ("", "A workdir, workdir/checkpoints/STEP, or a folder that export wrote."),
     "images": ((), "Pictures: files, folders (with all below them) or patterns, commas between; "
                "in a list, a name with a comma needs double quotes."),
-    "top": (5, "Classes to show of each picture; default 5."),
-    "views": (1, "1 = centre, the default; 10 = mean of corners and centre, mirrored too "
-              "(paper §4.1)."),
+    "top": (5, "Classes to show of each picture."),
+    "views": (1, "1 = the centre; 10 = mean of corners and centre, mirrored too (paper §4.1)."),
     "labels": ("", "Text file of class names, one a line; default: those of the training data."),
     "output": ("", "File to write: .jsonl or .csv, or .npz for --features."),
     "features": ("", "Layer whose output to write to an .npz, or to compare with --neighbours."),

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import tensorstore
+from absl import flags
 from commands import TOP, error_line
 from ml_collections import config_flags
 
@@ -392,3 +393,29 @@ def test_a_text_that_cannot_be_written_is_one_line(text, encoding, said, tmp_pat
     with pytest.raises(UnicodeEncodeError) as error:
         (tmp_path / "file").write_text(text, encoding=encoding)
     assert said in machine_errors.explanation(error.value)
+
+
+def test_help_states_the_default_of_each_flag_that_has_one():
+    table = {
+        "count": (0, "Pictures."),
+        "kinds": (["a", "b"], "Columns."),
+        "name": ("", "A name."),
+        "paths": ((), "Some paths."),
+    }
+
+    def define(values):
+        command.define(values, table)
+        flags.DEFINE_float("seconds", 2.0, "Time.", flag_values=values)
+        flags.DEFINE_bool("fast", False, "Less.", flag_values=values)
+
+    assert command.help_text(define, "Does it.").splitlines() == [
+        "Does it.",
+        "",
+        "Flags:",
+        "  --count: Pictures. Default: 0.",
+        "  --fast: Less.",
+        "  --kinds: Columns. Default: a,b.",
+        "  --name: A name.",
+        "  --paths: Some paths.",
+        "  --seconds: Time. Default: 2.",
+    ]
