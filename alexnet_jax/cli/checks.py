@@ -28,8 +28,8 @@ from alexnet_jax.runs.workdir import (
     EVALUATION,
     PREDICTIONS,
     check_encoding,
+    check_is_workdir,
     find_good,
-    locate,
     newest_good,
     read_config,
     results,
@@ -189,12 +189,7 @@ def check_workdir(workdir: Path) -> None:
 
     A run inside the folder of a checkpoint would be removed with it.
     """
-    run, step = locate(workdir)
-    if step is not None:
-        raise UserError(
-            f"--workdir={workdir} is a checkpoint of the run in {run}; give a workdir (main "
-            "evaluates a checkpoint with --checkpoint, and starts from it with --config.init_from)"
-        )
+    check_is_workdir(workdir)
     check_encoding(workdir)
     check_writable(workdir)
 

@@ -47,7 +47,10 @@ def check_is_workdir(path: Path) -> None:
     """Raises UserError if --workdir names one of a run's checkpoints instead of its workdir."""
     workdir, step = locate(path)
     if step is not None:
-        raise UserError(f"--workdir={path} is a checkpoint; give the workdir {workdir}")
+        raise UserError(
+            f"--workdir={path} is a checkpoint of the run in {workdir}; give a workdir (main "
+            "evaluates a checkpoint with --checkpoint, and starts from it with --config.init_from)"
+        )
 
 
 def check_encoding(path: Path) -> None:

@@ -190,7 +190,7 @@ TABLE = [
     ("report", ("--workdir=broken_config",), "broken_config/config.json cannot be read"),
     ("main", (BASE, "--workdir=saved/checkpoints/7"), "is a checkpoint of the run in saved"),
     ("main", ("--mode=eval", "--workdir=saved/checkpoints/7"), "is a checkpoint of the run in"),
-    ("report", ("--workdir=saved/checkpoints/7",), "is a checkpoint; give the workdir saved"),
+    ("report", ("--workdir=saved/checkpoints/7",), "is a checkpoint of the run in saved"),
     ("report", ("--workdir=saved,gone", "--output=a.html"), "no checkpoint in gone"),
     ("report", ("--workdir=saved,./saved", "--output=a.html"), "names a run twice"),
     ("report", ("--workdir=saved,other",), "--output is missing"),

@@ -254,7 +254,9 @@ def test_a_checkpoint_is_no_workdir_and_nothing_is_written_into_it(tmp_path):
     step = tmp_path / "checkpoints" / "7"
     step.mkdir(parents=True)
     values = command.parse(["figures", f"--workdir={step}"], figures_command.define_flags)
-    with pytest.raises(UserError, match=f"is a checkpoint; give the workdir {tmp_path}"):
+    with pytest.raises(
+        UserError, match=f"is a checkpoint of the run in {tmp_path}; give a workdir"
+    ):
         figures_command.main(values)
     assert not any(step.iterdir())
 
