@@ -192,7 +192,8 @@ def view(count: int) -> str:
 
 # By variant: its cost in top-1 / top-5 error in the paper or, for a net that the paper leaves out,
 # in the logs of the released code; and its cost in top-1 error in others' hands, on ImageNet:
-# ducha-aiki/caffenet-benchmark (128 pixels) but for fc7, Zeiler and Fergus 2013 (arXiv 1311.2901).
+# ducha-aiki/caffenet-benchmark (128 pixels) but for conv3, conv4 and fc7, Zeiler and Fergus 2013
+# (arXiv 1311.2901).
 ABLATED = {
     "no_lrn": ("+1.4 / +1.2", "−0.1"),
     "pool_2": ("+0.4 / +0.3", "−1.3, with other map sizes"),
@@ -201,9 +202,10 @@ ABLATED = {
     "no_crop_and_flip": ("overfits", ""),
     "no_colour_noise": ("over +1 / –", ""),
     "exchange_before_fc8_only": ("+1.2 / +1.1, in the code's logs", ""),
+    "one_tower": ("", "−2.2, at width ÷ 2√2"),
     "one_tower_of_half_the_width": ("+1.7 / +1.2, with conv5 and fc kept", ""),
-    "without_conv3": ("about +2 / –", ""),
-    "without_conv4": ("about +2 / –", ""),
+    "without_conv3": ("about +2 / –", "+4.9, without conv4, too"),
+    "without_conv4": ("about +2 / –", "+4.9, without conv3, too"),
     "without_conv5": ("about +2 / –", ""),
     "without_fc7": ("", "−0.5"),
     "tanh": ("", "+7.0"),
