@@ -4,7 +4,7 @@ Command:   python -m alexnet_jax.main --config=configs/base.py --workdir=runs/di
 Trains:    a two-tower AlexNet of a quarter of the width on 64-pixel crops of scikit-learn's 1,797
            handwritten digits, enlarged from 8 to 72 pixels and embedded: nothing is downloaded.
 Hardware:  two CPU cores.
-Expected:  see README.md, "Results"; about half a minute of training.
+Expected:  see README.md, "Results"; one or two minutes of training on busy cores.
 
 Override any key on the command line: --config.optim.learning_rate=0.02
 """
