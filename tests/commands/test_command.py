@@ -1,22 +1,18 @@
-"""The command line of every command: --config, proposals, home folders, and the last resort."""
+"""The command line of every command: --config, proposals, home folders, --help, and the shell."""
 
-import errno
 import os
 import re
 import shlex
 import subprocess
 import sys
 
-import jax
-import numpy as np
 import pytest
-import tensorstore
 from absl import flags
 from commands import TOP, error_line
 from ml_collections import config_flags
 
 from alexnet_jax import main
-from alexnet_jax.cli import command, config_flag, machine_errors
+from alexnet_jax.cli import command, config_flag
 from alexnet_jax.errors import UserError
 from alexnet_jax.runs import rules
 from alexnet_jax.runs.workdir import write_config
@@ -206,104 +202,36 @@ def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written():
     assert "'--workdir=b\\udce9' is not UTF-8" in refusal(BASE, os.fsdecode(b"--workdir=b\xe9"))
 
 
-# --- the last resort: errors that the system reports ----------------------------------------------
+# --- --help ---------------------------------------------------------------------------------------
 
 
-def looped(folder):
-    """A link to itself."""
-    (folder / "loop").symlink_to("loop")
-    return folder / "loop"
+def test_help_states_the_default_of_each_flag_that_has_one():
+    table = {
+        "count": (0, "Pictures."),
+        "kinds": (["a", "b"], "Columns."),
+        "name": ("", "A name."),
+        "paths": ((), "Some paths."),
+    }
+
+    def define(values):
+        command.define(values, table)
+        flags.DEFINE_float("seconds", 2.0, "Time.", flag_values=values)
+        flags.DEFINE_bool("fast", False, "Less.", flag_values=values)
+
+    assert command.help_text(define, "Does it.").splitlines() == [
+        "Does it.",
+        "",
+        "Flags:",
+        "  --count: Pictures. Default: 0.",
+        "  --fast: Less.",
+        "  --kinds: Columns. Default: a,b.",
+        "  --name: A name.",
+        "  --paths: Some paths.",
+        "  --seconds: Time. Default: 2.",
+    ]
 
 
-def a_file(folder):
-    """An empty file."""
-    (folder / "file").touch()
-    return folder / "file"
-
-
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        (lambda x: x / "none", "none: No such file or directory; check the path"),
-        (lambda x: a_file(x) / "x", "file/x: Not a directory; a part of the path is a file"),
-        (lambda x: x, "Is a directory; a folder is in the place of a file"),
-        (lambda x: x / ("n" * 300), "File name too long; choose a shorter name"),
-        (lambda x: looped(x), "loop: Too many levels of symbolic links; its links lead"),
-    ],
-    ids=["missing", "not a folder", "a folder", "too long", "loop"],
-)
-def test_what_the_system_reports_of_a_path_is_one_line(path, said, tmp_path):
-    with pytest.raises(OSError) as error:
-        path(tmp_path).read_text()
-    assert said in machine_errors.explanation(error.value)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anywhere")
-def test_a_missing_right_is_one_line(tmp_path):
-    a_file(tmp_path).chmod(0)
-    with pytest.raises(PermissionError) as error:
-        a_file(tmp_path).read_text()
-    assert "file: Permission denied; give this user" in machine_errors.explanation(error.value)
-
-
-def test_a_full_disk_is_one_line():
-    with pytest.raises(OSError) as error, open("/dev/full", "w") as file:
-        file.write("x")
-        file.flush()
-    assert machine_errors.explanation(error.value).endswith(
-        "make room and give the same command again"
-    )
-
-
-def test_an_error_of_tensorstore_names_the_path(tmp_path):
-    """It writes checkpoints; its errors have neither a code nor a file name."""
-    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{a_file(tmp_path)}/x/"}}
-    with pytest.raises(Exception) as error:
-        tensorstore.open(spec, create=True, dtype="float32", shape=[1]).result()
-    line = machine_errors.explanation(error.value)
-    assert line.startswith(f"{tmp_path}/file/x") and "Not a directory" in line
-
-
-def test_a_package_that_is_missing_is_one_line():
-    with pytest.raises(ModuleNotFoundError) as error:
-        __import__("no_such_package.part")
-    assert machine_errors.explanation(error.value) == (
-        "package no_such_package is not installed; run: pip install -r requirements.txt"
-    )
-
-
-@pytest.mark.parametrize("place", ["host", "device"])
-def test_memory_that_is_not_there_is_one_line(place):
-    with pytest.raises((MemoryError, RuntimeError)) as error:
-        if place == "host":
-            np.zeros(10**15)
-        else:
-            jax.block_until_ready(jax.numpy.zeros(10**13))
-    line = machine_errors.explanation(error.value)
-    assert line.startswith("memory is exhausted (") and "lower the size of the batch" in line
-
-
-def test_a_cause_is_looked_for():
-    try:
-        raise RuntimeError("it failed") from OSError(errno.EROFS, "Read-only file system", "/x")
-    except RuntimeError as error:
-        line = machine_errors.explanation(error)
-    assert line == "/x: Read-only file system; name a place that can be written to"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        KeyError("x"),
-        ValueError("wrong shape"),
-        OSError("no code, no path"),
-        OSError(errno.EINVAL, "Invalid argument", "/x"),
-        ModuleNotFoundError("x", name="alexnet_jax.nets.typo"),
-    ],
-    ids=repr,
-)
-def test_our_own_errors_keep_their_traceback(error):
-    assert machine_errors.explanation(error) is None
+# --- the last resort, through the shell -----------------------------------------------------------
 
 
 FILES = (
@@ -380,42 +308,3 @@ def test_a_folder_above_that_is_not_utf_8_is_one_line(name, tmp_path):
         cwd=folder, capture_output=True, text=True, env=env,
     )  # fmt: skip
     assert done.returncode == 2 and "is not UTF-8; rename the folder" in error_line(done)
-
-
-@pytest.mark.parametrize(
-    ("text", "encoding", "said"),
-    [
-        (os.fsdecode(b"caf\xe9.jpg"), "utf-8", "the name 'caf\\udce9.jpg' is not UTF-8; rename"),
-        ("café", "ascii", "'caf\\xe9' cannot be written as ascii; run: export PYTHONUTF8=1"),
-    ],
-)
-def test_a_text_that_cannot_be_written_is_one_line(text, encoding, said, tmp_path):
-    with pytest.raises(UnicodeEncodeError) as error:
-        (tmp_path / "file").write_text(text, encoding=encoding)
-    assert said in machine_errors.explanation(error.value)
-
-
-def test_help_states_the_default_of_each_flag_that_has_one():
-    table = {
-        "count": (0, "Pictures."),
-        "kinds": (["a", "b"], "Columns."),
-        "name": ("", "A name."),
-        "paths": ((), "Some paths."),
-    }
-
-    def define(values):
-        command.define(values, table)
-        flags.DEFINE_float("seconds", 2.0, "Time.", flag_values=values)
-        flags.DEFINE_bool("fast", False, "Less.", flag_values=values)
-
-    assert command.help_text(define, "Does it.").splitlines() == [
-        "Does it.",
-        "",
-        "Flags:",
-        "  --count: Pictures. Default: 0.",
-        "  --fast: Less.",
-        "  --kinds: Columns. Default: a,b.",
-        "  --name: A name.",
-        "  --paths: Some paths.",
-        "  --seconds: Time. Default: 2.",
-    ]
